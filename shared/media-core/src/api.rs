@@ -1,0 +1,255 @@
+//! What goes into a [`Router`](crate::Router) and what comes out.
+//!
+//! One router runs on one media thread. It is told what shall be (`Command`), fed datagrams, and says what happened
+//! (`Event`) and what must be sent (`Transmit`). It owns no socket, thread or clock.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use plenary_model::{Channel, MediaKind, ParticipantSid, PeerId, SubscriptionSettings, Target, TrackSid};
+
+/// The way between one socket of ours and one address of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Path {
+    pub protocol: Protocol,
+    pub remote: SocketAddr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Udp,
+    /// ICE-TCP; frames are cut and framed (RFC 4571) outside.
+    Tcp,
+}
+
+/// Everything that can happen to a router besides time.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// One datagram or one TCP frame. Decrypted in place.
+    Datagram { path: Path, bytes: &'a mut [u8] },
+    /// The TCP connection of this path is gone.
+    PathClosed { path: Path },
+    Command(Command),
+}
+
+/// ICE user fragment and password of one side of one transport (RFC 8445 5.3), made by the caller: the core draws no
+/// randomness. A ufrag is unique per transport *and* restart.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IceCredentials {
+    pub ufrag: String,
+    pub pwd: String,
+}
+
+impl std::fmt::Debug for IceCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IceCredentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
+    }
+}
+
+/// What shall be. Commands about a peer that is gone are ignored.
+#[derive(Debug)]
+pub enum Command {
+    /// A new transport. `Publisher` answers the client's offers, `Subscriber` makes offers.
+    Open { peer: PeerId, participant: ParticipantSid, target: Target, ice: IceCredentials, options: PeerOptions },
+    Close { peer: PeerId },
+    /// The client's offer on a publisher transport, with the tracks it announced and that no section carries yet.
+    /// Answered by [`Event::Answered`] or [`Event::Refused`]. `restart` is used if the offer restarts ICE.
+    Offer { peer: PeerId, sdp: String, announced: Vec<Announced>, restart: IceCredentials },
+    /// Make the next offer of a subscriber transport from what is wanted now. Yields [`Event::Offered`].
+    MakeOffer { peer: PeerId, restart: Option<IceCredentials> },
+    /// The client's answer to the offer in flight. Yields [`Event::Accepted`] or [`Event::Refused`].
+    Answer { peer: PeerId, sdp: String },
+    /// The whole set of tracks a subscriber transport shall carry. New ones flow after the next offer and answer;
+    /// settings take effect at once. Yields [`Event::OfferNeeded`] when sections must change.
+    Want { peer: PeerId, tracks: Vec<Wanted> },
+    /// Stop or resume forwarding of a published track; subscriptions stay.
+    SetMuted { track: TrackSid, muted: bool },
+    /// The track is gone whatever the SDP says (permission withdrawn, unpublished by the API).
+    Unpublish { track: TrackSid },
+    /// Send one message on a data channel of each peer. Reliable messages over the limit close the peer, lossy are dropped.
+    Send { peers: Vec<PeerId>, channel: Channel, payload: Bytes },
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PeerOptions {
+    /// Open the three data channels ourselves (a subscriber transport that is the client's primary).
+    pub open_channels: bool,
+    /// Pause video for this subscriber when the estimate is too low (`subscriber_allow_pause`).
+    pub allow_pause: bool,
+}
+
+/// A track that a participant announced (AddTrack) and whose section is to be found in the next offer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Announced {
+    pub track: TrackSid,
+    pub kind: MediaKind,
+    /// The client's track ids that may stand in `a=msid`, one per codec.
+    pub cids: Vec<String>,
+    /// Codec the publisher wants first, such as `video/vp8`; empty leaves the order of the offer.
+    pub codec: String,
+    pub stereo: bool,
+    pub dtx: bool,
+    pub red: bool,
+    pub encrypted: bool,
+    /// Layer sizes low to high, for layer choice by tile size.
+    pub layers: Vec<LayerSize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerSize {
+    /// `q`, `h`, `f`, or empty for a single stream.
+    pub rid: String,
+    pub width: u32,
+    pub height: u32,
+    pub bitrate_bps: u32,
+}
+
+/// One track a subscriber shall receive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub track: TrackSid,
+    /// Whose it is: goes into the stream id `PA_…|TR_…`, from which clients find the participant.
+    pub publisher: ParticipantSid,
+    pub settings: SubscriptionSettings,
+}
+
+/// A section of the publisher's SDP that was matched to an announced track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    pub track: TrackSid,
+    pub mid: String,
+    /// Such as `video/VP8`.
+    pub mime: String,
+    /// The track id the client wrote, which may differ from the announced one.
+    pub cid: String,
+}
+
+/// What happened. Events of one peer come in order.
+#[derive(Debug)]
+pub enum Event {
+    Answered { peer: PeerId, sdp: String, published: Vec<Published>, gone: Vec<TrackSid> },
+    Offered { peer: PeerId, sdp: String },
+    Accepted { peer: PeerId },
+    Refused { peer: PeerId, why: Refusal },
+    /// The subscriber's sections must change before what it wants can flow.
+    OfferNeeded { peer: PeerId },
+    /// ICE and DTLS are up for the first time.
+    Connected { peer: PeerId },
+    ChannelOpen { peer: PeerId, channel: Channel },
+    /// A message from a client's data channel.
+    Data { peer: PeerId, channel: Channel, payload: Bytes },
+    /// First RTP of a published track came in.
+    FirstPacketIn { peer: PeerId, track: TrackSid },
+    /// First RTP of this track went out to this subscriber.
+    FirstPacketOut { peer: PeerId, track: TrackSid },
+    /// The subscriber's client cannot decode this track's codec.
+    Undecodable { peer: PeerId, track: TrackSid },
+    /// Allocation paused (`true`) or resumed (`false`) a subscribed video.
+    Paused { peer: PeerId, track: TrackSid, paused: bool },
+    /// Loudness of published audio over the last window, for tracks that had packets or fell silent.
+    Levels { levels: Vec<TrackLevel> },
+    /// ICE heard nothing for the disconnect time; the transport may still come back.
+    Closed { peer: PeerId, why: PeerEnd },
+}
+
+/// One track's audio in the last 400 ms window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrackLevel {
+    pub participant: ParticipantSid,
+    pub track: TrackSid,
+    /// Linear amplitude 0.0 to 1.0, smoothed.
+    pub level: f32,
+    pub active: bool,
+}
+
+/// Why a transport ended: log field, metric label and test assertion at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PeerEnd {
+    /// Told to.
+    Asked,
+    IceTimeout,
+    /// ICE never connected in time.
+    NeverConnected,
+    DtlsFailed,
+    WrongFingerprint,
+    SctpFailed,
+    /// The reliable channel's buffer is over its limit.
+    SlowReceiver,
+    /// Something of ours went wrong (a panic caught at the peer's border).
+    Fault,
+}
+
+/// Why an SDP was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("SDP is {bytes} bytes, at most {limit}")]
+    SdpTooLarge { bytes: usize, limit: usize },
+    #[error("SDP has {sections} sections, at most {limit}")]
+    TooManySections { sections: usize, limit: usize },
+    #[error("SDP cannot be read: {0}")]
+    Malformed(&'static str),
+    #[error("section order or kinds differ from the previous description")]
+    SectionsChanged,
+    #[error("no usable {0}")]
+    Missing(&'static str),
+    #[error("no offer is waiting for an answer")]
+    NotExpected,
+}
+
+/// Bytes to send: one datagram, or with `segment_bytes` a run of datagrams of that size for one destination (only the
+/// last may be shorter), which a socket with UDP GSO sends in one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transmit<'a> {
+    pub path: Path,
+    pub bytes: &'a [u8],
+    pub segment_bytes: Option<usize>,
+}
+
+/// Why the router wants to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Deadline {
+    Dtls,
+    Sctp,
+    Ice,
+    Feedback,
+    Nack,
+    Reports,
+    Levels,
+    Allocation,
+}
+
+/// Every way for something received to be refused without an answer, counted by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DropReason {
+    UnknownProtocol,
+    UnknownUfrag,
+    UnknownAddress,
+    StunMalformed,
+    StunNotAuthenticated,
+    DtlsNotValidated,
+    DtlsMalformed,
+    NotConnected,
+    RtpMalformed,
+    RtcpMalformed,
+    SrtpNotAuthentic,
+    SrtpReplayed,
+    SrtcpNotAuthentic,
+    TooManySsrcs,
+    UnknownStream,
+    UnknownPayloadType,
+    SctpGuard,
+    DcepMalformed,
+    MessageTooLarge,
+    LossyBacklog,
+    UnknownChannel,
+    QueueFull,
+    TooManyAddresses,
+    RtpPaddingLie,
+    TooOld,
+    Duplicate,
+}
+
+impl DropReason {
+    pub const COUNT: usize = Self::Duplicate as usize + 1;
+}

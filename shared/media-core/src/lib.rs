@@ -1,0 +1,6 @@
+//! Plenary's media engine: everything between a datagram and another, without a socket, a thread or a clock.
+#![forbid(unsafe_code)]
+
+mod api;
+
+pub use api::*;

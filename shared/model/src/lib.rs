@@ -1,0 +1,21 @@
+//! The words Plenary is written in: ids and value types, and no logic.
+//!
+//! Wire types (protobuf, JSON, SDP) are converted to these at one module per door; the cores speak nothing else.
+#![forbid(unsafe_code)]
+
+mod data;
+mod ids;
+mod participant;
+mod room;
+mod track;
+
+pub use data::{Channel, DataMessage, Destination};
+pub use ids::{Identity, InvalidName, NAME_BYTES_MAX, NodeId, ParticipantSid, PeerId, RoomName, RoomSid, TrackSid};
+pub use participant::{
+    ConnectionQuality, LeaveAction, LeaveReason, Participant, ParticipantKind, ParticipantState, Permission, Version,
+};
+pub use room::RoomInfo;
+pub use track::{
+    AudioFeature, Encryption, IceServer, Layer, LayerMode, MediaKind, Quality, Source, SpeakerLevel, SubscriptionSettings,
+    Target, Track, TrackCodec,
+};

@@ -1,0 +1,21 @@
+//! A room as its members see it.
+
+use crate::{RoomName, RoomSid};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomInfo {
+    pub sid: RoomSid,
+    pub name: RoomName,
+    pub created_at_ms: u64,
+    pub metadata: String,
+    /// How long a room that nobody has joined yet stays.
+    pub empty_timeout_s: u32,
+    /// How long a room stays after the last person left.
+    pub departure_timeout_s: u32,
+    /// 0 means no limit.
+    pub max_participants: u32,
+    /// Without dependents (agents, recorders) and hidden people.
+    pub participants: u32,
+    pub publishers: u32,
+    pub active_recording: bool,
+}
