@@ -3,19 +3,23 @@
 //! Wire types (protobuf, JSON, SDP) are converted to these at one module per door; the cores speak nothing else.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod data;
 mod ids;
 mod participant;
+mod records;
 mod room;
 mod track;
 
+pub use admin::{Admin, AdminRefusal, ParticipantUpdate};
 pub use data::{Channel, DataMessage, Destination};
 pub use ids::{Identity, InvalidName, NAME_BYTES_MAX, NodeId, ParticipantSid, PeerId, RoomName, RoomSid, TrackSid};
 pub use participant::{
     ConnectionQuality, LeaveAction, LeaveReason, Participant, ParticipantKind, ParticipantState, Permission, Version,
 };
+pub use records::{Record, RoomChange, RoomDelta, RoomSnapshot};
 pub use room::RoomInfo;
 pub use track::{
-    AudioFeature, Encryption, IceServer, Layer, LayerMode, MediaKind, Quality, Source, SpeakerLevel, SubscriptionSettings,
-    Target, Track, TrackCodec,
+    AudioFeature, Encryption, IceServer, Layer, LayerMode, MediaKind, Quality, Source, SpeakerLevel,
+    SubscriptionSettings, Target, Track, TrackCodec,
 };

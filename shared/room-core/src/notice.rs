@@ -1,0 +1,113 @@
+//! What a session and its room say to each other.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use plenary_model::{
+    Channel, DataMessage, Identity, LeaveReason, Participant, ParticipantSid, Permission, RoomInfo, SpeakerLevel,
+    Track, TrackSid,
+};
+
+/// A session asks its room. The room checks what needs the room's view; the session has checked its own permissions.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// The primary PeerConnection is connected.
+    BecameActive,
+    /// Sections of the publisher's SDP now carry these tracks.
+    Publish {
+        tracks: Vec<Track>,
+    },
+    Unpublish {
+        tracks: Vec<TrackSid>,
+    },
+    /// A field of a published track changed (mute, features, size).
+    UpdateTrack {
+        track: Track,
+    },
+    UpdateMetadata {
+        name: Option<String>,
+        metadata: Option<String>,
+        attributes: BTreeMap<String, String>,
+    },
+    Data {
+        message: DataMessage,
+    },
+    /// This session's media flows to it: the publisher hears `TrackSubscribed` once.
+    Bound {
+        track: TrackSid,
+    },
+    /// The session is over.
+    Leave {
+        reason: LeaveReason,
+    },
+    /// Pretend to speak for a while (client's `simulate`).
+    SimulateSpeaker {
+        seconds: u32,
+    },
+}
+
+/// A room tells a session. Participants are whole records: clients remove what an update omits.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// New, changed or (state Disconnected) gone. Never contains the receiver itself, see `OwnChanged`.
+    Participants {
+        changed: Vec<Arc<Participant>>,
+    },
+    /// The receiver's own record changed, in whichever way. `announce` says whether its client must be told
+    /// (metadata, name, attributes, permission, server-side mute), or knows because it caused it.
+    OwnChanged {
+        own: Arc<Participant>,
+        announce: Announce,
+    },
+    Room {
+        room: RoomInfo,
+    },
+    /// Changes since the last one; who fell silent has level 0 and is inactive.
+    Speakers {
+        speakers: Vec<(ParticipantSid, SpeakerLevel)>,
+    },
+    Data {
+        channel: Channel,
+        payload: Bytes,
+    },
+    /// Somebody receives this track of yours now.
+    TrackSubscribed {
+        track: TrackSid,
+    },
+    /// Mute or unmute your own track (room API).
+    MuteTrack {
+        track: TrackSid,
+        muted: bool,
+    },
+    SetSubscription {
+        tracks: Vec<TrackSid>,
+        subscribe: bool,
+    },
+    /// This session must end.
+    End {
+        reason: LeaveReason,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announce {
+    Yes,
+    No,
+}
+
+/// What a session starts from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Welcome {
+    pub own: Arc<Participant>,
+    pub room: RoomInfo,
+    /// Everybody visible, without the session itself.
+    pub others: Vec<Arc<Participant>>,
+}
+
+/// Who a session is, from the token; fixed for its life save the permission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    pub sid: ParticipantSid,
+    pub identity: Identity,
+    pub permission: Permission,
+}

@@ -1,0 +1,93 @@
+//! Everything that can happen to a room and everything that can follow.
+
+use std::{sync::Arc, time::Duration};
+
+use plenary_model::{
+    Admin, AdminRefusal, Identity, LeaveReason, Participant, ParticipantSid, Record, RoomDelta, RoomInfo, RoomSnapshot,
+    SpeakerLevel, TrackSid,
+};
+
+use crate::notice::{Notice, Request, Welcome};
+
+#[derive(Debug)]
+pub enum Input {
+    /// The store's state, read at the start and after a gap.
+    Snapshot(RoomSnapshot),
+    /// The next change of the room's history.
+    Delta(Arc<RoomDelta>),
+    /// A session of this node whose record the store has accepted. Answered by [`Output::Welcome`].
+    Joined { record: Arc<Record> },
+    /// A local session asks.
+    Ask { who: ParticipantSid, what: Request },
+    /// The room API asks; answered by [`Output::AdminDone`] with the same number.
+    Admin(AdminAsk),
+    /// A local session's actor ended without a word.
+    SessionLost { who: ParticipantSid, reason: LeaveReason },
+    /// Loudness over the last window, from the media routers.
+    Levels { levels: Vec<(ParticipantSid, TrackSid, SpeakerLevel)> },
+    /// The store refused or lost a write.
+    WriteFailed { who: ParticipantSid },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdminAsk {
+    pub number: u64,
+    pub what: Admin,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// To a local session; never before its `Welcome`.
+    Tell {
+        who: ParticipantSid,
+        what: Notice,
+    },
+    /// Registered: everything after this point reaches the session as notices.
+    Welcome {
+        who: ParticipantSid,
+        welcome: Welcome,
+    },
+    /// To the store, in order.
+    Write(RecordChange),
+    /// Read the snapshot again: the history has a hole or is another one.
+    Reread,
+    AdminDone {
+        number: u64,
+        outcome: Result<Option<Arc<Participant>>, AdminRefusal>,
+    },
+    /// Nobody is here any more and the timeouts have run out, or the room was deleted.
+    Closed {
+        reason: LeaveReason,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum RecordChange {
+    Put(Arc<Record>),
+    Remove {
+        identity: Identity,
+        sid: ParticipantSid,
+        generation: u64,
+        reason: LeaveReason,
+    },
+    Meta(RoomInfo),
+    /// Delete the room if it is empty in the store too.
+    CloseIfEmpty,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub remote_unmute: bool,
+    /// How often counts go out when they changed.
+    pub counts_interval: Duration,
+    pub metadata_bytes_max: usize,
+    pub attributes_bytes_max: usize,
+}
+
+/// Why a room wants to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Deadline {
+    EmptyTimeout,
+    Counts,
+    SimulatedSpeaker,
+}

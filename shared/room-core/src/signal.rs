@@ -1,0 +1,263 @@
+//! The client wire in our own words: what a client says on its signalling socket and what it is told.
+//!
+//! The door converts protobuf to these and back; names follow the wire's so that its documentation applies.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use plenary_model::{
+    AudioFeature, ConnectionQuality, Encryption, IceServer, Layer, LeaveAction, LeaveReason, MediaKind, Participant,
+    ParticipantSid, RoomInfo, Source, SpeakerLevel, SubscriptionSettings, Target, Track, TrackSid,
+};
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientSignal {
+    /// For the publisher PeerConnection. `id` 0 means unknown.
+    Offer {
+        sdp: String,
+        id: u32,
+    },
+    /// For the subscriber PeerConnection.
+    Answer {
+        sdp: String,
+        id: u32,
+    },
+    /// An ICE-lite server needs no remote candidates; the frame is checked and counted.
+    Trickle {
+        target: Target,
+        bytes: usize,
+    },
+    AddTrack(AddTrack),
+    Mute {
+        track: TrackSid,
+        muted: bool,
+    },
+    Subscription {
+        tracks: Vec<TrackSid>,
+        subscribe: bool,
+    },
+    TrackSetting {
+        tracks: Vec<TrackSid>,
+        settings: SubscriptionSettings,
+    },
+    Leave {
+        reason: LeaveReason,
+        action: LeaveAction,
+    },
+    SyncState(SyncState),
+    Simulate(Scenario),
+    /// Unix milliseconds of the client.
+    Ping {
+        timestamp_ms: i64,
+    },
+    PingReq {
+        timestamp_ms: i64,
+        rtt_ms: i64,
+    },
+    UpdateMetadata {
+        request_id: u32,
+        name: String,
+        metadata: String,
+        attributes: BTreeMap<String, String>,
+    },
+    UpdateAudioTrack {
+        track: TrackSid,
+        features: Vec<AudioFeature>,
+    },
+    UpdateVideoTrack {
+        track: TrackSid,
+        width: u32,
+        height: u32,
+    },
+    /// A request of a later milestone: refused by name, so that no promise of the client hangs.
+    Unsupported {
+        request_id: u32,
+        what: Unsupported,
+    },
+    /// Obsolete or meaningless here; counted and ignored.
+    Ignored,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unsupported {
+    PublishDataTrack,
+    UnpublishDataTrack,
+    UpdateDataSubscription,
+    StoreDataBlob,
+    GetDataBlob,
+    SubscriptionPermission,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct AddTrack {
+    pub cid: String,
+    /// Empty for a new track; an existing one gets a further codec (backup).
+    pub existing: Option<TrackSid>,
+    pub name: String,
+    pub kind: MediaKind,
+    pub source: Source,
+    pub width: u32,
+    pub height: u32,
+    pub muted: bool,
+    pub disable_red: bool,
+    pub stream: String,
+    pub layers: Vec<Layer>,
+    /// (codec, cid) in the publisher's order; the first is the primary. Codec may be `vp8` or `video/VP8`.
+    pub codecs: Vec<(String, String)>,
+    pub encryption: Encryption,
+    pub audio_features: Vec<AudioFeature>,
+    pub backup_codec_policy: i32,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SyncState {
+    /// Sids the client believes it publishes.
+    pub published: Vec<TrackSid>,
+    /// Explicit wishes: (`tracks`, subscribe).
+    pub subscription: Option<(Vec<TrackSid>, bool)>,
+    pub disabled: Vec<TrackSid>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    SpeakerUpdate { seconds: u32 },
+    NodeFailure,
+    Migration,
+    ServerLeave,
+    SwitchCandidateProtocol,
+    SubscriberBandwidth { bits_per_second: u64 },
+    DisconnectSignalOnResume,
+    DisconnectSignalOnResumeNoMessages,
+    LeaveRequestFullReconnect,
+}
+
+/// What the client is told, in the order of the one queue.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServerSignal {
+    Join(Box<Join>),
+    Reconnect {
+        last_message_seq: u32,
+        ice_servers: Vec<IceServer>,
+    },
+    Answer {
+        sdp: String,
+        id: u32,
+    },
+    Offer {
+        sdp: String,
+        id: u32,
+    },
+    Update {
+        participants: Vec<Arc<Participant>>,
+    },
+    TrackPublished {
+        cid: String,
+        track: Track,
+    },
+    TrackUnpublished {
+        track: TrackSid,
+    },
+    Leave {
+        reason: LeaveReason,
+        action: LeaveAction,
+    },
+    Mute {
+        track: TrackSid,
+        muted: bool,
+    },
+    SpeakersChanged {
+        speakers: Vec<(ParticipantSid, SpeakerLevel)>,
+    },
+    RoomUpdate {
+        room: RoomInfo,
+    },
+    ConnectionQuality {
+        updates: Vec<(ParticipantSid, ConnectionQuality)>,
+    },
+    StreamState {
+        publisher: ParticipantSid,
+        track: TrackSid,
+        paused: bool,
+    },
+    /// The shell mints a token with the session's claims and sends it.
+    RefreshToken,
+    Pong {
+        timestamp_ms: i64,
+    },
+    PongResp {
+        last_ping_timestamp_ms: i64,
+    },
+    SubscriptionFailed {
+        track: TrackSid,
+        why: SubscriptionFailure,
+    },
+    RequestResponse {
+        request_id: u32,
+        reason: RequestOutcome,
+        message: String,
+        about: About,
+    },
+    TrackSubscribed {
+        track: TrackSid,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Join {
+    pub room: RoomInfo,
+    pub own: Arc<Participant>,
+    pub others: Vec<Arc<Participant>>,
+    pub subscriber_primary: bool,
+    pub ice_servers: Vec<IceServer>,
+    pub ping_interval_s: u32,
+    pub ping_timeout_s: u32,
+    pub fast_publish: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionFailure {
+    CodecUnsupported,
+    TrackNotFound,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RequestOutcome {
+    Ok,
+    NotFound,
+    NotAllowed,
+    LimitExceeded,
+    Queued,
+    UnsupportedType,
+    Unclassified,
+}
+
+/// Which request a `RequestResponse` is about, as far as the wire lets it be named.
+#[derive(Debug, Clone, PartialEq)]
+pub enum About {
+    AddTrack { cid: String, source: Source, name: String },
+    Mute { track: TrackSid, muted: bool },
+    UpdateMetadata,
+    UpdateTrack { track: TrackSid },
+    Unsupported(Unsupported),
+    Other,
+}
+
+/// The data-channel message of a client after the door decoded it: enough to check and route it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientData {
+    pub channel: plenary_model::Channel,
+    pub kind: DataKind,
+    /// The sender's sequence number on the reliable channel, 0 for none.
+    pub sequence: u32,
+    pub to: plenary_model::Destination,
+    /// Re-encoded by the door with the sender stamped on it.
+    pub payload: bytes::Bytes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataKind {
+    Ordinary,
+    /// Only agents may send these.
+    Transcription,
+    /// Only for those who may subscribe to metrics.
+    Metrics,
+}
