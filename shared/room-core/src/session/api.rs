@@ -54,8 +54,21 @@ pub enum Output {
     Media(MediaCommand),
     /// Flush the queue, then close the socket.
     CloseSocket(SocketEnd),
+    /// Something the client sent was refused without an answer; counted by name.
+    Dropped(Dropped),
     /// The session is over: close its transports and forget it. Always the last output.
     End(LeaveReason),
+}
+
+/// Why something of the client's was dropped without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dropped {
+    DataNotAllowed,
+    DataRepeated,
+    DataKindNotAllowed,
+    DataBeforeOpen,
+    StaleAnswer,
+    TooManyWishes,
 }
 
 /// Why the server closes a signalling socket.
@@ -66,7 +79,10 @@ pub enum SocketEnd {
     /// Asked for by the client's test scenario.
     Simulated,
     TooManyMessages,
-    Replaced,
+    /// Nothing was heard for the ping timeout.
+    Silent,
+    /// The node is leaving or the room ended it.
+    Ended,
 }
 
 /// What a session wants of its two transports. The shell adds ids and credentials.
@@ -102,8 +118,13 @@ pub enum MediaCommand {
         track: TrackSid,
     },
     Send {
+        target: Target,
         channel: Channel,
         payload: Bytes,
+    },
+    /// Caps the downstream estimate; 0 lifts the cap.
+    CapBandwidth {
+        bits_per_second: u64,
     },
 }
 

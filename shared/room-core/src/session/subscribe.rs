@@ -1,0 +1,183 @@
+//! What this participant receives: who is here, what it asked for, and the set that follows from both.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use plenary_model::{Participant, ParticipantSid, ParticipantState, Quality, SubscriptionSettings, TrackSid};
+
+use super::Wanted;
+use crate::signal::{ServerSignal, SubscriptionFailure};
+
+#[derive(Debug)]
+pub(super) struct Subscriptions {
+    auto_subscribe: bool,
+    allow_pause: bool,
+    /// What a track starts with until the client says how it shows it.
+    initial: SubscriptionSettings,
+    people: BTreeMap<ParticipantSid, Arc<Participant>>,
+    /// Explicit wishes, for tracks that may not exist yet.
+    wishes: HashMap<TrackSid, bool>,
+    settings: HashMap<TrackSid, SubscriptionSettings>,
+    /// Wished for and not there, since when.
+    unknown: HashMap<TrackSid, Instant>,
+    undecodable: HashSet<TrackSid>,
+    /// What the media router was told last.
+    told: Vec<Wanted>,
+}
+
+impl Subscriptions {
+    pub(super) fn new(auto_subscribe: bool, adaptive_stream: bool, allow_pause: bool) -> Self {
+        // An adaptive client reports real sizes once its tiles are on screen; until then the smallest layer will do.
+        let quality = if adaptive_stream { Quality::Low } else { Quality::High };
+        Self {
+            auto_subscribe,
+            allow_pause,
+            initial: SubscriptionSettings { quality, ..SubscriptionSettings::default() },
+            people: BTreeMap::new(),
+            wishes: HashMap::new(),
+            settings: HashMap::new(),
+            unknown: HashMap::new(),
+            undecodable: HashSet::new(),
+            told: Vec::new(),
+        }
+    }
+
+    pub(super) fn allow_pause(&self) -> bool {
+        self.allow_pause
+    }
+
+    pub(super) fn people(&self) -> impl Iterator<Item = &Arc<Participant>> {
+        self.people.values()
+    }
+
+    pub(super) fn people_changed(&mut self, changed: Vec<Arc<Participant>>) {
+        for who in changed {
+            let before = if who.state == ParticipantState::Disconnected {
+                self.people.remove(&who.sid)
+            } else {
+                // The same identity under a new sid is the same person with a new session.
+                let old = self.people.values().find(|old| old.identity == who.identity && old.sid != who.sid);
+                let old = old.map(|old| old.sid.clone()).and_then(|sid| self.people.remove(&sid));
+                for track in &who.tracks {
+                    self.unknown.remove(&track.sid);
+                }
+                let same = self.people.insert(who.sid.clone(), who.clone());
+                old.or(same)
+            };
+            let still_there = |sid: &TrackSid| {
+                who.state != ParticipantState::Disconnected && who.tracks.iter().any(|track| track.sid == *sid)
+            };
+            for track in before.iter().flat_map(|who| &who.tracks).filter(|track| !still_there(&track.sid)) {
+                self.wishes.remove(&track.sid);
+                self.settings.remove(&track.sid);
+                self.undecodable.remove(&track.sid);
+            }
+        }
+    }
+
+    /// Remembers what the client wants; false when it wants too much to remember.
+    pub(super) fn wish(&mut self, now: Instant, tracks: Vec<TrackSid>, subscribe: bool) -> bool {
+        for track in tracks {
+            if self.wishes.len() >= WISHES_MAX && !self.wishes.contains_key(&track) {
+                return false;
+            }
+            if !subscribe {
+                self.unknown.remove(&track);
+            } else if self.publisher_of(&track).is_none() {
+                self.unknown.entry(track.clone()).or_insert(now);
+            }
+            self.undecodable.remove(&track);
+            self.wishes.insert(track, subscribe);
+        }
+        true
+    }
+
+    pub(super) fn set(&mut self, tracks: &[TrackSid], settings: SubscriptionSettings) -> bool {
+        for track in tracks {
+            if self.settings.len() >= WISHES_MAX && !self.settings.contains_key(track) {
+                return false;
+            }
+            self.settings.insert(track.clone(), settings);
+        }
+        true
+    }
+
+    pub(super) fn disable(&mut self, tracks: &[TrackSid]) {
+        for track in tracks {
+            let settings = SubscriptionSettings { disabled: true, ..self.settings_of(track) };
+            self.set(std::slice::from_ref(track), settings);
+        }
+    }
+
+    pub(super) fn undecodable(&mut self, track: TrackSid) -> ServerSignal {
+        self.undecodable.insert(track.clone());
+        ServerSignal::SubscriptionFailed { track, why: SubscriptionFailure::CodecUnsupported }
+    }
+
+    /// The whole set if it differs from what was told last.
+    pub(super) fn changed(&mut self, can_subscribe: bool) -> Option<Vec<Wanted>> {
+        let wanted = if can_subscribe { self.wanted() } else { Vec::new() };
+        if wanted == self.told {
+            return None;
+        }
+        self.told.clone_from(&wanted);
+        Some(wanted)
+    }
+
+    pub(super) fn give_up_unknown(&mut self, now: Instant, timeout: Duration) -> Vec<ServerSignal> {
+        let late: Vec<_> =
+            self.unknown.extract_if(|_, since| *since + timeout <= now).map(|(track, _)| track).collect();
+        let failed = |track: TrackSid| {
+            self.wishes.remove(&track);
+            ServerSignal::SubscriptionFailed { track, why: SubscriptionFailure::TrackNotFound }
+        };
+        late.into_iter().map(failed).collect()
+    }
+
+    pub(super) fn oldest_unknown(&self, timeout: Duration) -> Option<Instant> {
+        self.unknown.values().min().map(|since| *since + timeout)
+    }
+
+    pub(super) fn publisher_of(&self, track: &TrackSid) -> Option<ParticipantSid> {
+        let publishes = |who: &&Arc<Participant>| who.tracks.iter().any(|theirs| theirs.sid == *track);
+        self.people.values().find(publishes).map(|who| who.sid.clone())
+    }
+
+    /// Whether something of this participant is received.
+    pub(super) fn hears(&self, publisher: &ParticipantSid) -> bool {
+        self.told.iter().any(|wanted| wanted.publisher == *publisher)
+    }
+
+    pub(super) fn publishers(&self) -> impl Iterator<Item = ParticipantSid> {
+        self.told.iter().map(|wanted| wanted.publisher.clone())
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        for (sid, who) in &self.people {
+            for track in &who.tracks {
+                // Without a codec the publisher's section has not been seen yet.
+                let ready = !track.mime.is_empty() && !self.undecodable.contains(&track.sid);
+                if ready && self.wishes.get(&track.sid).copied().unwrap_or(self.auto_subscribe) {
+                    wanted.push(Wanted {
+                        track: track.sid.clone(),
+                        kind: track.kind,
+                        publisher: sid.clone(),
+                        settings: self.settings_of(&track.sid),
+                    });
+                }
+            }
+        }
+        wanted
+    }
+
+    fn settings_of(&self, track: &TrackSid) -> SubscriptionSettings {
+        self.settings.get(track).copied().unwrap_or(self.initial)
+    }
+}
+
+/// Tracks a client may have wishes or settings for; more are dropped by name.
+const WISHES_MAX: usize = 4096;
