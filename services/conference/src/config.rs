@@ -1,0 +1,281 @@
+//! The configuration: one file, then the environment, then flags, resolved once into [`Settings`].
+//!
+//! Everything has a default, so that a node started with nothing runs on loopback. Whatever is wrong is refused at the
+//! start, with the place, the key and what to do about it. After the start nothing asks the environment again.
+
+mod duration;
+mod keys;
+mod sections;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use plenary_protocol::token::Keys;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use sections::{Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles};
+
+use sections::{HttpFile, KeyTable, MediaFile};
+
+/// What the node runs with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub http: Http,
+    pub metrics: Metrics,
+    pub media: Media,
+    pub keys: Keys,
+    pub room: Room,
+    pub limits: Limits,
+    pub signal: Signal,
+    pub log: Log,
+    pub room_api: RoomApi,
+    /// Where it came from, for the first log line.
+    pub source: String,
+}
+
+/// Where settings are looked for, besides the defaults.
+#[derive(Debug, Default)]
+pub struct Sources {
+    pub file: Option<PathBuf>,
+    /// The environment, as (name, value).
+    pub environment: BTreeMap<String, String>,
+    /// `section.key` and value, as flags give them.
+    pub overrides: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// The real environment; variables that are not text are skipped.
+    pub fn with_environment(mut self) -> Self {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        self.environment = std::env::vars_os().filter_map(text).collect();
+        self
+    }
+}
+
+impl Settings {
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let document = read(sources)?;
+        let place = place(sources);
+        let at = |key: &'static str, problem: &str, remedy: &'static str| ConfigError {
+            place: place.clone(),
+            key: key.into(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        };
+        let http =
+            document.http.resolve().map_err(|problem| at("http.tls_cert", problem, "give both files or none"))?;
+        let media = resolve_media(document.media, &http)
+            .map_err(|problem| at("media", problem, "choose other ports or fewer threads"))?;
+        let given = keys::Given {
+            table: document.keys.0,
+            file: document.keys_file,
+            environment: sources.environment.get(keys::VARIABLE).map(String::as_str),
+        };
+        let keys = keys::resolve(given, http.bind).map_err(|problem| ConfigError {
+            place: place.clone(),
+            key: problem.key().into(),
+            problem: problem.to_string(),
+            remedy: problem.remedy().into(),
+        })?;
+        document.signal.check().map_err(|problem| at("signal", problem, "correct these durations"))?;
+        Ok(Self {
+            http,
+            metrics: document.metrics,
+            media,
+            keys,
+            room: document.room,
+            limits: document.limits,
+            signal: document.signal,
+            log: document.log,
+            room_api: document.room_api,
+            source: place,
+        })
+    }
+
+    /// Every setting as a line of TOML. Of the keys only the names.
+    pub fn print(&self) -> String {
+        let sections = serde_json::json!({
+            "http": self.http, "metrics": self.metrics, "media": self.media, "room": self.room,
+            "limits": self.limits, "signal": self.signal, "log": self.log, "room_api": self.room_api,
+        });
+        let mut lines = Vec::new();
+        collect_lines(String::new(), &sections, &mut lines);
+        let hint = if self.keys.is_development() { "[development key]" } else { "[redacted]" };
+        lines.extend(self.keys.ids().map(|id| format!("keys.\"{id}\" = \"{hint}\"\n")));
+        lines.concat()
+    }
+}
+
+/// What is wrong, where, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {key}: {problem}; {remedy}")]
+pub struct ConfigError {
+    pub place: String,
+    pub key: String,
+    pub problem: String,
+    pub remedy: String,
+}
+
+/// The file as it is written, before anything is resolved.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+struct Document {
+    http: HttpFile,
+    metrics: Metrics,
+    media: MediaFile,
+    #[serde(skip_serializing)]
+    keys: KeyTable,
+    keys_file: Option<PathBuf>,
+    room: Room,
+    limits: Limits,
+    signal: Signal,
+    log: Log,
+    room_api: RoomApi,
+}
+
+fn read(sources: &Sources) -> Result<Document, ConfigError> {
+    let from_config = |error: config::ConfigError| explain(error, sources);
+    let mut builder = config::Config::builder();
+    if let Some(path) = &sources.file {
+        check_readable(path)?;
+        builder = builder.add_source(config::File::from(path.as_path()).format(config::FileFormat::Toml));
+    }
+    builder = builder.add_source(environment(sources)?);
+    for (key, value) in &sources.overrides {
+        builder = builder.set_override(key.as_str(), typed(key, value)).map_err(from_config)?;
+    }
+    builder.build().and_then(config::Config::try_deserialize).map_err(from_config)
+}
+
+fn check_readable(path: &Path) -> Result<(), ConfigError> {
+    std::fs::File::open(path).map(|_| ()).map_err(|error| ConfigError {
+        place: path.display().to_string(),
+        key: "--config".into(),
+        problem: error.to_string(),
+        remedy: "name a TOML file that can be read".into(),
+    })
+}
+
+fn environment(sources: &Sources) -> Result<config::Environment, ConfigError> {
+    let ours: config::Map<String, String> = sources
+        .environment
+        .iter()
+        .filter(|(name, _)| name.starts_with("PLENARY__"))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    // Names of variables lose their case on the way, and API keys have one.
+    if let Some(name) = ours.keys().find(|name| name.starts_with("PLENARY__KEYS__")) {
+        return Err(ConfigError {
+            place: "environment".into(),
+            key: name.clone(),
+            problem: "API keys cannot be names of variables".into(),
+            remedy: format!("set {}=\"id: secret\" instead", keys::VARIABLE),
+        });
+    }
+    let source = config::Environment::with_prefix("PLENARY").separator("__").try_parsing(true).list_separator(",");
+    let source = LISTS.iter().fold(source, |source, key| source.with_list_parse_key(key));
+    Ok(source.source(Some(ours)))
+}
+
+/// The settings that are lists, which environment and flags write with commas.
+const LISTS: [&str; 2] = ["http.trusted_proxies", "media.advertise"];
+
+/// Flags are text; the library reads numbers and switches out of it by itself, lists it does not.
+fn typed(key: &str, value: &str) -> config::Value {
+    if LISTS.contains(&key) {
+        let items: Vec<String> =
+            value.split(',').map(str::trim).filter(|one| !one.is_empty()).map(Into::into).collect();
+        return items.into();
+    }
+    value.into()
+}
+
+fn explain(error: config::ConfigError, sources: &Sources) -> ConfigError {
+    let (place_of, key, problem) = match &error {
+        config::ConfigError::At { error, origin, key } => (origin.clone(), key.clone(), error.to_string()),
+        config::ConfigError::Type { origin, key, .. } => (origin.clone(), key.clone(), error.to_string()),
+        config::ConfigError::FileParse { uri, cause } => (uri.clone(), None, cause.to_string()),
+        _ => (None, None, error.to_string()),
+    };
+    ConfigError {
+        place: place_of.unwrap_or_else(|| place(sources)),
+        key: key.unwrap_or_else(|| "contents".into()),
+        problem: problem.lines().next().unwrap_or_default().to_owned(),
+        remedy: "correct it, or remove it to get the default (`plenary check-config --print` lists all)".into(),
+    }
+}
+
+fn place(sources: &Sources) -> String {
+    let mut places = Vec::new();
+    places.extend(sources.file.as_ref().map(|file| file.display().to_string()));
+    let from_environment = |name: &String| name.starts_with("PLENARY__") || name == keys::VARIABLE;
+    places.extend(sources.environment.keys().any(from_environment).then(|| "environment".to_owned()));
+    places.extend((!sources.overrides.is_empty()).then(|| "flags".to_owned()));
+    if places.is_empty() { "defaults".into() } else { places.join(" + ") }
+}
+
+fn resolve_media(file: MediaFile, http: &Http) -> Result<Media, &'static str> {
+    let on_loopback = http.bind.ip().is_loopback();
+    let everywhere = if on_loopback { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let bind = file.bind.unwrap_or(IpAddr::V4(everywhere));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = file.threads.unwrap_or(cores.saturating_sub(1)).max(1);
+    if threads > Media::THREADS_MAX {
+        return Err("more media threads than one node can use");
+    }
+    let last = usize::from(file.udp_port).saturating_add(threads).saturating_sub(1);
+    if file.udp_port != 0 && last > usize::from(u16::MAX) {
+        return Err("the UDP ports, one per thread counted up from udp_port, do not fit below 65536");
+    }
+    let advertise = match file.advertise {
+        given if !given.is_empty() => given,
+        _ if !bind.is_unspecified() => vec![bind],
+        _ if on_loopback => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        _ => interface_addresses(bind),
+    };
+    if advertise.is_empty() {
+        return Err("this machine has no address to advertise; set media.advertise");
+    }
+    Ok(Media { bind, udp_port: file.udp_port, tcp_port: file.tcp_port, threads, advertise })
+}
+
+/// The addresses of this machine that somebody else could reach, of the families that `bind` listens on.
+fn interface_addresses(bind: IpAddr) -> Vec<IpAddr> {
+    let reachable = |ip: &IpAddr| match ip {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => bind.is_ipv6() && !v6.is_loopback() && !v6.is_unicast_link_local(),
+    };
+    let found = if_addrs::get_if_addrs().unwrap_or_default();
+    found.into_iter().map(|one| one.ip()).filter(reachable).take(ADVERTISED_MAX).collect()
+}
+
+/// Each is a candidate in every answer.
+const ADVERTISED_MAX: usize = 16;
+
+fn collect_lines(prefix: String, value: &Value, lines: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                collect_lines(path, member, lines);
+            }
+        }
+        Value::Null => lines.push(format!("# {prefix} is not set\n")),
+        // A JSON scalar and a flat JSON array are TOML as they stand.
+        plain => lines.push(format!("{prefix} = {plain}\n")),
+    }
+}
+
+/// Whether only this machine can reach the address.
+pub fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+//! What host applications ask of rooms, in the model's words.
+//!
+//! The doors decode, check grants and encode; whoever implements [`RoomApi`] knows neither HTTP nor protobuf.
+
+use std::sync::Arc;
+
+use futures_util::future::LocalBoxFuture;
+use plenary_model::{Admin, AdminRefusal, Identity, Participant, RoomInfo, RoomName};
+
+/// The rooms behind the doors. Calls may come from any thread; a future stays on the thread that asked.
+pub trait RoomApi: Send + Sync {
+    fn call(&self, call: RoomCall) -> LocalBoxFuture<'_, Result<RoomReply, ApiError>>;
+}
+
+/// One call, its grants already checked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RoomCall {
+    /// Makes the room or updates its settings; answered by `Room`.
+    CreateRoom(CreateRoom),
+    /// Answered by `Rooms`: those of these names, or all where `None`.
+    ListRooms { names: Option<Vec<RoomName>> },
+    /// Answered by `Done`.
+    DeleteRoom { room: RoomName },
+    /// Answered by `Room`.
+    SetMetadata { room: RoomName, metadata: String },
+    /// Answered by `Participants`.
+    ListParticipants { room: RoomName },
+    /// Answered by `Participant`.
+    GetParticipant { room: RoomName, identity: Identity },
+    /// Answered by `Participant` where it is about one that is still there, else by `Done`.
+    Admin { room: RoomName, what: Admin },
+}
+
+/// Fields that are `None` stay as they are, or get the configured default in a new room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateRoom {
+    pub name: RoomName,
+    pub metadata: Option<String>,
+    pub empty_timeout_s: Option<u32>,
+    pub departure_timeout_s: Option<u32>,
+    pub max_participants: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum RoomReply {
+    Done,
+    Room(RoomInfo),
+    Rooms(Vec<RoomInfo>),
+    Participant(Arc<Participant>),
+    Participants(Vec<Arc<Participant>>),
+}
+
+/// Why a call was not carried out. The texts go to host applications, whose SDKs know some of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    #[error("requested room does not exist")]
+    NoSuchRoom,
+    #[error("participant does not exist")]
+    NoSuchParticipant,
+    #[error("track is not found")]
+    NoSuchTrack,
+    #[error("remote unmute not enabled")]
+    RemoteUnmuteDisabled,
+    #[error("metadata or attributes exceed their limit")]
+    TooLarge,
+    #[error("this node has as many rooms as it may")]
+    TooManyRooms,
+    #[error("the room did not answer in time")]
+    Timeout,
+    #[error("the node cannot serve this now")]
+    Unavailable,
+    /// Something of ours went wrong; the log says what.
+    #[error("internal error")]
+    Fault,
+}
+
+impl From<AdminRefusal> for ApiError {
+    fn from(refusal: AdminRefusal) -> Self {
+        match refusal {
+            AdminRefusal::NoSuchRoom => Self::NoSuchRoom,
+            AdminRefusal::NoSuchParticipant => Self::NoSuchParticipant,
+            AdminRefusal::NoSuchTrack => Self::NoSuchTrack,
+            AdminRefusal::RemoteUnmuteDisabled => Self::RemoteUnmuteDisabled,
+            AdminRefusal::TooLarge => Self::TooLarge,
+        }
+    }
+}
