@@ -2,5 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod rtcp;
+mod rtp;
+mod store;
 
 pub use api::*;

@@ -1,0 +1,25 @@
+//! RTP as it lies in a buffer: header, extensions and the little of each codec's payload header that forwarding needs.
+//!
+//! Nothing here owns bytes or keeps state; every value is an offset or a copy of a field. It must never trust a length
+//! field, and never fail on the *payload* of a packet: end-to-end encrypted media puts anything there.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+mod codec;
+mod h264;
+mod header;
+mod sequence;
+pub(crate) mod vp8;
+
+pub(crate) use codec::{Codec, FrameInfo};
+pub(crate) use header::{AudioLevel, Header, RtpError};
+pub(crate) use sequence::{FIRST_INDEX, extend, is_newer_timestamp, timestamp_distance};
+
+/// Position of one simulcast layer within its track, counted from the smallest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LayerId(pub(crate) u8);
+
+/// The largest packet that is kept, repaired or forwarded: an Ethernet frame's worth.
+pub(crate) const PACKET_BYTES_MAX: usize = 1_500;
