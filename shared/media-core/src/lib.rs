@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod ingress;
 mod rtcp;
 mod rtp;
 mod store;

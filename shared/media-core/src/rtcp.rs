@@ -10,7 +10,7 @@
 mod feedback;
 mod write;
 
-pub(crate) use feedback::{Arrival, FeedbackWriter, TwccFeedback};
+pub(crate) use feedback::{Arrival, FeedbackWriter, Pushed, TwccFeedback};
 pub(crate) use write::{write_description, write_nack, write_pli, write_receiver_report, write_sender_report};
 
 /// The packets of one datagram, in order. Reduced-size datagrams (RFC 5506) are accepted.

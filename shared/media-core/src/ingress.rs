@@ -1,0 +1,242 @@
+//! What a publisher sends: one [`Stream`] per SSRC, and what we tell the publisher about it.
+//!
+//! Hot: `receive` runs once per received packet. No lock, log, clock read or unbounded loop here, and no allocation once
+//! the packet store is warm. Everything is bounded: the loss list, the replay window, the arrival ring.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+mod keyframes;
+mod loss;
+mod rate;
+mod statistics;
+mod twcc;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use keyframes::KeyframeRequests;
+use loss::LossList;
+pub(crate) use rate::RateMeter;
+pub(crate) use statistics::SenderClock;
+use statistics::{ReplayWindow, Statistics};
+pub(crate) use twcc::TwccReceiver;
+
+use crate::{
+    DropReason,
+    rtcp::ReportBlock,
+    rtp::{Codec, FIRST_INDEX, FrameInfo, Header, extend},
+    store::PacketStore,
+};
+
+/// One SSRC of a publisher: one layer of one track.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    config: StreamConfig,
+    /// Index of the newest packet, once there is one.
+    highest: Option<u64>,
+    seen: ReplayWindow,
+    statistics: Statistics,
+    lost: LossList,
+    store: PacketStore,
+    rate: RateMeter,
+    last_heard: Option<Instant>,
+    repaired_packets: u64,
+    probe_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamConfig {
+    pub(crate) ssrc: u32,
+    pub(crate) codec: Codec,
+    pub(crate) clock_rate: u32,
+    pub(crate) repair: Repair,
+}
+
+/// Whether `nack` was negotiated for the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repair {
+    Requested,
+    Unavailable,
+}
+
+/// A packet that was taken in and may be forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ingested {
+    /// Its sequence number without wraps; names it in the store.
+    pub(crate) index: u64,
+    pub(crate) frame: FrameInfo,
+    pub(crate) content: Content,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    Media,
+    /// Sent to fill the pipe; it holds a sequence number and nothing else.
+    PaddingOnly,
+}
+
+/// What an RTX packet (RFC 4588) turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rtx {
+    /// Padding that measures bandwidth; there is nothing to forward.
+    Probe,
+    /// A packet of the media stream, rebuilt in the caller's scratch buffer.
+    Repaired { header: Header, ingested: Ingested },
+}
+
+impl Stream {
+    pub(crate) fn new(config: StreamConfig) -> Self {
+        Self {
+            config,
+            highest: None,
+            seen: ReplayWindow::default(),
+            statistics: Statistics::new(config.clock_rate),
+            lost: LossList::default(),
+            store: PacketStore::new(config.codec.kind()),
+            rate: RateMeter::default(),
+            last_heard: None,
+            repaired_packets: 0,
+            probe_bytes: 0,
+        }
+    }
+
+    /// Takes in one decrypted packet of this SSRC.
+    pub(crate) fn receive(&mut self, now: Instant, header: &Header, packet: &[u8]) -> Result<Ingested, DropReason> {
+        let ingested = self.ingest(now, header, packet)?;
+        self.statistics.on_packet(now, ingested.index, header.timestamp);
+        Ok(ingested)
+    }
+
+    /// Takes in one decrypted packet of the repair SSRC that belongs to this stream. `media_payload_type` is the `apt`
+    /// of its payload type. A repaired packet is built in `scratch`, from where it is forwarded.
+    pub(crate) fn receive_rtx(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        packet: &[u8],
+        media_payload_type: u8,
+        scratch: &mut Vec<u8>,
+    ) -> Result<Rtx, DropReason> {
+        let Some((original_sequence, payload)) = header.payload_of(packet).split_first_chunk::<2>() else {
+            self.count_probe(packet);
+            return Ok(Rtx::Probe);
+        };
+        let clear = packet.get(..header.header_bytes()).unwrap_or_default();
+        let Some((&[first, second, _, _, t0, t1, t2, t3, ..], extensions)) = clear.split_first_chunk::<12>() else {
+            return Err(DropReason::RtpMalformed);
+        };
+        scratch.clear();
+        // The rebuilt packet has no padding: what the payload range left out is not copied.
+        scratch.extend_from_slice(&[first & !0x20, second & 0x80 | media_payload_type & 0x7f]);
+        scratch.extend_from_slice(original_sequence);
+        scratch.extend_from_slice(&[t0, t1, t2, t3]);
+        scratch.extend_from_slice(&self.config.ssrc.to_be_bytes());
+        scratch.extend_from_slice(extensions);
+        scratch.extend_from_slice(payload);
+        let header = Header::parse(scratch).map_err(|error| error.reason())?;
+        match self.ingest(now, &header, scratch) {
+            Ok(ingested) => {
+                self.repaired_packets = self.repaired_packets.saturating_add(1);
+                Ok(Rtx::Repaired { header, ingested })
+            }
+            // Clients also probe with packets they have sent before.
+            Err(DropReason::Duplicate | DropReason::TooOld) => {
+                self.count_probe(packet);
+                Ok(Rtx::Probe)
+            }
+            Err(reason) => Err(reason),
+        }
+    }
+
+    /// Appends the sequence numbers to ask for now, at most [`NACKS_PER_TURN`](loss::NACKS_PER_TURN), in ascending order.
+    pub(crate) fn due_nacks(&mut self, now: Instant, rtt: Duration, out: &mut Vec<u16>) {
+        self.lost.due(now, rtt, out);
+    }
+
+    /// When [`due_nacks`](Self::due_nacks) next has something.
+    pub(crate) fn nack_deadline(&self) -> Option<Instant> {
+        self.lost.deadline()
+    }
+
+    pub(crate) fn on_sender_report(&mut self, now: Instant, ntp: u64, rtp: u32) {
+        self.statistics.on_sender_report(now, ntp, rtp);
+    }
+
+    /// How this stream's timestamps relate to the publisher's clock, after its first sender report.
+    pub(crate) fn sender_clock(&self) -> Option<SenderClock> {
+        self.statistics.sender_clock()
+    }
+
+    /// The block about this stream for the next receiver report; `None` before the first packet.
+    pub(crate) fn report_block(&mut self, now: Instant) -> Option<ReportBlock> {
+        self.statistics.report_block(now, self.config.ssrc)
+    }
+
+    pub(crate) fn store(&self) -> &PacketStore {
+        &self.store
+    }
+
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.config.ssrc
+    }
+
+    /// Media over the last second.
+    pub(crate) fn bits_per_second(&self, now: Instant) -> u64 {
+        self.rate.bits_per_second(now)
+    }
+
+    /// When the last packet with content came.
+    pub(crate) fn last_heard(&self) -> Option<Instant> {
+        self.last_heard
+    }
+
+    pub(crate) fn probe_bytes(&self) -> u64 {
+        self.probe_bytes
+    }
+
+    pub(crate) fn repaired_packets(&self) -> u64 {
+        self.repaired_packets
+    }
+
+    fn ingest(&mut self, now: Instant, header: &Header, packet: &[u8]) -> Result<Ingested, DropReason> {
+        let previous = self.highest;
+        let index = match previous {
+            Some(highest) => extend(highest, header.sequence),
+            None => FIRST_INDEX.saturating_add(u64::from(header.sequence)),
+        };
+        self.seen.accept(index)?;
+        match previous {
+            Some(highest) if index > highest => {
+                if self.config.repair == Repair::Requested {
+                    self.lost.on_gap(now, highest.saturating_add(1)..index);
+                }
+                self.highest = Some(index);
+            }
+            Some(_) => self.lost.on_arrival(index),
+            None => self.highest = Some(index),
+        }
+        let payload = header.payload_of(packet);
+        self.store.insert(index, packet);
+        if payload.is_empty() {
+            self.count_probe(packet);
+            return Ok(Ingested { index, frame: FrameInfo::default(), content: Content::PaddingOnly });
+        }
+        self.rate.add(now, packet.len());
+        self.last_heard = Some(now);
+        Ok(Ingested { index, frame: self.config.codec.inspect(payload), content: Content::Media })
+    }
+
+    fn count_probe(&mut self, packet: &[u8]) {
+        let bytes = u64::try_from(packet.len()).unwrap_or_default();
+        self.probe_bytes = self.probe_bytes.saturating_add(bytes);
+    }
+}
+
+/// The instant `delay` after `now`; `now` itself at the end of time.
+pub(crate) fn after(now: Instant, delay: Duration) -> Instant {
+    now.checked_add(delay).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests;
