@@ -79,8 +79,8 @@ pub enum ClientSignal {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unsupported {
-    PublishDataTrack,
-    UnpublishDataTrack,
+    PublishDataTrack { handle: u32 },
+    UnpublishDataTrack { handle: u32 },
     UpdateDataSubscription,
     StoreDataBlob,
     GetDataBlob,

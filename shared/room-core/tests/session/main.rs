@@ -1,0 +1,10 @@
+//! The session core by behaviour, on virtual time.
+#![allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
+
+mod data;
+mod driver;
+mod negotiating;
+mod publishing;
+mod random_orders;
+mod resuming;
+mod subscribing;

@@ -1,0 +1,133 @@
+//! What a participant receives.
+
+use std::time::Duration;
+
+use plenary_model::*;
+use plenary_room_core::{
+    notice::Notice,
+    session::{MediaCommand, MediaEvent},
+    signal::{ClientSignal, ServerSignal, SubscriptionFailure},
+};
+
+use crate::driver::*;
+
+fn tracks(names: &[&str]) -> Vec<TrackSid> {
+    names.iter().map(|name| TrackSid::from(*name)).collect()
+}
+
+#[test]
+fn a_new_publication_is_wanted_once_its_codec_is_known() {
+    let mut driver = Driver::active();
+    let unseen = Track { mime: String::new(), ..camera("TR_a") };
+    driver.notice(here(vec![person("ann", "PA_ann", vec![unseen])]));
+    assert_eq!(driver.wanted(), None);
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a")])]));
+    assert_eq!(driver.wanted(), Some(tracks(&["TR_a"])));
+}
+
+#[test]
+fn nothing_is_said_twice_when_nothing_changed() {
+    let mut driver = Driver::active();
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a")])]));
+    driver.take();
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a")])]));
+    assert_eq!(driver.wanted(), None);
+}
+
+#[test]
+fn wishes_override_the_default_both_ways() {
+    let mut driver = Driver::active();
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a"), camera("TR_b")])]));
+    driver.signal(ClientSignal::Subscription { tracks: tracks(&["TR_a"]), subscribe: false });
+    assert_eq!(driver.wanted(), Some(tracks(&["TR_b"])));
+    driver.signal(ClientSignal::Subscription { tracks: tracks(&["TR_a"]), subscribe: true });
+    assert_eq!(driver.wanted(), Some(tracks(&["TR_a", "TR_b"])));
+}
+
+#[test]
+fn a_wish_for_a_track_that_does_not_exist_waits_and_then_fails() {
+    let mut driver = Driver::active();
+    driver.signal(ClientSignal::Subscription { tracks: tracks(&["TR_late", "TR_never"]), subscribe: true });
+    driver.wait_alive(Duration::from_secs(30));
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_late")])]));
+    driver.wait_alive(Duration::from_secs(31));
+    let failed: Vec<_> =
+        driver.sent().into_iter().filter(|one| matches!(one, ServerSignal::SubscriptionFailed { .. })).collect();
+    let why = SubscriptionFailure::TrackNotFound;
+    assert_eq!(failed, [&ServerSignal::SubscriptionFailed { track: "TR_never".into(), why }]);
+}
+
+#[test]
+fn a_tile_s_settings_go_with_what_is_wanted() {
+    let mut driver = Driver::active();
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a")])]));
+    let settings = SubscriptionSettings { width: 320, height: 180, ..SubscriptionSettings::default() };
+    driver.signal(ClientSignal::TrackSetting { tracks: tracks(&["TR_a"]), settings });
+    let Some(MediaCommand::Want { tracks }) = driver.commands().last().copied() else { panic!() };
+    assert_eq!(tracks[0].settings, settings);
+}
+
+#[test]
+fn who_leaves_takes_their_tracks_along_and_a_new_session_replaces_the_old() {
+    let mut driver = Driver::active();
+    driver.notice(here(vec![person("ann", "PA_1", vec![camera("TR_1")])]));
+    driver.notice(here(vec![person("ann", "PA_2", vec![camera("TR_2")])]));
+    assert_eq!(driver.wanted(), Some(tracks(&["TR_2"])));
+    driver.notice(Notice::Participants { changed: vec![gone("ann", "PA_2")] });
+    assert_eq!(driver.wanted(), Some(Vec::new()));
+}
+
+#[test]
+fn an_undecodable_track_fails_and_is_let_go() {
+    let mut driver = Driver::active();
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a")])]));
+    driver.media(MediaEvent::Undecodable { track: "TR_a".into() });
+    assert_eq!(driver.wanted(), Some(Vec::new()));
+    assert!(
+        driver.sent().iter().any(|one| matches!(
+            one,
+            ServerSignal::SubscriptionFailed { why: SubscriptionFailure::CodecUnsupported, .. }
+        ))
+    );
+}
+
+#[test]
+fn subscribing_follows_the_permission() {
+    let mut driver = Driver::active();
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a")])]));
+    driver.notice(own_changed(Permission { can_subscribe: false, ..Permission::default() }));
+    assert_eq!(driver.wanted(), Some(Vec::new()));
+    driver.notice(own_changed(Permission::default()));
+    assert_eq!(driver.wanted(), Some(tracks(&["TR_a"])));
+}
+
+#[test]
+fn speakers_are_those_one_hears_and_oneself() {
+    let mut driver = Driver::active();
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a")]), person("bob", "PA_bob", Vec::new())]));
+    driver.take();
+    let loud = SpeakerLevel { level: 0.5, active: true };
+    let all = ["PA_ann", "PA_bob", "PA_me"].map(|sid| (ParticipantSid::from(sid), loud));
+    driver.notice(Notice::Speakers { speakers: all.to_vec() });
+    let [ServerSignal::SpeakersChanged { speakers }] = &driver.sent()[..] else { panic!() };
+    assert_eq!(speakers.iter().map(|(sid, _)| sid.as_str()).collect::<Vec<_>>(), ["PA_ann", "PA_me"]);
+}
+
+#[test]
+fn quality_is_told_once_per_person_and_never_lost() {
+    let mut driver = Driver::active();
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a")])]));
+    driver.wait_alive(Duration::from_secs(30));
+    let told: Vec<_> = driver
+        .sent()
+        .into_iter()
+        .filter_map(
+            |one| if let ServerSignal::ConnectionQuality { updates } = one { Some(updates.clone()) } else { None },
+        )
+        .flatten()
+        .collect();
+    assert!(told.iter().all(|(_, quality)| *quality == ConnectionQuality::Excellent));
+    let mut names: Vec<_> = told.iter().map(|(sid, _)| sid.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["PA_ann", "PA_me"]);
+}
