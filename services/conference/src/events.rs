@@ -1,18 +1,21 @@
 //! What happens to a node, its rooms and its people: one struct per happening.
 //!
-//! `emit()` writes the log line and moves the metric together, so that neither is forgotten. Levels: error, somebody
+//! `emit()` writes the log line and moves the metric together, so that neither is forgotten. Room and participant are
+//! fields of the span around it, not of the event. Levels: error, somebody
 //! must act; warn, we coped, look tomorrow; info, the life of nodes and rooms; debug, the life of a participant.
 //! No event carries a token, an SDP or a client's address, and no label comes from outside.
 
 use std::{net::SocketAddr, time::Duration};
 
 use opentelemetry::KeyValue;
-use plenary_media_core::PeerEnd;
-use plenary_model::{LeaveReason, ParticipantSid, PeerId, RoomName, Target};
-use tracing::{debug, error, info, warn};
+use plenary_cluster::StoreError;
+use plenary_media_core::{self as media, PeerEnd};
+use plenary_model::{LeaveReason, NodeId, Target};
+use plenary_room_core::session;
+use tracing::{debug, error, info, trace, warn};
 
 use crate::{
-    config::Listen,
+    front::convert::BadFrame,
     metrics::{instruments, label},
 };
 
@@ -45,52 +48,50 @@ impl DevKeysInUse {
 
 /// All doors are open.
 #[derive(Debug)]
-pub struct NodeStarted<'a> {
-    pub node: &'a str,
+pub struct NodeStarted {
+    pub node: NodeId,
     pub http: SocketAddr,
-    pub metrics: Listen,
-    pub media: &'a [SocketAddr],
-    pub media_tcp: Option<SocketAddr>,
-    pub media_threads: usize,
-    pub tls: bool,
 }
 
-impl NodeStarted<'_> {
+impl NodeStarted {
     pub fn emit(self) {
-        info!(
-            node = self.node,
-            http = %self.http,
-            metrics = %self.metrics,
-            media = ?self.media,
-            media_tcp = ?self.media_tcp,
-            media_threads = self.media_threads,
-            tls = self.tls,
-            version = env!("CARGO_PKG_VERSION"),
-            "node started"
-        );
+        info!(node = %self.node, http = %self.http, version = env!("CARGO_PKG_VERSION"), "node started");
     }
 }
 
-/// Why a node goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopReason {
-    /// SIGTERM or SIGINT.
-    Signal,
-    /// A second one: nobody is waited for.
-    SecondSignal,
-    /// The HTTP server ended by itself.
-    FrontLost,
+/// Where people try it with a browser.
+#[derive(Debug)]
+pub struct MeetPageOpened {
+    pub http: SocketAddr,
+    pub tls: bool,
 }
 
-/// The node takes nobody any more and tells its people to go elsewhere.
-#[derive(Debug)]
-pub struct NodeStopping {
-    pub reason: StopReason,
+impl MeetPageOpened {
+    pub fn emit(self) {
+        let scheme = if self.tls { "https" } else { "http" };
+        info!(url = format!("{scheme}://{}/meet", self.http), "meet page");
+    }
 }
+
+/// The scrape page is open.
+#[derive(Debug)]
+pub struct ScrapePageOpened {
+    pub address: SocketAddr,
+}
+
+impl ScrapePageOpened {
+    pub fn emit(self) {
+        info!(address = %self.address, "metrics at /metrics");
+    }
+}
+
+/// The node takes nobody any more and tells its people to go.
+#[derive(Debug)]
+pub struct NodeStopping;
 
 impl NodeStopping {
     pub fn emit(self) {
-        info!(reason = label(self.reason), "node stopping");
+        info!("node stopping");
     }
 }
 
@@ -108,56 +109,42 @@ impl NodeStopped {
 
 /// The first session of a room on this node.
 #[derive(Debug)]
-pub struct RoomOpened<'a> {
-    pub room: &'a RoomName,
-}
+pub struct RoomOpened;
 
-impl RoomOpened<'_> {
+impl RoomOpened {
     pub fn emit(self) {
-        info!(room = %self.room, "room opened");
+        info!("room opened");
         instruments().rooms.add(1, &[]);
     }
 }
 
 /// The room left this node, after [`RoomOpened`].
 #[derive(Debug)]
-pub struct RoomClosed<'a> {
-    pub room: &'a RoomName,
+pub struct RoomClosed {
     pub reason: LeaveReason,
     pub after: Duration,
 }
 
-impl RoomClosed<'_> {
+impl RoomClosed {
     pub fn emit(self) {
-        info!(room = %self.room, reason = label(self.reason), after_s = self.after.as_secs_f64(), "room closed");
+        info!(reason = label(self.reason), after_s = self.after.as_secs_f64(), "room closed");
         instruments().rooms.add(-1, &[]);
     }
 }
 
 /// A session exists and its join response is on its way.
 #[derive(Debug)]
-pub struct JoinAccepted<'a> {
-    pub room: &'a RoomName,
-    pub participant: &'a ParticipantSid,
-    /// As the client calls itself.
-    pub sdk: &'a str,
-    pub resumed: bool,
+pub struct JoinAccepted {
     /// Since the request came in.
     pub after: Duration,
 }
 
-impl JoinAccepted<'_> {
+impl JoinAccepted {
     pub fn emit(self) {
         let after_s = self.after.as_secs_f64();
-        debug!(
-            room = %self.room, participant = %self.participant, sdk = self.sdk, resumed = self.resumed, after_s,
-            "join accepted"
-        );
-        let how = if self.resumed { "resume" } else { "join" };
-        instruments().joins.record(after_s, &[KeyValue::new("how", how)]);
-        if !self.resumed {
-            instruments().participants.add(1, &[]);
-        }
+        debug!(after_s, "join accepted");
+        instruments().joins.record(after_s, &[]);
+        instruments().participants.add(1, &[]);
     }
 }
 
@@ -166,32 +153,26 @@ impl JoinAccepted<'_> {
 pub struct JoinRefused {
     /// Out of the closed set of the refusals' own names.
     pub reason: &'static str,
-    pub status: u16,
 }
 
 impl JoinRefused {
     pub fn emit(self) {
-        debug!(reason = self.reason, status = self.status, "join refused");
+        debug!(reason = self.reason, "join refused");
         instruments().joins_refused.add(1, &[KeyValue::new("reason", self.reason)]);
     }
 }
 
 /// A session is over, after [`JoinAccepted`].
 #[derive(Debug)]
-pub struct ParticipantLeft<'a> {
-    pub room: &'a RoomName,
-    pub participant: &'a ParticipantSid,
+pub struct ParticipantLeft {
     pub reason: LeaveReason,
     pub after: Duration,
 }
 
-impl ParticipantLeft<'_> {
+impl ParticipantLeft {
     pub fn emit(self) {
         let reason = label(self.reason);
-        debug!(
-            room = %self.room, participant = %self.participant, reason, after_s = self.after.as_secs_f64(),
-            "participant left"
-        );
+        debug!(reason, after_s = self.after.as_secs_f64(), "participant left");
         instruments().participants.add(-1, &[]);
         instruments().leaves.add(1, &[KeyValue::new("reason", reason)]);
     }
@@ -199,18 +180,16 @@ impl ParticipantLeft<'_> {
 
 /// Media of one transport flows.
 #[derive(Debug)]
-pub struct PeerConnected<'a> {
-    pub participant: &'a ParticipantSid,
-    pub peer: PeerId,
+pub struct PeerConnected {
     pub target: Target,
-    /// Since its first description.
+    /// Since the session began.
     pub after: Duration,
 }
 
-impl PeerConnected<'_> {
+impl PeerConnected {
     pub fn emit(self) {
         let (after_s, target) = (self.after.as_secs_f64(), label(self.target));
-        debug!(participant = %self.participant, peer = %self.peer, target, after_s, "peer connected");
+        debug!(target, after_s, "peer connected");
         instruments().peers_connected.record(after_s, &[KeyValue::new("target", target)]);
     }
 }
@@ -218,55 +197,123 @@ impl PeerConnected<'_> {
 /// A transport is gone.
 #[derive(Debug)]
 pub struct PeerClosed {
-    pub peer: PeerId,
-    pub reason: PeerEnd,
-    pub after: Duration,
+    pub target: Target,
+    pub why: PeerEnd,
 }
 
 impl PeerClosed {
     pub fn emit(self) {
-        let reason = label(self.reason);
-        debug!(peer = %self.peer, reason, after_s = self.after.as_secs_f64(), "peer closed");
+        let reason = label(self.why);
+        debug!(target = label(self.target), reason, "peer closed");
         instruments().peers_closed.add(1, &[KeyValue::new("reason", reason)]);
     }
 }
 
-/// Why a signalling socket was shut from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Eviction {
-    /// It stopped reading what we sent.
-    SlowReader,
-    /// It was still open when its session was over.
-    Lingering,
+/// A client's session description cannot be used.
+#[derive(Debug)]
+pub struct SdpRefused {
+    pub why: media::Refusal,
+}
+
+impl SdpRefused {
+    pub fn emit(self) {
+        debug!(why = %self.why, "description refused");
+        instruments().refused.add(1, &[KeyValue::new("what", "sdp"), KeyValue::new("reason", label(&self.why))]);
+    }
+}
+
+/// A data-channel message is no message.
+#[derive(Debug)]
+pub struct DataRefused {
+    pub why: BadFrame,
+}
+
+impl DataRefused {
+    pub fn emit(self) {
+        debug!(why = %self.why, "data refused");
+        instruments().refused.add(1, &[KeyValue::new("what", "data"), KeyValue::new("reason", label(self.why))]);
+    }
+}
+
+/// A client said something that its session drops without an answer.
+#[derive(Debug)]
+pub struct SignalDropped {
+    pub why: session::Dropped,
+}
+
+impl SignalDropped {
+    pub fn emit(self) {
+        let reason = label(self.why);
+        trace!(reason, "signal dropped");
+        instruments().refused.add(1, &[KeyValue::new("what", "signal"), KeyValue::new("reason", reason)]);
+    }
 }
 
 /// A signalling socket was shut because its client could not be asked to.
 #[derive(Debug)]
 pub struct SocketEvicted {
-    pub reason: Eviction,
+    /// Out of a closed set.
+    pub reason: &'static str,
 }
 
 impl SocketEvicted {
     pub fn emit(self) {
-        let reason = label(self.reason);
-        warn!(reason, "socket evicted");
-        instruments().sockets_evicted.add(1, &[KeyValue::new("reason", reason)]);
+        warn!(reason = self.reason, "socket evicted");
+        instruments().sockets_evicted.add(1, &[KeyValue::new("reason", self.reason)]);
     }
 }
 
-/// A fault of ours. It ended one session, one room or one thread, and the line says where to look.
+/// A room could not be read or written.
 #[derive(Debug)]
-pub struct PanicCaught<'a> {
+pub struct StoreFailed {
+    pub error: StoreError,
+}
+
+impl StoreFailed {
+    pub fn emit(self) {
+        warn!(error = %self.error, "store failed");
+        instruments().store_failures.add(1, &[KeyValue::new("reason", label(self.error))]);
+    }
+}
+
+/// A fault of ours, at the moment it happens, whoever catches it.
+#[derive(Debug)]
+pub struct Panicked<'a> {
     pub thread: &'a str,
     /// File and line.
     pub place: &'a str,
     pub message: &'a str,
 }
 
-impl PanicCaught<'_> {
+impl Panicked<'_> {
     pub fn emit(self) {
-        error!(thread = self.thread, place = self.place, panic = self.message, "panic caught");
-        instruments().panics.add(1, &[]);
+        error!(thread = self.thread, place = self.place, panic = self.message, "panicked");
+    }
+}
+
+/// What a fault of ours ended: one session, one room or one thread.
+#[derive(Debug)]
+pub struct PanicCaught {
+    /// Out of a closed set.
+    pub what: &'static str,
+}
+
+impl PanicCaught {
+    pub fn emit(self) {
+        error!(what = self.what, "ended by a fault");
+        instruments().panics.add(1, &[KeyValue::new("what", self.what)]);
+    }
+}
+
+/// A media thread ended by a fault and could not be started again: its rooms stay closed.
+#[derive(Debug)]
+pub struct RouterNotRebuilt {
+    pub error: String,
+}
+
+impl RouterNotRebuilt {
+    pub fn emit(self) {
+        error!(error = self.error, "media router not rebuilt");
     }
 }
 

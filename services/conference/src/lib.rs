@@ -3,8 +3,11 @@
 //! This crate alone knows actix, HTTP, sockets and threads. It translates and carries; what is decided is decided in
 //! `plenary-room-core` and `plenary-media-core`.
 
+pub mod cli;
 pub mod config;
-pub mod front;
 pub mod events;
+pub mod front;
 pub mod metrics;
 pub mod telemetry;
+pub mod tls;
+mod tokens;

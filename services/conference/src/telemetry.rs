@@ -22,7 +22,7 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, registry::Looku
 
 use crate::{
     config::{Log, LogFormat},
-    events::PanicCaught,
+    events::Panicked,
     metrics,
 };
 
@@ -130,12 +130,12 @@ fn lines<S: Subscriber + for<'span> LookupSpan<'span>>(format: LogFormat) -> Box
     }
 }
 
-/// Whatever catches the panic afterwards, it is logged and counted here, once.
+/// Whatever catches the panic afterwards, it is logged here, once.
 fn report_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let message = info.payload_as_str().unwrap_or("(no text)");
         let thread = std::thread::current();
-        PanicCaught { thread: thread.name().unwrap_or("(unnamed)"), place: &place, message }.emit();
+        Panicked { thread: thread.name().unwrap_or("(unnamed)"), place: &place, message }.emit();
     }));
 }

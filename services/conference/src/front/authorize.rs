@@ -16,6 +16,7 @@ use livekit_protocol::client_info::Capability;
 use plenary_model::{Identity, InvalidName, NAME_BYTES_MAX, ParticipantKind, ParticipantSid, Permission, RoomName};
 use plenary_protocol::token::{Claims, TokenError, Verifier};
 
+use super::strangers;
 use crate::config::Settings;
 
 /// What only the rooms know about a join.
@@ -157,7 +158,9 @@ impl Authorizer {
 
 /// The verdict on this request, whichever of the two doors it came to.
 pub fn authorize_join(request: &HttpRequest, authorizer: &Authorizer, now_unix_s: u64) -> Result<JoinAsk, Refusal> {
-    authorizer.join(authorization(request), request.query_string(), now_unix_s)
+    let ask = authorizer.join(authorization(request), request.query_string(), now_unix_s)?;
+    strangers::is_known(request);
+    Ok(ask)
 }
 
 /// The `Authorization` header as text.
