@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub(crate) use keyframes::KeyframeRequests;
 use loss::LossList;
 pub(crate) use rate::RateMeter;
-pub(crate) use statistics::SenderClock;
+pub(crate) use statistics::{SenderClock, low_word, ticks};
 use statistics::{ReplayWindow, Statistics};
 pub(crate) use twcc::TwccReceiver;
 

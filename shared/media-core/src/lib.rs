@@ -1,10 +1,28 @@
 //! Plenary's media engine: everything between a datagram and another, without a socket, a thread or a clock.
+//!
+//! [`Router`] is the whole of it to the outside: commands and datagrams in, events and transmits out.
 #![forbid(unsafe_code)]
 
 mod api;
+mod demux;
+mod dtls;
+mod egress;
+mod forward;
+mod ice;
 mod ingress;
+mod levels;
+mod router;
 mod rtcp;
 mod rtp;
+mod sctp;
+mod sdp;
+mod srtp;
 mod store;
+mod stun;
+mod transport;
 
 pub use api::*;
+pub use demux::local_ufrag;
+pub use dtls::{DtlsIdentity, IdentityError};
+pub use router::{Candidate, Count, Counters, Router, RouterConfig, Sink};
+pub use sdp::SdpLimits;
