@@ -66,6 +66,8 @@ pub enum Command {
     SetMuted { track: TrackSid, muted: bool },
     /// The track is gone whatever the SDP says (permission withdrawn, unpublished by the API).
     Unpublish { track: TrackSid },
+    /// A ceiling on the downstream estimate of a subscriber transport; 0 lifts it.
+    CapBandwidth { peer: PeerId, bits_per_second: u64 },
     /// Send one message on a data channel of each peer. Reliable messages over the limit close the peer, lossy are dropped.
     Send { peers: Vec<PeerId>, channel: Channel, payload: Bytes },
 }

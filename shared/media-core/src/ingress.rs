@@ -15,7 +15,7 @@ mod twcc;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use keyframes::KeyframeRequests;
+pub(crate) use keyframes::{KeyframeRequests, LAYER_INTERVAL, LOW_LAYER_INTERVAL};
 use loss::LossList;
 pub(crate) use rate::RateMeter;
 pub(crate) use statistics::{SenderClock, low_word, ticks};

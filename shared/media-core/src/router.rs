@@ -1,0 +1,453 @@
+//! The media engine of one thread: every transport and every forwarding table on it.
+//!
+//! Commands change what shall be, datagrams come in, events and transmits go out. A packet takes one straight way:
+//! `handle` → its peer's transport opens it → its track's stream takes it in → each subscriber's forwarder rewrites and seals
+//! it into that subscriber's egress queue → `transmit` hands it to the socket in runs per destination.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
+
+mod commands;
+mod counters;
+mod peer;
+mod publisher;
+mod subscriber;
+mod timers;
+mod track;
+
+use std::{
+    collections::VecDeque,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::Arc,
+    time::Instant,
+};
+
+use plenary_model::PeerId;
+
+pub use self::counters::{Count, Counters};
+use self::{
+    peer::{Peer, Peers, Role},
+    publisher::Part,
+    subscriber::{Incoming, KeyframeNeed},
+    timers::Timers,
+    track::Tracks,
+};
+use crate::{
+    Deadline, DropReason, DtlsIdentity, Event, Input, Path, Protocol, SdpLimits, TrackLevel, Transmit,
+    demux::{AddressBook, classify},
+    ingress::{Rtx, Stream, StreamConfig, after},
+    levels::WINDOW,
+    rtp::Header,
+    transport::{Received, TransportEvent},
+};
+
+/// What a router is told once.
+#[derive(Debug, Clone)]
+pub struct RouterConfig {
+    /// Where clients reach this router.
+    pub candidates: Vec<Candidate>,
+    /// For SSRCs and first sequence numbers, which must differ and need not be secret.
+    pub seed: u64,
+    pub sdp: SdpLimits,
+}
+
+/// An address of this router as clients see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    pub protocol: Protocol,
+    pub address: SocketAddr,
+}
+
+/// Where transmits go.
+pub trait Sink {
+    /// How many from the front were taken.
+    fn send(&mut self, batch: &[Transmit<'_>]) -> usize;
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Router {
+    identity: DtlsIdentity,
+    config: RouterConfig,
+    /// The candidates as lines of an SDP.
+    candidate_lines: Vec<String>,
+    random: Random,
+    book: AddressBook,
+    peers: Peers,
+    tracks: Tracks,
+    timers: Timers,
+    /// Datagrams that leave before everything else: checks, handshakes, feedback.
+    control: VecDeque<(Path, Vec<u8>)>,
+    /// Slots of peers that have media to send.
+    ready: VecDeque<usize>,
+    events: VecDeque<Event>,
+    levels_due: Option<Instant>,
+    counters: Arc<Counters>,
+    /// Where repaired packets are rebuilt.
+    scratch: Vec<u8>,
+}
+
+impl Router {
+    pub fn new(config: RouterConfig, identity: DtlsIdentity) -> Self {
+        Self {
+            identity,
+            candidate_lines: config.candidates.iter().enumerate().map(|(at, one)| one.line(at)).collect(),
+            random: Random(config.seed),
+            config,
+            book: AddressBook::default(),
+            peers: Peers::default(),
+            tracks: Tracks::new(),
+            timers: Timers::default(),
+            control: VecDeque::new(),
+            ready: VecDeque::new(),
+            events: VecDeque::new(),
+            levels_due: None,
+            counters: Arc::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Datagram { path, bytes } => {
+                if let Err(reason) = self.on_datagram(now, path, bytes) {
+                    self.counters.count_drop(reason);
+                }
+            }
+            Input::PathClosed { path } => {
+                if let Some(peer) = self.book.peer_at(path).and_then(|peer| self.peers.get_mut(peer)) {
+                    peer.transport.path_closed(path);
+                }
+                self.book.path_closed(path);
+            }
+            Input::Command(command) => self.on_command(now, command),
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.levels_due.is_some_and(|at| at <= now) {
+            self.close_level_window(now);
+        }
+        while let Some(id) = self.timers.due(now) {
+            self.on_peer_timeout(now, id);
+            self.settle(now, id);
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<(Instant, Deadline)> {
+        let levels = self.levels_due.map(|at| (at, Deadline::Levels));
+        levels.into_iter().chain(self.timers.next()).min_by_key(|(at, _)| *at)
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Hands what is ready to `sink` in batches; what it does not take stays queued for the next call.
+    pub fn transmit(&mut self, sink: &mut dyn Sink) {
+        while let Some((path, datagram)) = self.control.front() {
+            if sink.send(&[Transmit { path: *path, bytes: datagram, segment_bytes: None }]) == 0 {
+                return;
+            }
+            self.control.pop_front();
+        }
+        let peers = &mut self.peers;
+        self.ready.retain(|slot| peers.at(*slot).is_some_and(Peer::can_send));
+        while !self.ready.is_empty() {
+            let mut batch = [NOTHING; BATCH];
+            let mut filled = 0usize;
+            for (place, slot) in batch.iter_mut().zip(&self.ready) {
+                let run = self.peers.get(*slot).and_then(Peer::front);
+                let Some(run) = run else { break };
+                *place = run;
+                filled = filled.saturating_add(1);
+            }
+            let sent = sink.send(batch.get(..filled).unwrap_or_default());
+            for _ in 0..sent {
+                let Some(slot) = self.ready.pop_front() else { return };
+                let Some(peer) = self.peers.at(slot) else { continue };
+                peer.egress.pop_front();
+                peer.is_ready = !peer.egress.is_empty();
+                if peer.is_ready {
+                    self.ready.push_back(slot);
+                }
+            }
+            if sent < filled || filled == 0 {
+                return;
+            }
+        }
+    }
+
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    fn on_datagram(&mut self, now: Instant, path: Path, bytes: &mut [u8]) -> Result<(), DropReason> {
+        let id = self.book.route(classify(bytes), path, bytes)?;
+        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownAddress)?;
+        let received = match peer.transport.receive(now, path, bytes) {
+            // The only way that does not settle: media changes no deadline but those it says itself.
+            Received::Rtp(packet) => return self.on_rtp(now, id, packet),
+            Received::Rtcp(datagram) => self.on_rtcp(now, id, datagram),
+            Received::Consumed => Ok(()),
+            Received::Dropped(reason) => Err(reason),
+        };
+        self.settle(now, id);
+        received
+    }
+
+    /// Hot: once per packet in, and per subscriber. No allocation, lock, log or clock read once its stream is known.
+    fn on_rtp(&mut self, now: Instant, id: PeerId, packet: &[u8]) -> Result<(), DropReason> {
+        let header = Header::parse(packet).map_err(|error| error.reason())?;
+        self.counters.packets_in.add(1);
+        self.counters.bytes_in.add(packet.len());
+        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownAddress)?;
+        let Role::Publisher(publisher) = &mut peer.role else { return Err(DropReason::UnknownStream) };
+        let route = publisher.route(&header, packet)?;
+        publisher.arrived(now, route, &header, packet);
+        if let Some((at, why)) = publisher.feedback_deadline() {
+            self.timers.at_latest(id, at, why);
+        }
+        let section = publisher.section(route).ok_or(DropReason::UnknownStream)?;
+        let track = self.tracks.get_mut(&section.track).ok_or(DropReason::UnknownStream)?;
+        if let Some(level) = section.extensions.audio_level.and_then(|id| header.audio_level(packet, id)) {
+            track.levels.record(level.below_overload_db);
+            if self.levels_due.is_none() {
+                self.levels_due = Some(after(now, WINDOW));
+            }
+        }
+        let codec = track.codec;
+        let layer = track.layers.get_mut(usize::from(route.layer.0)).ok_or(DropReason::UnknownStream)?;
+        let mut is_new_layer = false;
+        if route.part == Part::Media && layer.stream.as_ref().is_none_or(|stream| stream.ssrc() != header.ssrc) {
+            // The layer's first packet, or the client put another stream in its place.
+            is_new_layer = layer.stream.is_none();
+            let clock_rate = section.clock_rate(header.payload_type);
+            layer.stream =
+                Some(Stream::new(StreamConfig { ssrc: header.ssrc, codec, clock_rate, repair: section.repair() }));
+        }
+        let stream = layer.stream.as_mut().ok_or(DropReason::UnknownStream)?;
+        let (header, ingested, is_repaired) = match route.part {
+            Part::Media => (header, stream.receive(now, &header, packet)?, false),
+            Part::Repair { media_payload_type } => {
+                match stream.receive_rtx(now, &header, packet, media_payload_type, &mut self.scratch)? {
+                    Rtx::Probe => return Ok(()),
+                    Rtx::Repaired { header, ingested } => (header, ingested, true),
+                }
+            }
+        };
+        let (clock, nack_deadline) = (stream.sender_clock(), stream.nack_deadline());
+        if ingested.frame.keyframe {
+            layer.keyframes.arrived();
+        }
+        if let Some(at) = nack_deadline {
+            self.timers.at_latest(id, at, Deadline::Nack);
+        }
+        if is_new_layer {
+            let sid = track.sid.clone();
+            self.on_new_layer(now, id, &sid);
+        }
+        let section = self.peers.get_mut(id).and_then(|peer| peer.publisher_section(route));
+        let section = section.ok_or(DropReason::UnknownStream)?;
+        let track = self.tracks.get(&section.track).ok_or(DropReason::UnknownStream)?;
+        let packet = if is_repaired { self.scratch.as_slice() } else { packet };
+        let incoming = Incoming { layer: route.layer, clock, header: &header, ingested: &ingested, packet };
+        for receiver in &track.receivers {
+            let Some(peer) = self.peers.at(receiver.peer) else { continue };
+            let Role::Subscriber(subscriber) = &mut peer.role else { continue };
+            match subscriber.forward(now, receiver.slot, &incoming, &peer.transport, &mut peer.egress, &self.counters) {
+                Ok(is_first) => {
+                    if !peer.is_ready && !peer.egress.is_empty() {
+                        peer.is_ready = true;
+                        self.ready.push_back(receiver.peer);
+                    }
+                    if is_first {
+                        self.events.push_back(Event::FirstPacketOut { peer: peer.id, track: track.sid.clone() });
+                    }
+                }
+                Err(reason) => self.counters.count_drop(reason),
+            }
+        }
+        Ok(())
+    }
+
+    /// A layer of a track begins: whoever waited for something else may be served by it.
+    fn on_new_layer(&mut self, now: Instant, publisher: PeerId, sid: &plenary_model::TrackSid) {
+        let Some(track) = self.tracks.get_mut(sid) else { return };
+        if !std::mem::replace(&mut track.heard, true) {
+            self.events.push_back(Event::FirstPacketIn { peer: publisher, track: sid.clone() });
+        }
+        let receivers: Vec<usize> = track.receivers.iter().map(|receiver| receiver.peer).collect();
+        for slot in receivers {
+            if let Some(Role::Subscriber(subscriber)) = self.peers.at(slot).map(|peer| &mut peer.role) {
+                let needs = subscriber.retarget(now, &self.tracks);
+                self.need_keyframes(now, needs);
+            }
+        }
+    }
+
+    fn on_rtcp(&mut self, now: Instant, id: PeerId, datagram: &[u8]) -> Result<(), DropReason> {
+        self.counters.rtcp_in.add(1);
+        let slot = self.peers.slot(id).ok_or(DropReason::UnknownAddress)?;
+        let peer = self.peers.at(slot).ok_or(DropReason::UnknownAddress)?;
+        let needs = match &mut peer.role {
+            Role::Publisher(publisher) => return publisher.on_rtcp(now, datagram, &mut self.tracks),
+            Role::Subscriber(subscriber) => {
+                let (transport, egress) = (&peer.transport, &mut peer.egress);
+                subscriber.on_rtcp(now, datagram, &self.tracks, transport, egress, &self.counters)?
+            }
+        };
+        if !peer.is_ready && !peer.egress.is_empty() {
+            peer.is_ready = true;
+            self.ready.push_back(slot);
+        }
+        self.need_keyframes(now, needs);
+        Ok(())
+    }
+
+    fn on_peer_timeout(&mut self, now: Instant, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.transport.handle_timeout(now);
+        let mut compound = Vec::new();
+        let mut needs = Vec::new();
+        match &mut peer.role {
+            Role::Publisher(publisher) => {
+                publisher.write_feedback(now, &mut self.tracks, &mut compound, &self.counters);
+            }
+            Role::Subscriber(subscriber) => {
+                subscriber.write_reports(now, &mut compound);
+                if subscriber.is_allocation_due(now) {
+                    needs = subscriber.retarget(now, &self.tracks);
+                }
+            }
+        }
+        if !compound.is_empty()
+            && let Some(path) = peer.transport.remote()
+            && peer.transport.seal_rtcp(&mut compound, 0).is_ok()
+        {
+            self.counters.rtcp_out.add(1);
+            self.send_control(path, compound);
+        }
+        self.need_keyframes(now, needs);
+    }
+
+    fn need_keyframes(&mut self, now: Instant, needs: Vec<KeyframeNeed>) {
+        for need in needs {
+            let Some(track) = self.tracks.get_mut(&need.track) else { continue };
+            track.need_keyframe(need.layer);
+            if let Some(at) = track.keyframe_deadline(now) {
+                self.timers.at_latest(track.publisher, at, Deadline::Nack);
+            }
+        }
+    }
+
+    /// After anything but media touched a peer: carries out what its transport says and notes when it wants to be woken.
+    fn settle(&mut self, now: Instant, id: PeerId) {
+        let mut end = None;
+        let mut is_connected = false;
+        while let Some(event) = self.peers.get_mut(id).and_then(|peer| peer.transport.poll_event()) {
+            match event {
+                TransportEvent::Validated(path) => {
+                    if let Err(reason) = self.book.authenticated(now, path, id) {
+                        self.counters.count_drop(reason);
+                    }
+                }
+                TransportEvent::Connected => {
+                    is_connected = true;
+                    self.events.push_back(Event::Connected { peer: id });
+                }
+                TransportEvent::ChannelOpen(channel) => self.events.push_back(Event::ChannelOpen { peer: id, channel }),
+                TransportEvent::Data { channel, payload } => {
+                    self.events.push_back(Event::Data { peer: id, channel, payload });
+                }
+                TransportEvent::Ended(why) => end = Some(why),
+            }
+        }
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        while let Some((path, datagram)) = peer.transport.poll_transmit() {
+            send_control(&mut self.control, &self.counters, path, datagram);
+        }
+        if is_connected && let Role::Subscriber(subscriber) = &mut peer.role {
+            // What came in while it connected was not kept for it.
+            let needs = subscriber.retarget(now, &self.tracks);
+            self.need_keyframes(now, needs);
+        }
+        if let Some(why) = end {
+            return self.close(now, id, why);
+        }
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let role = match &peer.role {
+            Role::Publisher(publisher) => publisher.next_deadline(now, &self.tracks),
+            Role::Subscriber(subscriber) => subscriber.next_deadline(),
+        };
+        for (at, why) in peer.transport.next_deadline().into_iter().chain(role) {
+            self.timers.at_latest(id, at, why);
+        }
+    }
+
+    fn send_control(&mut self, path: Path, datagram: Vec<u8>) {
+        send_control(&mut self.control, &self.counters, path, datagram);
+    }
+
+    fn close_level_window(&mut self, now: Instant) {
+        let level = |track: &mut track::Track| {
+            let loudness = track.levels.close_window()?;
+            let (participant, sid) = (track.participant.clone(), track.sid.clone());
+            Some(TrackLevel { participant, track: sid, level: loudness.level, active: loudness.active })
+        };
+        let levels: Vec<_> = self.tracks.values_mut().filter_map(level).collect();
+        // With nobody to measure the windows rest until the next audio packet.
+        self.levels_due = (!levels.is_empty()).then(|| after(now, WINDOW));
+        if !levels.is_empty() {
+            self.events.push_back(Event::Levels { levels });
+        }
+    }
+}
+
+fn send_control(control: &mut VecDeque<(Path, Vec<u8>)>, counters: &Counters, path: Path, datagram: Vec<u8>) {
+    if control.len() < CONTROL_MAX {
+        control.push_back((path, datagram));
+    } else {
+        counters.count_drop(DropReason::QueueFull);
+    }
+}
+
+/// SplitMix64 from the caller's seed: for numbers that must differ and need not be secret.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn ssrc(&mut self) -> u32 {
+        let [a, b, c, d, ..] = self.next().to_be_bytes();
+        u32::from_be_bytes([a, b, c, d]).max(1)
+    }
+
+    fn sequence(&mut self) -> u16 {
+        let [a, b, ..] = self.next().to_be_bytes();
+        u16::from_be_bytes([a, b])
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// Runs handed to the socket at once.
+const BATCH: usize = 64;
+
+const NOTHING: Transmit<'static> = Transmit {
+    path: Path { protocol: Protocol::Udp, remote: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)) },
+    bytes: &[],
+    segment_bytes: None,
+};
+
+/// Checks, handshakes and feedback that wait for the socket; all of it is repeated when it is lost.
+const CONTROL_MAX: usize = 16_384;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! What the router is asked to do, one method per command. Nothing here runs per packet.
+
+use std::time::Instant;
+
+use plenary_model::{Channel, PeerId, Target as PeerTarget, TrackSid};
+
+use super::{
+    Router,
+    peer::{Peer, Role},
+    publisher::Publisher,
+    subscriber::Subscriber,
+    track::Track,
+};
+use crate::{
+    Announced, Candidate, Command, DropReason, Event, IceCredentials, PeerEnd, PeerOptions, Protocol, Refusal, Wanted,
+    egress::EgressQueue,
+    rtp::Codec,
+    sdp::{LocalParameters, PublisherAnswer},
+    transport::{SendRefused, Transport},
+};
+
+impl Router {
+    pub(super) fn on_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::Open { peer, participant, target, ice, options } => {
+                self.open(now, peer, participant, target, ice, options);
+            }
+            Command::Close { peer } => self.close(now, peer, PeerEnd::Asked),
+            Command::Offer { peer, sdp, announced, restart } => {
+                if let Err(why) = self.answer(now, peer, &sdp, &announced, restart) {
+                    self.events.push_back(Event::Refused { peer, why });
+                }
+            }
+            Command::MakeOffer { peer, restart } => self.make_offer(peer, restart),
+            Command::Answer { peer, sdp } => match self.accept(now, peer, &sdp) {
+                Ok(()) => self.events.push_back(Event::Accepted { peer }),
+                Err(why) => self.events.push_back(Event::Refused { peer, why }),
+            },
+            Command::Want { peer, tracks } => self.want(now, peer, tracks),
+            Command::SetMuted { track, muted } => self.set_muted(now, &track, muted),
+            Command::Unpublish { track } => self.unpublish(&track),
+            Command::Send { peers, channel, payload } => {
+                for peer in peers {
+                    self.send(now, peer, channel, &payload);
+                }
+            }
+            Command::CapBandwidth { peer, bits_per_second } => {
+                if let Some(Role::Subscriber(subscriber)) = self.peers.get_mut(peer).map(|peer| &mut peer.role) {
+                    subscriber.cap(bits_per_second);
+                }
+            }
+        }
+    }
+}
+
+impl Router {
+    fn open(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        participant: plenary_model::ParticipantSid,
+        target: PeerTarget,
+        ice: IceCredentials,
+        options: PeerOptions,
+    ) {
+        if self.peers.slot(id).is_some() {
+            return;
+        }
+        self.book.expect(&ice.ufrag, id);
+        let role = match target {
+            PeerTarget::Publisher => Role::Publisher(Box::new(Publisher::new(self.random.ssrc()))),
+            PeerTarget::Subscriber => Role::Subscriber(Box::new(Subscriber::new(now, options))),
+        };
+        let transport = Transport::new(&self.identity, ice, options.open_channels);
+        self.peers.insert(Peer {
+            id,
+            participant,
+            transport,
+            role,
+            egress: EgressQueue::default(),
+            is_ready: false,
+        });
+        self.counters.peers.set(self.peers.len());
+    }
+
+    /// Forgets a peer with everything it published and received.
+    pub(super) fn close(&mut self, now: Instant, id: PeerId, why: PeerEnd) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.transport.close(now);
+        // Its goodbye leaves before it is forgotten.
+        while let Some((path, datagram)) = peer.transport.poll_transmit() {
+            super::send_control(&mut self.control, &self.counters, path, datagram);
+        }
+        let Some((slot, peer)) = self.peers.remove(id) else { return };
+        self.book.remove(id);
+        self.timers.remove(id);
+        match peer.role {
+            Role::Publisher(publisher) => {
+                let tracks: Vec<_> = publisher.tracks().cloned().collect();
+                for track in tracks {
+                    self.unpublish(&track);
+                }
+            }
+            Role::Subscriber(subscriber) => {
+                for track in subscriber.tracks() {
+                    if let Some(track) = self.tracks.get_mut(track) {
+                        track.receivers.retain(|receiver| receiver.peer != slot);
+                    }
+                }
+            }
+        }
+        self.counters.peers.set(self.peers.len());
+        if why != PeerEnd::Asked {
+            self.events.push_back(Event::Closed { peer: id, why });
+        }
+    }
+
+    fn answer(
+        &mut self,
+        now: Instant,
+        id: PeerId,
+        sdp: &str,
+        announced: &[Announced],
+        restart: IceCredentials,
+    ) -> Result<(), Refusal> {
+        let Some(peer) = self.peers.get_mut(id) else { return Ok(()) };
+        let Role::Publisher(publisher) = &mut peer.role else { return Err(Refusal::NotExpected) };
+        let local = LocalParameters {
+            ice: peer.transport.local_ice(),
+            restart: &restart,
+            fingerprint: self.identity.fingerprint(),
+            candidates: &self.candidate_lines,
+            limits: self.config.sdp,
+        };
+        let PublisherAnswer { sdp, remote, ice_restarted, receive, published, gone } =
+            publisher.sdp.answer(sdp, announced, &local)?;
+        for track in &published {
+            let Some(announced) = announced.iter().find(|one| one.track == track.track) else { continue };
+            let codec = Codec::of_mime(&track.mime).ok_or(Refusal::Missing("codec"))?;
+            let section = receive.iter().find(|section| section.track == track.track);
+            let section = section.ok_or(Refusal::Missing("section"))?;
+            let new = Track::new(announced, peer.participant.clone(), id, codec, section);
+            self.tracks.insert(track.track.clone(), new);
+        }
+        publisher.set_sections(receive);
+        if ice_restarted {
+            self.book.expect(&restart.ufrag, id);
+            peer.transport.restart_ice(restart);
+        }
+        peer.transport.set_remote(now, remote);
+        for track in &gone {
+            self.unpublish(track);
+        }
+        self.counters.tracks.set(self.tracks.len());
+        self.events.push_back(Event::Answered { peer: id, sdp, published, gone });
+        self.settle(now, id);
+        Ok(())
+    }
+
+    fn make_offer(&mut self, id: PeerId, restart: Option<IceCredentials>) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let Role::Subscriber(subscriber) = &mut peer.role else { return };
+        if let Some(ice) = restart {
+            self.book.expect(&ice.ufrag, id);
+            peer.transport.restart_ice(ice);
+        }
+        let ice = peer.transport.local_ice();
+        let local = LocalParameters {
+            ice,
+            restart: ice,
+            fingerprint: self.identity.fingerprint(),
+            candidates: &self.candidate_lines,
+            limits: self.config.sdp,
+        };
+        let sdp = subscriber.sdp.offer(&local);
+        self.events.push_back(Event::Offered { peer: id, sdp });
+    }
+
+    fn accept(&mut self, now: Instant, id: PeerId, sdp: &str) -> Result<(), Refusal> {
+        let slot = self.peers.slot(id);
+        let Some((slot, peer)) = slot.and_then(|slot| Some((slot, self.peers.at(slot)?))) else { return Ok(()) };
+        let Role::Subscriber(subscriber) = &mut peer.role else { return Err(Refusal::NotExpected) };
+        let answer = subscriber.sdp.accept(sdp, self.config.sdp)?;
+        peer.transport.set_remote(now, answer.remote);
+        subscriber.accepted(now, slot, answer.send, &mut self.tracks, &mut self.random);
+        for track in answer.undecodable {
+            subscriber.drop_track(&track, &self.tracks);
+            self.events.push_back(Event::Undecodable { peer: id, track });
+        }
+        let requests = subscriber.retarget(now, &self.tracks);
+        self.need_keyframes(now, requests);
+        self.settle(now, id);
+        Ok(())
+    }
+
+    fn want(&mut self, now: Instant, id: PeerId, wanted: Vec<Wanted>) {
+        let slot = self.peers.slot(id);
+        let Some((slot, peer)) = slot.and_then(|slot| Some((slot, self.peers.at(slot)?))) else { return };
+        let Role::Subscriber(subscriber) = &mut peer.role else { return };
+        let changed = subscriber.want(slot, wanted, &mut self.tracks, &mut self.random);
+        let requests = subscriber.retarget(now, &self.tracks);
+        if changed {
+            self.events.push_back(Event::OfferNeeded { peer: id });
+        }
+        self.need_keyframes(now, requests);
+        self.settle(now, id);
+    }
+
+    fn set_muted(&mut self, now: Instant, sid: &TrackSid, muted: bool) {
+        let Some(track) = self.tracks.get_mut(sid) else { return };
+        track.muted = muted;
+        let mut needs = Vec::new();
+        for receiver in track.receivers.clone() {
+            if let Some(Role::Subscriber(subscriber)) = self.peers.at(receiver.peer).map(|peer| &mut peer.role) {
+                subscriber.set_muted(receiver.slot, muted);
+                needs.extend(subscriber.retarget(now, &self.tracks));
+            }
+        }
+        self.need_keyframes(now, needs);
+    }
+
+    pub(super) fn unpublish(&mut self, sid: &TrackSid) {
+        let Some(track) = self.tracks.remove(sid) else { return };
+        for receiver in &track.receivers {
+            let Some(peer) = self.peers.at(receiver.peer) else { continue };
+            let Role::Subscriber(subscriber) = &mut peer.role else { continue };
+            if subscriber.drop_track(sid, &self.tracks) {
+                self.events.push_back(Event::OfferNeeded { peer: peer.id });
+            }
+        }
+        self.counters.tracks.set(self.tracks.len());
+    }
+
+    fn send(&mut self, now: Instant, id: PeerId, channel: Channel, payload: &[u8]) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        match peer.transport.send(now, channel, payload) {
+            Ok(()) | Err(SendRefused::SlowReceiver) => {}
+            Err(SendRefused::Backlog) => self.counters.count_drop(DropReason::LossyBacklog),
+            Err(SendRefused::TooLarge) => self.counters.count_drop(DropReason::MessageTooLarge),
+            Err(SendRefused::NotOpen) => self.counters.count_drop(DropReason::UnknownChannel),
+        }
+        self.settle(now, id);
+    }
+}
+
+impl Candidate {
+    /// The candidate as an SDP attribute's value (RFC 8839 5.1). UDP before TCP, and the first address before the others.
+    pub(super) fn line(&self, position: usize) -> String {
+        let preference = 65_535u32.saturating_sub(u32::try_from(position).unwrap_or(u32::MAX));
+        let (address, port) = (self.address.ip(), self.address.port());
+        // RFC 8445 5.1.2.1: type preference 126 for host candidates; TCP is rated below UDP.
+        let (kind, tail) = match self.protocol {
+            Protocol::Udp => ((126u32 << 24) | (preference << 8) | 255, format!("udp {{}} {address} {port} typ host")),
+            Protocol::Tcp => {
+                ((90u32 << 24) | (preference << 8) | 255, format!("tcp {{}} {address} {port} typ host tcptype passive"))
+            }
+        };
+        let foundation = position.saturating_add(1);
+        format!("candidate:{foundation} 1 {}", tail.replacen("{}", &kind.to_string(), 1))
+    }
+}

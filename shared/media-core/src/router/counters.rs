@@ -1,0 +1,55 @@
+//! What a router counts: plain atomics that only its thread writes and the scrape reads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::DropReason;
+
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub packets_in: Count,
+    pub bytes_in: Count,
+    pub packets_out: Count,
+    pub bytes_out: Count,
+    pub rtcp_in: Count,
+    pub rtcp_out: Count,
+    /// Sequence numbers asked for again from publishers.
+    pub nacks_sent: Count,
+    /// Sequence numbers that subscribers asked for again.
+    pub nacks_received: Count,
+    pub retransmitted: Count,
+    pub keyframe_requests: Count,
+    pub peers: Count,
+    pub tracks: Count,
+    pub subscriptions: Count,
+    drops: [Count; DropReason::COUNT],
+}
+
+/// One writer, many readers: no read-modify-write is needed.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, more: usize) {
+        self.0.store(self.get().wrapping_add(u64::try_from(more).unwrap_or_default()), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: usize) {
+        self.0.store(u64::try_from(value).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl Counters {
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops.get(usize::from(reason as u8)).map_or(0, Count::get)
+    }
+
+    pub(crate) fn count_drop(&self, reason: DropReason) {
+        if let Some(count) = self.drops.get(usize::from(reason as u8)) {
+            count.add(1);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! One transport with its role: a client's publisher or subscriber PeerConnection.
+
+use std::collections::HashMap;
+
+use plenary_model::{ParticipantSid, PeerId};
+
+use super::{
+    publisher::{Publisher, Route},
+    subscriber::Subscriber,
+};
+use crate::{Transmit, egress::EgressQueue, sdp::ReceiveSection, transport::Transport};
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) id: PeerId,
+    pub(super) participant: ParticipantSid,
+    pub(super) transport: Transport,
+    pub(super) role: Role,
+    /// Sealed media for this client.
+    pub(super) egress: EgressQueue,
+    /// It stands in the router's line of those who have media to send.
+    pub(super) is_ready: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Role {
+    Publisher(Box<Publisher>),
+    Subscriber(Box<Subscriber>),
+}
+
+impl Peer {
+    /// Whether there is something to send and a way to send it. What has no way is dropped.
+    pub(super) fn can_send(&mut self) -> bool {
+        if self.transport.remote().is_none() {
+            self.egress = EgressQueue::default();
+        }
+        self.is_ready = !self.egress.is_empty();
+        self.is_ready
+    }
+
+    pub(super) fn front(&self) -> Option<Transmit<'_>> {
+        let (run, path) = self.egress.front().zip(self.transport.remote())?;
+        Some(Transmit { path, bytes: run.bytes, segment_bytes: run.segment_bytes })
+    }
+
+    pub(super) fn publisher_section(&self, route: Route) -> Option<&ReceiveSection> {
+        match &self.role {
+            Role::Publisher(publisher) => publisher.section(route),
+            Role::Subscriber(_) => None,
+        }
+    }
+}
+
+/// The peers of a router: by id for commands, by slot on the packet path.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    slots: Vec<Option<Peer>>,
+    free: Vec<usize>,
+    by_id: HashMap<PeerId, usize>,
+}
+
+impl Peers {
+    pub(super) fn insert(&mut self, peer: Peer) {
+        let id = peer.id;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len().saturating_sub(1)
+        });
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(peer);
+            self.by_id.insert(id, slot);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: PeerId) -> Option<(usize, Peer)> {
+        let slot = self.by_id.remove(&id)?;
+        let peer = self.slots.get_mut(slot)?.take()?;
+        self.free.push(slot);
+        Some((slot, peer))
+    }
+
+    pub(super) fn slot(&self, id: PeerId) -> Option<usize> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(super) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.at(self.slot(id)?)
+    }
+
+    pub(super) fn get(&self, slot: usize) -> Option<&Peer> {
+        self.slots.get(slot)?.as_ref()
+    }
+
+    pub(super) fn at(&mut self, slot: usize) -> Option<&mut Peer> {
+        self.slots.get_mut(slot)?.as_mut()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+}

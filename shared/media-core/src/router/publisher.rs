@@ -1,0 +1,240 @@
+//! A client's publisher transport: which stream a packet belongs to, and what the client is told about its streams.
+//!
+//! Hot: `route` runs once per received packet. No allocation, lock, log or clock read there once a stream is known.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use plenary_model::TrackSid;
+
+use super::{
+    counters::Counters,
+    track::{Track, Tracks},
+};
+use crate::{
+    Deadline, DropReason,
+    ingress::{TwccReceiver, after},
+    rtcp::{self, Packet, ReportBlock},
+    rtp::{Header, LayerId},
+    sdp::{PublisherSdp, ReceiveSection},
+};
+
+#[derive(Debug)]
+pub(super) struct Publisher {
+    pub(super) sdp: PublisherSdp,
+    sections: Vec<ReceiveSection>,
+    /// Streams by SSRC, bounded by the SSRC cap of the transport's keys.
+    routes: HashMap<u32, Route>,
+    twcc: TwccReceiver,
+    reports_due: Option<Instant>,
+    /// Names us in feedback; clients do not care.
+    own_ssrc: u32,
+    blocks: Vec<ReportBlock>,
+    lost: Vec<u16>,
+}
+
+/// Where the packets of one SSRC go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route {
+    pub(super) section: usize,
+    pub(super) layer: LayerId,
+    pub(super) part: Part,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Media,
+    /// RTX for the media stream of the same layer.
+    Repair {
+        media_payload_type: u8,
+    },
+}
+
+impl Publisher {
+    pub(super) fn new(own_ssrc: u32) -> Self {
+        Self {
+            sdp: PublisherSdp::default(),
+            sections: Vec::new(),
+            routes: HashMap::new(),
+            twcc: TwccReceiver::new(),
+            reports_due: None,
+            own_ssrc,
+            blocks: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+
+    /// What the last answer accepted. Streams of tracks that are gone are forgotten with their sections.
+    pub(super) fn set_sections(&mut self, sections: Vec<ReceiveSection>) {
+        let moved = |section: usize, route: &Route| {
+            let old = self.sections.get(route.section);
+            let new = sections.get(section);
+            old.zip(new).is_some_and(|(old, new)| old.track == new.track && old.mid == new.mid)
+        };
+        self.routes.retain(|_, route| {
+            let at = (0..sections.len()).find(|at| moved(*at, route));
+            at.inspect(|at| route.section = *at).is_some()
+        });
+        self.sections = sections;
+    }
+
+    pub(super) fn section(&self, route: Route) -> Option<&ReceiveSection> {
+        self.sections.get(route.section)
+    }
+
+    pub(super) fn tracks(&self) -> impl Iterator<Item = &TrackSid> {
+        self.sections.iter().map(|section| &section.track)
+    }
+
+    /// The stream of a packet, found out at its first packet and known by its SSRC from then on.
+    pub(super) fn route(&mut self, header: &Header, packet: &[u8]) -> Result<Route, DropReason> {
+        if let Some(route) = self.routes.get(&header.ssrc) {
+            return Ok(*route);
+        }
+        let route = self.find(header, packet)?;
+        self.routes.insert(header.ssrc, route);
+        Ok(route)
+    }
+
+    /// Records a packet's arrival for the sender's congestion control.
+    pub(super) fn arrived(&mut self, now: Instant, route: Route, header: &Header, packet: &[u8]) {
+        let id = self.sections.get(route.section).and_then(|section| section.extensions.transport_sequence);
+        if let Some(sequence) = id.and_then(|id| header.transport_sequence(packet, id)) {
+            self.twcc.record(now, sequence);
+        }
+        if self.reports_due.is_none() {
+            self.reports_due = Some(after(now, REPORT_INTERVAL));
+        }
+    }
+
+    fn find(&self, header: &Header, packet: &[u8]) -> Result<Route, DropReason> {
+        let signalled = |section: &ReceiveSection| {
+            let media = section.ssrcs.contains(&header.ssrc);
+            media || section.rtx_ssrcs.iter().any(|(_, rtx)| *rtx == header.ssrc)
+        };
+        let names = |section: &ReceiveSection| {
+            let mid = section.extensions.mid.and_then(|id| header.text(packet, id));
+            mid.is_some_and(|mid| mid == section.mid)
+        };
+        // Without a mid and without a signalled SSRC a payload type says enough where only one section has it.
+        let mut by_payload = self.sections.iter().enumerate().filter(|(_, one)| payload_part(one, header).is_some());
+        let found = self
+            .sections
+            .iter()
+            .position(names)
+            .or_else(|| self.sections.iter().position(signalled))
+            .or_else(|| by_payload.next().filter(|_| by_payload.next().is_none()).map(|(at, _)| at))
+            .ok_or(DropReason::UnknownStream)?;
+        let section = self.sections.get(found).ok_or(DropReason::UnknownStream)?;
+        let part = payload_part(section, header).ok_or(DropReason::UnknownPayloadType)?;
+        let rid = match part {
+            Part::Media => section.extensions.rid,
+            Part::Repair { .. } => section.extensions.repaired_rid,
+        };
+        let layer = match rid.and_then(|id| header.text(packet, id)) {
+            Some(rid) => section.rids.iter().position(|known| known == rid).ok_or(DropReason::UnknownStream)?,
+            None if section.rids.len() <= 1 => 0,
+            // A simulcast stream must say which layer it is before it is anybody's.
+            None => return Err(DropReason::UnknownStream),
+        };
+        let layer = LayerId(u8::try_from(layer).map_err(|_| DropReason::UnknownStream)?);
+        Ok(Route { section: found, layer, part })
+    }
+
+    /// Takes in what the client says of its streams.
+    pub(super) fn on_rtcp(&mut self, now: Instant, datagram: &[u8], tracks: &mut Tracks) -> Result<(), DropReason> {
+        for packet in rtcp::packets(datagram) {
+            if let Packet::SenderReport { ssrc, info, .. } = packet.map_err(|_| DropReason::RtcpMalformed)?
+                && let Some(route) = self.routes.get(&ssrc)
+                && route.part == Part::Media
+                && let Some(stream) = self.track_mut(*route, tracks).and_then(|track| track.stream_mut(route.layer))
+            {
+                stream.on_sender_report(now, info.ntp, info.rtp);
+            }
+        }
+        Ok(())
+    }
+
+    /// When the next thing is due that a received packet may have made due.
+    pub(super) fn feedback_deadline(&self) -> Option<(Instant, Deadline)> {
+        let feedback = self.twcc.deadline().map(|at| (at, Deadline::Feedback));
+        let reports = self.reports_due.map(|at| (at, Deadline::Reports));
+        feedback.into_iter().chain(reports).min_by_key(|(at, _)| *at)
+    }
+
+    /// When [`write_feedback`](Self::write_feedback) next has something to say.
+    pub(super) fn next_deadline(&self, now: Instant, tracks: &Tracks) -> Option<(Instant, Deadline)> {
+        let streams = self.sections.iter().filter_map(|section| tracks.get(&section.track)).flat_map(Track::streams);
+        let nack = streams.filter_map(|(stream, _)| stream.nack_deadline()).min();
+        let keyframe = self.sections.iter().filter_map(|section| tracks.get(&section.track));
+        let keyframe = keyframe.filter_map(|track| track.keyframe_deadline(now)).min();
+        let repair = nack.into_iter().chain(keyframe).min().map(|at| (at, Deadline::Nack));
+        self.feedback_deadline().into_iter().chain(repair).min_by_key(|(at, _)| *at)
+    }
+
+    /// Everything that is due, as one compound per call into `out`; empty when nothing is.
+    pub(super) fn write_feedback(&mut self, now: Instant, tracks: &mut Tracks, out: &mut Vec<u8>, counters: &Counters) {
+        if self.reports_due.is_some_and(|at| at <= now) {
+            self.reports_due = Some(after(now, REPORT_INTERVAL));
+            self.write_reports(now, tracks, out);
+        }
+        let media_ssrc = self.routes.keys().next().copied().unwrap_or_default();
+        while out.len() < RTCP_BYTES_MAX && self.twcc.write_feedback(now, self.own_ssrc, media_ssrc, out) {}
+        for section in &self.sections {
+            let Some(track) = tracks.get_mut(&section.track) else { continue };
+            for (stream, keyframes) in track.streams_mut() {
+                self.lost.clear();
+                stream.due_nacks(now, ASSUMED_RTT, &mut self.lost);
+                if !self.lost.is_empty() {
+                    counters.nacks_sent.add(self.lost.len());
+                    rtcp::write_nack(out, self.own_ssrc, stream.ssrc(), &self.lost);
+                }
+                if keyframes.poll(now) {
+                    counters.keyframe_requests.add(1);
+                    rtcp::write_pli(out, self.own_ssrc, stream.ssrc());
+                }
+            }
+        }
+    }
+
+    fn write_reports(&mut self, now: Instant, tracks: &mut Tracks, out: &mut Vec<u8>) {
+        self.blocks.clear();
+        for section in &self.sections {
+            let Some(track) = tracks.get_mut(&section.track) else { continue };
+            self.blocks.extend(track.streams_mut().filter_map(|(stream, _)| stream.report_block(now)));
+        }
+        for blocks in self.blocks.chunks(REPORT_BLOCKS_MAX) {
+            rtcp::write_receiver_report(out, self.own_ssrc, blocks);
+        }
+    }
+
+    fn track_mut<'t>(&self, route: Route, tracks: &'t mut Tracks) -> Option<&'t mut Track> {
+        tracks.get_mut(&self.sections.get(route.section)?.track)
+    }
+}
+
+/// Whether a payload type is media or repair of this section.
+fn payload_part(section: &ReceiveSection, header: &Header) -> Option<Part> {
+    section.payloads.iter().find_map(|payload| {
+        if payload.payload_type == header.payload_type {
+            Some(Part::Media)
+        } else if payload.rtx_payload_type == Some(header.payload_type) {
+            Some(Part::Repair { media_payload_type: payload.payload_type })
+        } else {
+            None
+        }
+    })
+}
+
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// RFC 3550 6.4.1: five bits count the blocks.
+const REPORT_BLOCKS_MAX: usize = 31;
+
+/// A compound stays within one datagram.
+const RTCP_BYTES_MAX: usize = 1_000;
+
+/// Until the publisher's round trip is measured: close to what people have, and only the hold-off of repeats depends on it.
+const ASSUMED_RTT: Duration = Duration::from_millis(70);

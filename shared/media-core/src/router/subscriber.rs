@@ -1,0 +1,417 @@
+//! A client's subscriber transport: what it receives, in which layer, and what it says about it.
+//!
+//! Hot: `forward` runs once per outgoing packet. No allocation, lock, log or clock read there.
+
+use std::time::{Duration, Instant};
+
+use plenary_model::{MediaKind, TrackSid};
+
+use super::{
+    Random,
+    counters::Counters,
+    track::{Receiver, Track, Tracks},
+};
+use crate::{
+    Deadline, DropReason, PeerOptions, Wanted,
+    egress::{Class, EgressQueue},
+    forward::{
+        Forwarder, ForwarderConfig, LayerState, OutgoingHeader, PassedExtension, RtxConfig, Skip, Target, choose_layer,
+        is_alive,
+    },
+    ingress::{Ingested, SenderClock, Stream, after},
+    rtcp::{self, Packet},
+    rtp::{Header, LayerId},
+    sdp::{SendSection, SendTrack, SubscriberSdp},
+    transport::Transport,
+};
+
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) sdp: SubscriberSdp,
+    /// Slots are stable, since tracks name them; a free one is `None`.
+    subscriptions: Vec<Option<Subscription>>,
+    next_transport_sequence: u16,
+    round_trip: Duration,
+    allow_pause: bool,
+    /// A ceiling on the estimate that the client asked for.
+    cap_bits_per_second: Option<u64>,
+    reports_due: Option<Instant>,
+    allocation_due: Instant,
+}
+
+/// One track on its way to this client.
+#[derive(Debug)]
+struct Subscription {
+    wanted: Wanted,
+    kind: MediaKind,
+    ssrc: u32,
+    rtx_ssrc: Option<u32>,
+    /// From the answer that accepted its section on.
+    forwarder: Option<Forwarder>,
+    /// A first packet went out.
+    flowing: bool,
+}
+
+/// A packet of a publisher on its way to every subscriber of its track.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Incoming<'p> {
+    pub(super) layer: LayerId,
+    pub(super) clock: Option<SenderClock>,
+    pub(super) header: &'p Header,
+    pub(super) ingested: &'p Ingested,
+    pub(super) packet: &'p [u8],
+}
+
+/// A layer without whose key frame somebody stands still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyframeNeed {
+    pub(super) track: TrackSid,
+    pub(super) layer: LayerId,
+}
+
+impl Subscriber {
+    pub(super) fn new(now: Instant, options: PeerOptions) -> Self {
+        Self {
+            sdp: SubscriberSdp::new(options.open_channels),
+            subscriptions: Vec::new(),
+            next_transport_sequence: 1,
+            round_trip: INITIAL_ROUND_TRIP,
+            allow_pause: options.allow_pause,
+            cap_bits_per_second: None,
+            reports_due: None,
+            allocation_due: after(now, ALLOCATION_INTERVAL),
+        }
+    }
+
+    /// Hot. Rewrites one packet into the egress queue; true when it is the first of its subscription.
+    pub(super) fn forward(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        incoming: &Incoming<'_>,
+        transport: &Transport,
+        egress: &mut EgressQueue,
+        counters: &Counters,
+    ) -> Result<bool, DropReason> {
+        let subscription = self.subscriptions.get_mut(slot).and_then(Option::as_mut);
+        let Some(Subscription { forwarder: Some(forwarder), flowing, kind, .. }) = subscription else { return Ok(false) };
+        let class = match kind {
+            MediaKind::Audio => Class::Audio,
+            MediaKind::Video => Class::Video,
+        };
+        // Asked before a sequence number is spent, so that a full queue is a gap upstream of the numbering.
+        if !egress.has_room(class) {
+            return Err(DropReason::QueueFull);
+        }
+        let Incoming { layer, clock, header, ingested, packet } = *incoming;
+        let rewritten = match forwarder.forward(now, layer, clock, header, ingested) {
+            Ok(rewritten) => rewritten,
+            Err(Skip::TooOld) => return Err(DropReason::TooOld),
+            Err(_) => return Ok(false),
+        };
+        let next = &mut self.next_transport_sequence;
+        let stamp = |_bytes: usize| {
+            *next = next.wrapping_add(1);
+            Some(*next)
+        };
+        let bytes = egress.append(class, |out, start| {
+            let written = forwarder.write(&rewritten, header, packet, stamp, out);
+            seal(transport, written.extended, written.header_bytes, out, start)
+        })?;
+        counters.packets_out.add(1);
+        counters.bytes_out.add(bytes);
+        if self.reports_due.is_none() {
+            self.reports_due = Some(after(now, REPORT_INTERVAL));
+        }
+        Ok(!std::mem::replace(flowing, true))
+    }
+
+    /// Takes over the whole wish. True when sections must change.
+    pub(super) fn want(&mut self, slot: usize, wanted: Vec<Wanted>, tracks: &mut Tracks, random: &mut Random) -> bool {
+        for place in &mut self.subscriptions {
+            let is_wanted = |one: &Subscription| wanted.iter().any(|wanted| wanted.track == one.wanted.track);
+            if let Some(gone) = place.take_if(|one| !is_wanted(one))
+                && let Some(track) = tracks.get_mut(&gone.wanted.track)
+            {
+                track.receivers.retain(|receiver| receiver.peer != slot);
+            }
+        }
+        for one in wanted {
+            let Some(track) = tracks.get(&one.track) else { continue };
+            match self.subscriptions.iter_mut().flatten().find(|known| known.wanted.track == one.track) {
+                Some(known) => known.wanted = one,
+                None => {
+                    let rtx_ssrc = (track.kind == MediaKind::Video).then(|| random.ssrc());
+                    let new = Subscription {
+                        kind: track.kind,
+                        ssrc: random.ssrc(),
+                        rtx_ssrc,
+                        forwarder: None,
+                        flowing: false,
+                        wanted: one,
+                    };
+                    match self.subscriptions.iter_mut().find(|place| place.is_none()) {
+                        Some(place) => *place = Some(new),
+                        None => self.subscriptions.push(Some(new)),
+                    }
+                }
+            }
+        }
+        self.describe(tracks)
+    }
+
+    /// The track is gone, or its codec is not understood here.
+    pub(super) fn drop_track(&mut self, sid: &TrackSid, tracks: &Tracks) -> bool {
+        for place in &mut self.subscriptions {
+            place.take_if(|one| one.wanted.track == *sid);
+        }
+        self.describe(tracks)
+    }
+
+    /// Sections that the client accepted begin to flow.
+    pub(super) fn accepted(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        sections: Vec<SendSection>,
+        tracks: &mut Tracks,
+        random: &mut Random,
+    ) {
+        for section in sections {
+            let Some(track) = tracks.get_mut(&section.track) else { continue };
+            let at = self.subscriptions.iter().position(|one| {
+                one.as_ref().is_some_and(|one| one.wanted.track == section.track && one.forwarder.is_none())
+            });
+            let Some(at) = at else { continue };
+            let Some(Some(subscription)) = self.subscriptions.get_mut(at) else { continue };
+            let rtx = subscription.rtx_ssrc.zip(section.rtx_payload_type);
+            let mut forwarder = Forwarder::new(
+                now,
+                ForwarderConfig {
+                    codec: track.codec,
+                    clock_rate: section.clock_rate,
+                    ssrc: subscription.ssrc,
+                    payload_type: section.payload_type,
+                    rtx: rtx.map(|(ssrc, payload_type)| RtxConfig { ssrc, payload_type }),
+                    header: outgoing_header(&section, track),
+                    first_sequence: random.sequence(),
+                },
+            );
+            forwarder.set_muted(track.muted);
+            subscription.forwarder = Some(forwarder);
+            track.receivers.retain(|receiver| receiver.peer != slot || receiver.slot != at);
+            track.receivers.push(Receiver { peer: slot, slot: at });
+        }
+    }
+
+    /// Aims every subscription at the layer that suits it now. Gives back the layers whose key frames are needed for it.
+    pub(super) fn retarget(&mut self, now: Instant, tracks: &Tracks) -> Vec<KeyframeNeed> {
+        let mut needs = Vec::new();
+        for subscription in self.subscriptions.iter_mut().flatten() {
+            let Some(track) = tracks.get(&subscription.wanted.track) else { continue };
+            let Some(forwarder) = &mut subscription.forwarder else { continue };
+            let target = match subscription.kind {
+                MediaKind::Audio if subscription.wanted.settings.disabled => Target::Off,
+                MediaKind::Audio => Target::Layer(LayerId(0)),
+                MediaKind::Video => choose_layer(&subscription.wanted.settings, &layer_states(track)),
+            };
+            if forwarder.target() != target {
+                forwarder.set_target(target);
+            }
+            if let Some(layer) = forwarder.needs_keyframe() {
+                needs.push(KeyframeNeed { track: track.sid.clone(), layer });
+            }
+        }
+        self.allocation_due = after(now, ALLOCATION_INTERVAL);
+        needs
+    }
+
+    pub(super) fn set_muted(&mut self, slot: usize, muted: bool) {
+        let subscription = self.subscriptions.get_mut(slot).and_then(Option::as_mut);
+        if let Some(forwarder) = subscription.and_then(|one| one.forwarder.as_mut()) {
+            forwarder.set_muted(muted);
+        }
+    }
+
+    pub(super) fn cap(&mut self, bits_per_second: u64) {
+        self.cap_bits_per_second = (bits_per_second > 0).then_some(bits_per_second);
+    }
+
+    pub(super) fn tracks(&self) -> impl Iterator<Item = &TrackSid> {
+        self.subscriptions.iter().flatten().map(|one| &one.wanted.track)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.subscriptions.iter().flatten().count()
+    }
+
+    /// What the client says about what it got.
+    pub(super) fn on_rtcp(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        tracks: &Tracks,
+        transport: &Transport,
+        egress: &mut EgressQueue,
+        counters: &Counters,
+    ) -> Result<Vec<KeyframeNeed>, DropReason> {
+        let mut needs = Vec::new();
+        for packet in rtcp::packets(datagram) {
+            match packet.map_err(|_| DropReason::RtcpMalformed)? {
+                Packet::ReceiverReport { blocks, .. } | Packet::SenderReport { blocks, .. } => {
+                    for block in blocks {
+                        let Some(forwarder) = self.forwarder_of(block.ssrc) else { continue };
+                        forwarder.acknowledged();
+                        if let Some(round_trip) = forwarder.round_trip(now, &block) {
+                            self.round_trip = round_trip;
+                        }
+                    }
+                }
+                Packet::Nack { media_ssrc, lost } => {
+                    for sequence in lost {
+                        counters.nacks_received.add(1);
+                        self.repair(now, media_ssrc, sequence, tracks, transport, egress, counters);
+                    }
+                }
+                Packet::PictureLoss { media_ssrc } => needs.extend(self.keyframe_need(media_ssrc)),
+                Packet::FullIntra { ssrcs } => needs.extend(ssrcs.filter_map(|ssrc| self.keyframe_need(ssrc))),
+                Packet::MaximumBitrate { .. } | Packet::TransportFeedback(_) => {}
+                Packet::Goodbye { .. } | Packet::Other => {}
+            }
+        }
+        Ok(needs)
+    }
+
+    /// Sender reports that are due, as compounds into `out`.
+    pub(super) fn write_reports(&mut self, now: Instant, out: &mut Vec<u8>) {
+        if self.reports_due.is_none_or(|at| now < at) {
+            return;
+        }
+        self.reports_due = Some(after(now, REPORT_INTERVAL));
+        for subscription in self.subscriptions.iter_mut().flatten() {
+            let Some(info) = subscription.forwarder.as_mut().and_then(|forwarder| forwarder.sender_report(now)) else {
+                continue;
+            };
+            rtcp::write_sender_report(out, subscription.ssrc, &info);
+            rtcp::write_description(out, subscription.ssrc, subscription.wanted.publisher.as_str());
+        }
+    }
+
+    pub(super) fn is_allocation_due(&self, now: Instant) -> bool {
+        self.allocation_due <= now
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<(Instant, Deadline)> {
+        let allocation = (self.len() > 0).then_some((self.allocation_due, Deadline::Allocation));
+        let reports = self.reports_due.map(|at| (at, Deadline::Reports));
+        allocation.into_iter().chain(reports).min_by_key(|(at, _)| *at)
+    }
+
+    fn describe(&mut self, tracks: &Tracks) -> bool {
+        let sent: Vec<_> = self
+            .subscriptions
+            .iter()
+            .flatten()
+            .filter_map(|one| {
+                let track = tracks.get(&one.wanted.track)?;
+                Some(SendTrack {
+                    track: track.sid.clone(),
+                    publisher: one.wanted.publisher.clone(),
+                    kind: track.kind,
+                    codec: track.send_codec.clone(),
+                    ssrc: one.ssrc,
+                    rtx_ssrc: one.rtx_ssrc,
+                    stereo: track.stereo,
+                })
+            })
+            .collect();
+        self.sdp.want(&sent)
+    }
+
+    fn repair(
+        &mut self,
+        now: Instant,
+        ssrc: u32,
+        sequence: u16,
+        tracks: &Tracks,
+        transport: &Transport,
+        egress: &mut EgressQueue,
+        counters: &Counters,
+    ) {
+        let round_trip = self.round_trip;
+        let next = &mut self.next_transport_sequence;
+        let found = self.subscriptions.iter_mut().flatten().find(|one| one.ssrc == ssrc);
+        let Some(Subscription { forwarder: Some(forwarder), wanted, .. }) = found else { return };
+        let Ok(repair) = forwarder.repair(now, round_trip, sequence) else { return };
+        let stream = tracks.get(&wanted.track).and_then(|track| track.stream(repair.layer));
+        let stored = stream.filter(|stream| stream.ssrc() == repair.source_ssrc);
+        let Some(packet) = stored.and_then(|stream| stream.store().get(repair.index)) else { return };
+        if !egress.has_room(Class::Repair) {
+            return counters.count_drop(DropReason::QueueFull);
+        }
+        let stamp = |_bytes: usize| {
+            *next = next.wrapping_add(1);
+            Some(*next)
+        };
+        let sent = egress.append(Class::Repair, |out, start| {
+            let written = forwarder.write_repair(now, &repair, packet, stamp, out).ok_or(DropReason::RtpMalformed)?;
+            seal(transport, written.extended, written.header_bytes, out, start)
+        });
+        match sent {
+            Ok(_) => counters.retransmitted.add(1),
+            Err(reason) => counters.count_drop(reason),
+        }
+    }
+
+    fn forwarder_of(&mut self, ssrc: u32) -> Option<&mut Forwarder> {
+        self.subscriptions.iter_mut().flatten().find(|one| one.ssrc == ssrc)?.forwarder.as_mut()
+    }
+
+    fn keyframe_need(&self, ssrc: u32) -> Option<KeyframeNeed> {
+        let subscription = self.subscriptions.iter().flatten().find(|one| one.ssrc == ssrc)?;
+        let layer = subscription.forwarder.as_ref()?.current_layer()?;
+        Some(KeyframeNeed { track: subscription.wanted.track.clone(), layer })
+    }
+}
+
+/// Seals the packet that stands at `start` and says how long it has become.
+fn seal(
+    transport: &Transport,
+    extended: u64,
+    header_bytes: usize,
+    out: &mut Vec<u8>,
+    start: usize,
+) -> Result<usize, DropReason> {
+    let roc = u32::try_from(extended >> 16 & 0xffff_ffff).unwrap_or_default();
+    transport.seal_rtp(roc, header_bytes, out, start).map_err(|_| DropReason::NotConnected)?;
+    Ok(out.len().saturating_sub(start))
+}
+
+fn outgoing_header(section: &SendSection, track: &Track) -> OutgoingHeader {
+    let passed = [(track.extensions.audio_level, section.extensions.audio_level)];
+    OutgoingHeader {
+        mid: section.mid.clone(),
+        mid_id: section.extensions.mid,
+        transport_sequence_id: section.extensions.transport_sequence,
+        passed: passed.into_iter().filter_map(|(from, to)| Some(PassedExtension { from: from?, to: to? })).collect(),
+    }
+}
+
+fn layer_states(track: &Track) -> Vec<LayerState> {
+    let newest = track.layers.iter().filter_map(|layer| layer.stream.as_ref()?.last_heard()).max();
+    let state = |(at, layer): (usize, &super::track::Layer)| LayerState {
+        id: LayerId(u8::try_from(at).unwrap_or(u8::MAX)),
+        width: layer.size.width,
+        height: layer.size.height,
+        alive: is_alive(layer.stream.as_ref().and_then(Stream::last_heard), newest),
+    };
+    track.layers.iter().enumerate().map(state).collect()
+}
+
+/// livekit-protocol 5.3: often enough for lip sync.
+const REPORT_INTERVAL: Duration = Duration::from_secs(3);
+
+const ALLOCATION_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Until a receiver report tells better.
+const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(70);
