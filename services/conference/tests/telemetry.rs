@@ -105,6 +105,10 @@ fn traces_and_metrics_go_out_when_the_standard_variables_name_an_endpoint() {
     let lines: Vec<_> = all.iter().map(|(line, _)| line).collect();
     assert!(sent("/v1/metrics", "plenary.room.active"), "{lines:?}");
     assert!(sent("/v1/traces", "join"), "{lines:?}");
+
+    let logged = String::from_utf8(child.stderr).unwrap();
+    let line = logged.lines().find(|line| line.contains("a crate that uses log")).expect("the log bridge");
+    assert!(line.starts_with('{') && line.contains("\"level\":\"WARN\"") && !line.contains('\u{1b}'), "{line}");
 }
 
 #[test]
@@ -112,6 +116,7 @@ fn traces_and_metrics_go_out_when_the_standard_variables_name_an_endpoint() {
 fn the_child_that_exports() {
     let telemetry = Telemetry::start(&log()).unwrap();
     a_short_meeting();
+    tracing_log::log::warn!("a crate that uses log says {}", "\u{1b}[31mso");
     telemetry.shutdown();
 }
 
