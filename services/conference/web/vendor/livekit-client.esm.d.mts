@@ -1,0 +1,2 @@
+// Types for the bundle next door: the package's own, when it is installed for `tsc`. Never loaded by a browser.
+export * from 'livekit-client';
