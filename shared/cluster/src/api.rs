@@ -4,19 +4,24 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, AdminRefusal, Identity, LeaveReason, NodeId, Participant, ParticipantSid, Record, RoomDelta, RoomInfo,
-    RoomName, RoomSid, RoomSnapshot,
+    Admin, AdminRefusal, Identity, LeaveReason, NodeId, Participant, ParticipantSid, Record, RoomInfo, RoomName,
+    RoomSid, RoomSnapshot,
 };
 
-/// What is true of a room.
+use crate::{Inbox, Subscription};
+
+/// What is true of a room. The sequence number a change answers with is the room's right after it.
+///
+/// A call that is repeated because its answer was lost changes nothing and answers the same.
 pub trait Store: Send + Sync {
     /// Makes the room or updates its settings; gives back what is stored.
     fn create(&self, room: NewRoom) -> BoxFuture<'_, Result<RoomInfo, StoreError>>;
     /// Seats a participant: cap and duplicate identity are decided here, once. Publishes the record.
     fn join(&self, room: RoomName, seat: Seat) -> BoxFuture<'_, Result<Joined, StoreError>>;
-    /// Replaces a record; refused unless sid and generation are the stored ones.
+    /// Replaces a record; refused unless sid and generation are the stored ones. A version that is not newer than the
+    /// stored one changes nothing. `Full` if the person would be counted from now on and no seat is free.
     fn put(&self, room: RoomName, record: Arc<Record>) -> BoxFuture<'_, Result<u64, StoreError>>;
-    /// Compares sid and generation, then deletes.
+    /// Compares sid and generation, then deletes. Nothing happens if nobody of that identity is there.
     fn leave(
         &self,
         room: RoomName,
@@ -25,21 +30,24 @@ pub trait Store: Send + Sync {
         generation: u64,
         reason: LeaveReason,
     ) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Sets metadata, timeouts and cap; the rest of `info` is the store's to say and ignored.
     fn set_meta(&self, room: RoomName, info: RoomInfo) -> BoxFuture<'_, Result<u64, StoreError>>;
     fn snapshot(&self, room: RoomName) -> BoxFuture<'_, Result<RoomSnapshot, StoreError>>;
+    /// The named rooms that exist, or all of them if no name is given; by name.
     fn rooms(&self, names: Vec<RoomName>) -> BoxFuture<'_, Result<Vec<RoomInfo>, StoreError>>;
     /// Deletes the room whoever is in it; hosts hear `Closed`.
     fn delete(&self, room: RoomName, reason: LeaveReason) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// Deletes the room if nobody is in it. False if somebody was.
+    /// Deletes the room if nobody but dependents is in it; hosts hear `Closed`. False if somebody was.
     fn delete_if_empty(&self, room: RoomName) -> BoxFuture<'_, Result<bool, StoreError>>;
 }
 
 /// What is said between nodes, at most once and in order; a lost or skipped message shows as `Resync`.
 pub trait Bus: Send + Sync {
+    /// Hears every change from here on, of this life of the room and of those to come; the room need not exist.
     fn subscribe(&self, room: RoomName) -> BoxFuture<'_, Result<Subscription, BusError>>;
     /// Asks the node that hosts somebody.
     fn request(&self, to: NodeId, room: RoomName, ask: Admin) -> BoxFuture<'_, Result<AdminReply, BusError>>;
-    /// The requests addressed to this node. At most one receiver at a time.
+    /// The requests addressed to this node. At most one receiver at a time: a second one is `Unavailable`.
     fn serve(&self, node: NodeId) -> BoxFuture<'_, Result<Inbox, BusError>>;
 }
 
@@ -77,7 +85,7 @@ pub struct Seat {
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Joined {
-    /// The record as stored: its generation set, its version above the replaced session's.
+    /// The record as stored: its generation set, its version above the last one of this identity.
     pub record: Arc<Record>,
     pub replaced: Option<Arc<Record>>,
     /// The room right after the join.
@@ -104,25 +112,4 @@ pub enum BusError {
     Timeout,
     #[error("the bus is not available")]
     Unavailable,
-}
-
-/// What a subscriber of a room hears.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RoomEvent {
-    Delta(Arc<RoomDelta>),
-    /// Something was missed: read the snapshot again.
-    Resync,
-}
-
-/// A room's deltas, in order.
-#[derive(Debug)]
-pub struct Subscription {
-    pub(crate) events: tokio::sync::mpsc::Receiver<RoomEvent>,
-    pub(crate) missed: Arc<std::sync::atomic::AtomicBool>,
-}
-
-/// Requests to this node with a place for each reply.
-#[derive(Debug)]
-pub struct Inbox {
-    pub(crate) requests: tokio::sync::mpsc::Receiver<(RoomName, Admin, tokio::sync::oneshot::Sender<AdminReply>)>,
 }

@@ -5,5 +5,11 @@
 #![forbid(unsafe_code)]
 
 mod api;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod in_process;
+mod receive;
 
 pub use api::*;
+pub use in_process::InProcess;
+pub use receive::{Ask, Inbox, RoomEvent, Subscription};

@@ -1,0 +1,420 @@
+//! What every implementation must do, as functions over any of them.
+//!
+//! An implementation's tests call [`conformance_suite!`](crate::conformance_suite) with an expression that makes an empty
+//! one (an `Arc`); each behaviour becomes a test of its own. Nothing here waits for time to pass.
+
+mod random;
+
+use std::sync::Arc;
+
+use plenary_model::*;
+
+pub use random::random_operations_keep_the_invariants;
+
+use crate::*;
+
+/// Store and bus of one cluster.
+pub trait Cluster: Store + Bus {}
+
+impl<T: Store + Bus> Cluster for T {}
+
+/// One `#[tokio::test]` per behaviour. `$make` makes an empty cluster in an `Arc`.
+#[macro_export]
+macro_rules! conformance_suite {
+    ($make:expr) => {
+        $crate::conformance_suite! { $make =>
+            a_room_is_made_once_and_keeps_its_settings,
+            creating_again_updates_what_is_given,
+            joining_needs_a_room_or_leave_to_make_one,
+            every_change_is_numbered_and_heard,
+            the_same_seat_again_changes_nothing,
+            a_second_session_replaces_the_first,
+            coming_back_starts_above_the_last_version,
+            generations_never_fall,
+            an_old_session_can_neither_write_nor_leave,
+            a_version_that_is_not_newer_changes_nothing,
+            the_cap_counts_neither_dependents_nor_hidden,
+            a_full_room_takes_the_next_session_of_somebody_in_it,
+            nobody_becomes_visible_beyond_the_cap,
+            rooms_are_listed_by_name_with_their_counts,
+            a_deleted_room_is_closed_for_everybody,
+            only_an_empty_room_is_deleted_if_empty,
+            a_room_made_again_has_another_history,
+            a_subscription_outlives_the_room,
+            a_slow_subscriber_hears_resync_and_then_goes_on,
+            a_request_reaches_the_node_and_its_answer_comes_back,
+            a_request_to_nobody_is_refused,
+            random_operations_keep_the_invariants,
+        }
+    };
+    ($make:expr => $($name:ident),+ $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                $crate::conformance::$name($make).await;
+            }
+        )+
+    };
+}
+
+pub async fn a_room_is_made_once_and_keeps_its_settings(cluster: Arc<impl Cluster>) {
+    let asked = NewRoom { metadata: Some("m".into()), max_participants: Some(5), ..new_room("r", 1) };
+    let made = cluster.create(asked).await.unwrap();
+    assert_eq!((made.metadata.as_str(), made.max_participants, made.empty_timeout_s), ("m", 5, 300));
+    let again = cluster.create(NewRoom { sid: "RM_other".into(), ..new_room("r", 2) }).await.unwrap();
+    assert_eq!(again, made, "neither a new sid nor the defaults overwrite what is there");
+    assert_eq!(cluster.snapshot(name("r")).await.unwrap().view, 1);
+}
+
+pub async fn creating_again_updates_what_is_given(cluster: Arc<impl Cluster>) {
+    cluster.create(NewRoom { metadata: Some("m".into()), ..new_room("r", 1) }).await.unwrap();
+    let mut heard = cluster.subscribe(name("r")).await.unwrap();
+    let updated = cluster.create(NewRoom { empty_timeout_s: Some(7), ..new_room("r", 1) }).await.unwrap();
+    assert_eq!((updated.metadata.as_str(), updated.empty_timeout_s), ("m", 7));
+    assert_eq!(changes(&mut heard).await, [RoomChange::Meta(updated)]);
+}
+
+pub async fn joining_needs_a_room_or_leave_to_make_one(cluster: Arc<impl Cluster>) {
+    let uninvited = Seat { create: None, ..seat("ann", "PA_1") };
+    assert_eq!(cluster.join(name("r"), uninvited.clone()).await, Err(StoreError::NoSuchRoom));
+    cluster.join(name("r"), seat("bob", "PA_2")).await.unwrap();
+    let joined = cluster.join(name("r"), uninvited).await.unwrap();
+    assert_eq!(joined.snapshot.records.len(), 2);
+    assert!(joined.snapshot.records.contains(&joined.record));
+}
+
+pub async fn every_change_is_numbered_and_heard(cluster: Arc<impl Cluster>) {
+    let mut heard = cluster.subscribe(name("r")).await.unwrap();
+    let ann = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    let (view, first) = (ann.snapshot.view, ann.snapshot.seq);
+    let changed = newer(&ann.record, |person| person.metadata = "m".into());
+    assert_eq!(cluster.put(name("r"), changed.clone()).await, Ok(first + 1));
+    let info = RoomInfo { metadata: "room".into(), ..ann.snapshot.room.clone() };
+    assert_eq!(cluster.set_meta(name("r"), info.clone()).await, Ok(first + 2));
+    assert_eq!(leave(&cluster, &ann.record).await, Ok(first + 3));
+    let expected = [
+        RoomChange::Put(ann.record.clone()),
+        RoomChange::Put(changed),
+        RoomChange::Meta(info),
+        RoomChange::Removed {
+            identity: identity("ann"),
+            sid: "PA_1".into(),
+            generation: ann.record.generation,
+            reason: LeaveReason::ClientInitiated,
+        },
+    ];
+    for (step, change) in (0..).zip(expected) {
+        let delta = RoomDelta { view, seq: first + step, change };
+        assert_eq!(heard.next().await, Some(RoomEvent::Delta(Arc::new(delta))));
+    }
+    let snapshot = cluster.snapshot(name("r")).await.unwrap();
+    assert_eq!((snapshot.seq, snapshot.records.len()), (first + 3, 0));
+    assert_eq!(snapshot.room.metadata, "room");
+}
+
+pub async fn the_same_seat_again_changes_nothing(cluster: Arc<impl Cluster>) {
+    let first = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    let again = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    assert_eq!(again, first);
+    leave(&cluster, &first.record).await.unwrap();
+    let seq = cluster.snapshot(name("r")).await.unwrap().seq;
+    assert_eq!(leave(&cluster, &first.record).await, Ok(seq), "a departure that is told twice happens once");
+}
+
+pub async fn a_second_session_replaces_the_first(cluster: Arc<impl Cluster>) {
+    let first = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    let first = newer(&first.record, |person| person.version = 40);
+    cluster.put(name("r"), first.clone()).await.unwrap();
+    let mut heard = cluster.subscribe(name("r")).await.unwrap();
+    let second = cluster.join(name("r"), seat("ann", "PA_2")).await.unwrap();
+    assert_eq!(second.replaced, Some(first.clone()));
+    assert!(second.record.generation > first.generation);
+    assert!(second.record.participant.version > first.participant.version);
+    assert_eq!(second.snapshot.records, std::slice::from_ref(&second.record));
+    assert_eq!(changes(&mut heard).await, [RoomChange::Put(second.record)], "one change, not a leave and a join");
+}
+
+pub async fn coming_back_starts_above_the_last_version(cluster: Arc<impl Cluster>) {
+    cluster.join(name("r"), seat("bob", "PA_0")).await.unwrap();
+    let first = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    let first = newer(&first.record, |person| person.version = 40);
+    cluster.put(name("r"), first.clone()).await.unwrap();
+    leave(&cluster, &first).await.unwrap();
+    let second = cluster.join(name("r"), seat("ann", "PA_2")).await.unwrap();
+    assert_eq!(second.replaced, None);
+    assert!(second.record.participant.version > 41, "the departure was told as version 41");
+}
+
+pub async fn generations_never_fall(cluster: Arc<impl Cluster>) {
+    let mut last = 0;
+    for round in 0..5 {
+        let joined = cluster.join(name("r"), seat("ann", &format!("PA_{round}"))).await.unwrap();
+        assert!(joined.record.generation > last);
+        last = joined.record.generation;
+        if round % 2 == 0 {
+            leave(&cluster, &joined.record).await.unwrap();
+        }
+    }
+}
+
+pub async fn an_old_session_can_neither_write_nor_leave(cluster: Arc<impl Cluster>) {
+    let first = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap().record;
+    let second = cluster.join(name("r"), seat("ann", "PA_2")).await.unwrap();
+    let late = newer(&first, |person| person.version = 99);
+    assert_eq!(cluster.put(name("r"), late).await, Err(StoreError::Superseded));
+    assert_eq!(leave(&cluster, &first).await, Err(StoreError::Superseded));
+    let forged = Record { generation: first.generation, ..(*second.record).clone() };
+    assert_eq!(leave(&cluster, &forged).await, Err(StoreError::Superseded));
+    assert_eq!(cluster.snapshot(name("r")).await.unwrap(), second.snapshot);
+    leave(&cluster, &second.record).await.unwrap();
+    let gone = newer(&second.record, |_| {});
+    assert_eq!(cluster.put(name("r"), gone).await, Err(StoreError::Superseded), "a write brings nobody back");
+}
+
+pub async fn a_version_that_is_not_newer_changes_nothing(cluster: Arc<impl Cluster>) {
+    let joined = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    let newest = newer(&joined.record, |person| person.version = 10);
+    let seq = cluster.put(name("r"), newest.clone()).await.unwrap();
+    assert_eq!(cluster.put(name("r"), newest.clone()).await, Ok(seq), "repeated");
+    let late = newer(&joined.record, |person| person.name = "late".into());
+    assert_eq!(cluster.put(name("r"), late).await, Ok(seq), "overtaken");
+    assert_eq!(cluster.snapshot(name("r")).await.unwrap().records, [newest]);
+}
+
+pub async fn the_cap_counts_neither_dependents_nor_hidden(cluster: Arc<impl Cluster>) {
+    cluster.create(NewRoom { max_participants: Some(1), ..new_room("r", 1) }).await.unwrap();
+    cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    assert_eq!(cluster.join(name("r"), seat("bob", "PA_2")).await, Err(StoreError::Full));
+    let exempt: [(&str, Change); 5] = [
+        ("hidden", |person| person.permission.hidden = true),
+        ("recorder", |person| person.permission.recorder = true),
+        ("agent", |person| person.permission.agent = true),
+        ("egress kind", |person| person.kind = ParticipantKind::Egress),
+        ("agent kind", |person| person.kind = ParticipantKind::Agent),
+    ];
+    for (who, change) in exempt {
+        let joined = cluster.join(name("r"), seat_with(who, &format!("PA_{who}"), change)).await;
+        assert_eq!(joined.unwrap().snapshot.room.participants, 1, "{who}");
+    }
+    assert!(cluster.snapshot(name("r")).await.unwrap().room.active_recording);
+    assert_eq!(cluster.join(name("r"), seat("bob", "PA_2")).await, Err(StoreError::Full));
+}
+
+pub async fn a_full_room_takes_the_next_session_of_somebody_in_it(cluster: Arc<impl Cluster>) {
+    cluster.create(NewRoom { max_participants: Some(1), ..new_room("r", 1) }).await.unwrap();
+    cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    let second = cluster.join(name("r"), seat("ann", "PA_2")).await.unwrap();
+    leave(&cluster, &second.record).await.unwrap();
+    cluster.join(name("r"), seat("bob", "PA_3")).await.unwrap();
+}
+
+pub async fn nobody_becomes_visible_beyond_the_cap(cluster: Arc<impl Cluster>) {
+    cluster.create(NewRoom { max_participants: Some(1), ..new_room("r", 1) }).await.unwrap();
+    let hide: Change = |person| person.permission.hidden = true;
+    let hidden = cluster.join(name("r"), seat_with("eve", "PA_1", hide)).await.unwrap().record;
+    let ann = cluster.join(name("r"), seat("ann", "PA_2")).await.unwrap().record;
+    let shown = newer(&hidden, |person| person.permission.hidden = false);
+    assert_eq!(cluster.put(name("r"), shown.clone()).await, Err(StoreError::Full));
+    leave(&cluster, &ann).await.unwrap();
+    cluster.put(name("r"), shown).await.unwrap();
+    assert_eq!(cluster.join(name("r"), seat("bob", "PA_3")).await, Err(StoreError::Full));
+}
+
+pub async fn rooms_are_listed_by_name_with_their_counts(cluster: Arc<impl Cluster>) {
+    for (room, people) in [("b", 2), ("a", 0), ("c", 1)] {
+        cluster.create(new_room(room, 1)).await.unwrap();
+        for number in 0..people {
+            let publisher = |person: &mut Participant| person.is_publisher = number == 0;
+            cluster
+                .join(name(room), seat_with(&format!("p{number}"), &format!("PA_{number}"), publisher))
+                .await
+                .unwrap();
+        }
+    }
+    let listed = |rooms: Vec<RoomInfo>| -> Vec<_> {
+        rooms.into_iter().map(|room| (room.name.to_string(), room.participants, room.publishers)).collect()
+    };
+    let entry = |room: &str, people, publishers| (room.to_owned(), people, publishers);
+    let all = listed(cluster.rooms(Vec::new()).await.unwrap());
+    assert_eq!(all, [entry("a", 0, 0), entry("b", 2, 1), entry("c", 1, 1)]);
+    let some = listed(cluster.rooms(vec![name("c"), name("x"), name("b"), name("c")]).await.unwrap());
+    assert_eq!(some, [entry("b", 2, 1), entry("c", 1, 1)]);
+}
+
+pub async fn a_deleted_room_is_closed_for_everybody(cluster: Arc<impl Cluster>) {
+    let joined = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    let mut heard = cluster.subscribe(name("r")).await.unwrap();
+    cluster.delete(name("r"), LeaveReason::RoomDeleted).await.unwrap();
+    assert_eq!(changes(&mut heard).await, [RoomChange::Closed { reason: LeaveReason::RoomDeleted }]);
+    assert_eq!(cluster.snapshot(name("r")).await, Err(StoreError::NoSuchRoom));
+    assert_eq!(cluster.put(name("r"), joined.record.clone()).await, Err(StoreError::NoSuchRoom));
+    assert_eq!(leave(&cluster, &joined.record).await, Err(StoreError::NoSuchRoom));
+    assert_eq!(cluster.delete(name("r"), LeaveReason::RoomDeleted).await, Err(StoreError::NoSuchRoom));
+    assert_eq!(cluster.delete_if_empty(name("r")).await, Err(StoreError::NoSuchRoom));
+    assert_eq!(cluster.set_meta(name("r"), joined.snapshot.room).await, Err(StoreError::NoSuchRoom));
+}
+
+pub async fn only_an_empty_room_is_deleted_if_empty(cluster: Arc<impl Cluster>) {
+    let ann = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    let recorder: Change = |person| person.permission.recorder = true;
+    cluster.join(name("r"), seat_with("rec", "PA_2", recorder)).await.unwrap();
+    let mut heard = cluster.subscribe(name("r")).await.unwrap();
+    assert_eq!(cluster.delete_if_empty(name("r")).await, Ok(false));
+    leave(&cluster, &ann.record).await.unwrap();
+    assert_eq!(cluster.delete_if_empty(name("r")).await, Ok(true), "a recorder keeps no room");
+    let closed = RoomChange::Closed { reason: LeaveReason::RoomClosed };
+    assert_eq!(changes(&mut heard).await.last(), Some(&closed));
+    assert_eq!(cluster.rooms(Vec::new()).await, Ok(Vec::new()));
+}
+
+pub async fn a_room_made_again_has_another_history(cluster: Arc<impl Cluster>) {
+    cluster.create(new_room("r", 1)).await.unwrap();
+    let first = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap().record;
+    cluster.delete(name("r"), LeaveReason::RoomDeleted).await.unwrap();
+    cluster.create(new_room("r", 2)).await.unwrap();
+    let snapshot = cluster.snapshot(name("r")).await.unwrap();
+    assert_eq!((snapshot.view, snapshot.records.len()), (2, 0));
+    let second = cluster.join(name("r"), seat("ann", "PA_2")).await.unwrap();
+    let late = newer(&first, |person| person.version = 99);
+    assert_eq!(cluster.put(name("r"), late).await, Err(StoreError::Superseded));
+    assert_eq!(cluster.snapshot(name("r")).await.unwrap(), second.snapshot);
+}
+
+pub async fn a_subscription_outlives_the_room(cluster: Arc<impl Cluster>) {
+    let mut heard = cluster.subscribe(name("r")).await.unwrap();
+    for view in [1, 2] {
+        cluster.create(new_room("r", view)).await.unwrap();
+        let joined = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+        let delta = RoomDelta { view, seq: joined.snapshot.seq, change: RoomChange::Put(joined.record) };
+        assert_eq!(heard.next().await, Some(RoomEvent::Delta(Arc::new(delta))));
+        cluster.delete(name("r"), LeaveReason::RoomDeleted).await.unwrap();
+        heard.next().await.unwrap();
+    }
+    cluster.join(name("another"), seat("ann", "PA_1")).await.unwrap();
+    assert_eq!(heard.try_next(), None, "other rooms are none of its business");
+}
+
+pub async fn a_slow_subscriber_hears_resync_and_then_goes_on(cluster: Arc<impl Cluster>) {
+    let mut slow = cluster.subscribe(name("r")).await.unwrap();
+    let joined = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    let mut record = joined.record;
+    for _ in 0..MORE_THAN_ANY_QUEUE {
+        record = newer(&record, |_| {});
+        cluster.put(name("r"), record.clone()).await.unwrap();
+    }
+    assert_eq!(slow.next().await, Some(RoomEvent::Resync));
+    let snapshot = cluster.snapshot(name("r")).await.unwrap();
+    cluster.put(name("r"), newer(&record, |_| {})).await.unwrap();
+    let Some(RoomEvent::Delta(delta)) = slow.next().await else { panic!("one resync is enough") };
+    assert_eq!((delta.view, delta.seq), (snapshot.view, snapshot.seq + 1), "nothing is missing after the snapshot");
+}
+
+pub async fn a_request_reaches_the_node_and_its_answer_comes_back(cluster: Arc<impl Cluster>) {
+    let mut inbox = cluster.serve(node("ND_1")).await.unwrap();
+    assert_eq!(cluster.serve(node("ND_1")).await.unwrap_err(), BusError::Unavailable, "one receiver at a time");
+    let ask = || Admin::Remove { identity: identity("ann") };
+    let asked = cluster.request(node("ND_1"), name("r"), ask());
+    let answered = async {
+        let (room, what, reply) = inbox.next().await.unwrap();
+        assert_eq!((room, what), (name("r"), ask()));
+        reply.send(Err(AdminRefusal::NoSuchParticipant)).unwrap();
+    };
+    assert_eq!(tokio::join!(asked, answered).0, Ok(Err(AdminRefusal::NoSuchParticipant)));
+    let asked = cluster.request(node("ND_1"), name("r"), ask());
+    let dropped = async { drop(inbox.next().await) };
+    assert_eq!(tokio::join!(asked, dropped).0, Err(BusError::Unavailable));
+    drop(inbox);
+    cluster.serve(node("ND_1")).await.expect("the place is free again");
+}
+
+pub async fn a_request_to_nobody_is_refused(cluster: Arc<impl Cluster>) {
+    let ask = || Admin::Remove { identity: identity("ann") };
+    assert_eq!(cluster.request(node("ND_1"), name("r"), ask()).await, Err(BusError::NoSuchNode));
+    drop(cluster.serve(node("ND_1")).await.unwrap());
+    assert_eq!(cluster.request(node("ND_1"), name("r"), ask()).await, Err(BusError::NoSuchNode));
+}
+
+type Change = fn(&mut Participant);
+
+/// Everything that is on its way to this subscriber.
+async fn changes(heard: &mut Subscription) -> Vec<RoomChange> {
+    // The first may still travel; the rest is behind it.
+    let mut all = Vec::new();
+    let mut next = heard.next().await;
+    while let Some(event) = next {
+        match event {
+            RoomEvent::Delta(delta) => all.push(delta.change.clone()),
+            RoomEvent::Resync => panic!("nothing was missed"),
+        }
+        next = heard.try_next();
+    }
+    all
+}
+
+async fn leave(cluster: &Arc<impl Cluster>, record: &Record) -> Result<u64, StoreError> {
+    let person = &record.participant;
+    let (identity, sid) = (person.identity.clone(), person.sid.clone());
+    cluster.leave(name("r"), identity, sid, record.generation, LeaveReason::ClientInitiated).await
+}
+
+fn newer(record: &Record, change: impl FnOnce(&mut Participant)) -> Arc<Record> {
+    let mut record = record.clone();
+    record.participant.version += 1;
+    change(&mut record.participant);
+    Arc::new(record)
+}
+
+fn seat(who: &str, sid: &str) -> Seat {
+    seat_with(who, sid, |_| {})
+}
+
+/// In a room named `r`, which is made if it is not there.
+fn seat_with(who: &str, sid: &str, change: impl FnOnce(&mut Participant)) -> Seat {
+    let mut participant = Participant {
+        sid: sid.into(),
+        identity: identity(who),
+        name: String::new(),
+        metadata: String::new(),
+        attributes: Default::default(),
+        state: ParticipantState::Joined,
+        kind: ParticipantKind::Standard,
+        permission: Permission::default(),
+        tracks: Vec::new(),
+        joined_at_ms: 0,
+        version: 1,
+        is_publisher: false,
+        leave_reason: LeaveReason::Unknown,
+        client_protocol: 1,
+        capabilities: Vec::new(),
+    };
+    change(&mut participant);
+    Seat { participant, node: node("ND_1"), create: Some(new_room("r", 1)) }
+}
+
+fn new_room(room: &str, view: u64) -> NewRoom {
+    NewRoom {
+        name: name(room),
+        sid: format!("RM_{room}").into(),
+        view,
+        now_unix_ms: 1,
+        metadata: None,
+        empty_timeout_s: None,
+        departure_timeout_s: None,
+        max_participants: None,
+        defaults: RoomDefaults { empty_timeout_s: 300, departure_timeout_s: 20, max_participants: 0 },
+    }
+}
+
+fn name(room: &str) -> RoomName {
+    RoomName::try_from(room).unwrap()
+}
+
+fn identity(who: &str) -> Identity {
+    Identity::try_from(who).unwrap()
+}
+
+fn node(id: &str) -> NodeId {
+    id.into()
+}
+
+const MORE_THAN_ANY_QUEUE: usize = 4 * receive::DELTAS_WAITING_MAX;

@@ -1,0 +1,188 @@
+//! Store and bus of a node alone: the rules of [`rooms`] under one lock, deltas handed over inside it.
+//!
+//! The lock is held for a few map operations and never across an await.
+
+mod rooms;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use plenary_model::{
+    Admin, Identity, LeaveReason, NodeId, ParticipantSid, Record, RoomDelta, RoomInfo, RoomName, RoomSnapshot,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use crate::{
+    AdminReply, Ask, Bus, BusError, Inbox, Joined, NewRoom, Seat, Store, StoreError, Subscription, receive::Subscriber,
+};
+use rooms::Rooms;
+
+/// Everything in this process's memory, gone with it.
+#[derive(Debug, Default)]
+pub struct InProcess {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rooms: Rooms,
+    audience: Audience,
+    nodes: HashMap<NodeId, mpsc::Sender<Ask>>,
+}
+
+/// Who hears of a room's changes. Outlives the room: a name may be used again.
+#[derive(Debug, Default)]
+struct Audience {
+    subscribers: HashMap<RoomName, Vec<Subscriber>>,
+    /// At how many names those without a listener are swept out.
+    sweep_at: usize,
+}
+
+impl InProcess {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A panic elsewhere cannot leave a half-made change behind: every rule checks first and then writes.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One store call: its changes are published before anybody else can make another.
+    fn change<T>(
+        &self,
+        room: &RoomName,
+        call: impl FnOnce(&mut Rooms) -> Result<(T, Option<RoomDelta>), StoreError>,
+    ) -> Result<T, StoreError> {
+        let state = &mut *self.state();
+        let (answer, delta) = call(&mut state.rooms)?;
+        if let Some(delta) = delta {
+            state.audience.tell(room, &Arc::new(delta));
+        }
+        Ok(answer)
+    }
+}
+
+impl Store for InProcess {
+    fn create(&self, room: NewRoom) -> BoxFuture<'_, Result<RoomInfo, StoreError>> {
+        Box::pin(async move { self.change(&room.name.clone(), |rooms| rooms.create(room)) })
+    }
+
+    fn join(&self, room: RoomName, seat: Seat) -> BoxFuture<'_, Result<Joined, StoreError>> {
+        Box::pin(async move { self.change(&room, |rooms| rooms.join(&room, seat)) })
+    }
+
+    fn put(&self, room: RoomName, record: Arc<Record>) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move { self.change(&room, |rooms| rooms.put(&room, record)) })
+    }
+
+    fn leave(
+        &self,
+        room: RoomName,
+        identity: Identity,
+        sid: ParticipantSid,
+        generation: u64,
+        reason: LeaveReason,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move { self.change(&room, |rooms| rooms.leave(&room, identity, &sid, generation, reason)) })
+    }
+
+    fn set_meta(&self, room: RoomName, info: RoomInfo) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move { self.change(&room, |rooms| rooms.set_meta(&room, info)) })
+    }
+
+    fn snapshot(&self, room: RoomName) -> BoxFuture<'_, Result<RoomSnapshot, StoreError>> {
+        Box::pin(async move { self.state().rooms.snapshot(&room) })
+    }
+
+    fn rooms(&self, names: Vec<RoomName>) -> BoxFuture<'_, Result<Vec<RoomInfo>, StoreError>> {
+        Box::pin(async move { Ok(self.state().rooms.list(&names)) })
+    }
+
+    fn delete(&self, room: RoomName, reason: LeaveReason) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.change(&room, |rooms| rooms.delete(&room, reason)) })
+    }
+
+    fn delete_if_empty(&self, room: RoomName) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move { self.change(&room, |rooms| rooms.delete_if_empty(&room)) })
+    }
+}
+
+impl Bus for InProcess {
+    fn subscribe(&self, room: RoomName) -> BoxFuture<'_, Result<Subscription, BusError>> {
+        Box::pin(async move { self.state().audience.add(room) })
+    }
+
+    fn request(&self, to: NodeId, room: RoomName, ask: Admin) -> BoxFuture<'_, Result<AdminReply, BusError>> {
+        Box::pin(async move {
+            let inbox = self.state().nodes.get(&to).cloned().ok_or(BusError::NoSuchNode)?;
+            let (reply, answer) = oneshot::channel();
+            inbox.try_send((room, ask, reply)).map_err(|refused| match refused {
+                mpsc::error::TrySendError::Full(_) => BusError::Unavailable,
+                mpsc::error::TrySendError::Closed(_) => BusError::NoSuchNode,
+            })?;
+            match timeout(REQUEST_TIMEOUT, answer).await {
+                Ok(answered) => answered.map_err(|_| BusError::Unavailable),
+                Err(_) => Err(BusError::Timeout),
+            }
+        })
+    }
+
+    fn serve(&self, node: NodeId) -> BoxFuture<'_, Result<Inbox, BusError>> {
+        Box::pin(async move {
+            let nodes = &mut self.state().nodes;
+            nodes.retain(|_, inbox| !inbox.is_closed());
+            if nodes.contains_key(&node) || nodes.len() >= NODES_MAX {
+                return Err(BusError::Unavailable);
+            }
+            let (sender, inbox) = Inbox::pair();
+            nodes.insert(node, sender);
+            Ok(inbox)
+        })
+    }
+}
+
+impl Audience {
+    fn add(&mut self, room: RoomName) -> Result<Subscription, BusError> {
+        if self.subscribers.len() >= self.sweep_at {
+            self.subscribers.retain(|_, all| all.iter().any(Subscriber::listens));
+            self.sweep_at = self.subscribers.len().saturating_mul(2).max(SWEEP_AT_LEAST);
+        }
+        let all = self.subscribers.entry(room).or_default();
+        all.retain(Subscriber::listens);
+        if all.len() >= SUBSCRIBERS_MAX {
+            return Err(BusError::Unavailable);
+        }
+        let (subscriber, subscription) = Subscriber::pair();
+        all.push(subscriber);
+        Ok(subscription)
+    }
+
+    fn tell(&mut self, room: &RoomName, delta: &Arc<RoomDelta>) {
+        if let Some(all) = self.subscribers.get_mut(room) {
+            all.retain(|subscriber| subscriber.tell(delta));
+            if all.is_empty() {
+                self.subscribers.remove(room);
+            }
+        }
+    }
+}
+
+/// How long a node may think about a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Inboxes in one process; more are refused as unavailable.
+const NODES_MAX: usize = 64;
+
+/// Subscriptions to one room; more are refused as unavailable.
+const SUBSCRIBERS_MAX: usize = 64;
+
+/// Names in the audience below which looking for dead ones is not worth it.
+const SWEEP_AT_LEAST: usize = 64;

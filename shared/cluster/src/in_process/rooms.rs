@@ -1,0 +1,293 @@
+//! The rules: who is seated, what is refused, how the history of a room is numbered. No lock, no clock, no channel.
+//!
+//! Each call checks everything first, then writes, and gives back its answer with at most one change to publish.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use plenary_model::{
+    Identity, LeaveReason, Participant, ParticipantKind, ParticipantSid, Record, RoomChange, RoomDelta, RoomInfo,
+    RoomName, RoomSnapshot,
+};
+
+use crate::{Joined, NewRoom, Seat, StoreError};
+
+type Answer<T> = Result<(T, Option<RoomDelta>), StoreError>;
+
+#[derive(Debug, Default)]
+pub(super) struct Rooms {
+    rooms: BTreeMap<RoomName, Room>,
+    /// One count for every room and life of a room, so that no identity's generation ever falls.
+    last_generation: u64,
+}
+
+#[derive(Debug)]
+struct Room {
+    info: RoomInfo,
+    view: u64,
+    seq: u64,
+    records: BTreeMap<Identity, Arc<Record>>,
+    departed: Departed,
+}
+
+impl Rooms {
+    pub(super) fn create(&mut self, new: NewRoom) -> Answer<RoomInfo> {
+        let Some(room) = self.rooms.get_mut(&new.name) else {
+            let room = self.make(new)?;
+            return Ok((room.told(), None));
+        };
+        let mut info = room.info.clone();
+        info.metadata = new.metadata.unwrap_or(info.metadata);
+        info.empty_timeout_s = new.empty_timeout_s.unwrap_or(info.empty_timeout_s);
+        info.departure_timeout_s = new.departure_timeout_s.unwrap_or(info.departure_timeout_s);
+        info.max_participants = new.max_participants.unwrap_or(info.max_participants);
+        let delta = room.set_info(info);
+        Ok((room.told(), delta))
+    }
+
+    pub(super) fn join(&mut self, name: &RoomName, seat: Seat) -> Answer<Joined> {
+        let Seat { participant, node, create } = seat;
+        // A refused join leaves a gap, which nobody minds.
+        self.last_generation = self.last_generation.saturating_add(1);
+        let generation = self.last_generation;
+        if !self.rooms.contains_key(name) {
+            let new = create.ok_or(StoreError::NoSuchRoom)?;
+            self.make(NewRoom { name: name.clone(), ..new })?;
+        }
+        let room = self.rooms.get_mut(name).ok_or(StoreError::NoSuchRoom)?;
+        let replaced = room.records.get(&participant.identity).cloned();
+        if let Some(same) = replaced.as_ref().filter(|record| record.participant.sid == participant.sid) {
+            return Ok((Joined { record: same.clone(), replaced: None, snapshot: room.snapshot() }, None));
+        }
+        if !room.has_seat_for(&participant) {
+            return Err(StoreError::Full);
+        }
+        let last_version = match &replaced {
+            Some(record) => record.participant.version,
+            None => room.departed.take(&participant.identity),
+        };
+        let version = participant.version.max(last_version.saturating_add(1));
+        let record = Record { participant: Participant { version, ..participant }, generation, node };
+        let record = Arc::new(record);
+        room.records.insert(record.participant.identity.clone(), record.clone());
+        let delta = room.number(RoomChange::Put(record.clone()));
+        Ok((Joined { record, replaced, snapshot: room.snapshot() }, Some(delta)))
+    }
+
+    pub(super) fn put(&mut self, name: &RoomName, record: Arc<Record>) -> Answer<u64> {
+        let room = self.existing(name)?;
+        let stored = room.records.get(&record.participant.identity).ok_or(StoreError::Superseded)?;
+        if !is_session(stored, &record.participant.sid, record.generation) {
+            return Err(StoreError::Superseded);
+        }
+        if record.participant.version <= stored.participant.version {
+            return Ok((room.seq, None));
+        }
+        if !room.has_seat_for(&record.participant) {
+            return Err(StoreError::Full);
+        }
+        room.records.insert(record.participant.identity.clone(), record.clone());
+        let delta = room.number(RoomChange::Put(record));
+        Ok((room.seq, Some(delta)))
+    }
+
+    pub(super) fn leave(
+        &mut self,
+        name: &RoomName,
+        identity: Identity,
+        sid: &ParticipantSid,
+        generation: u64,
+        reason: LeaveReason,
+    ) -> Answer<u64> {
+        let room = self.existing(name)?;
+        let Some(stored) = room.records.get(&identity) else { return Ok((room.seq, None)) };
+        if !is_session(stored, sid, generation) {
+            return Err(StoreError::Superseded);
+        }
+        // The departure itself is a change that others are told under the next version.
+        let version = stored.participant.version.saturating_add(1);
+        room.records.remove(&identity);
+        room.departed.note(identity.clone(), version);
+        let delta = room.number(RoomChange::Removed { identity, sid: sid.clone(), generation, reason });
+        Ok((room.seq, Some(delta)))
+    }
+
+    pub(super) fn set_meta(&mut self, name: &RoomName, info: RoomInfo) -> Answer<u64> {
+        let room = self.existing(name)?;
+        let delta = room.set_info(info);
+        Ok((room.seq, delta))
+    }
+
+    pub(super) fn snapshot(&self, name: &RoomName) -> Result<RoomSnapshot, StoreError> {
+        self.rooms.get(name).map(Room::snapshot).ok_or(StoreError::NoSuchRoom)
+    }
+
+    pub(super) fn list(&self, names: &[RoomName]) -> Vec<RoomInfo> {
+        if names.is_empty() {
+            return self.rooms.values().map(Room::told).collect();
+        }
+        let mut names: Vec<_> = names.iter().collect();
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().filter_map(|name| self.rooms.get(name)).map(Room::told).collect()
+    }
+
+    pub(super) fn delete(&mut self, name: &RoomName, reason: LeaveReason) -> Answer<()> {
+        let mut room = self.rooms.remove(name).ok_or(StoreError::NoSuchRoom)?;
+        let delta = room.number(RoomChange::Closed { reason });
+        Ok(((), Some(delta)))
+    }
+
+    pub(super) fn delete_if_empty(&mut self, name: &RoomName) -> Answer<bool> {
+        let room = self.existing(name)?;
+        if room.records.values().any(|record| !is_dependent(&record.participant)) {
+            return Ok((false, None));
+        }
+        let ((), delta) = self.delete(name, LeaveReason::RoomClosed)?;
+        Ok((true, delta))
+    }
+
+    fn make(&mut self, new: NewRoom) -> Result<&mut Room, StoreError> {
+        if self.rooms.len() >= ROOMS_MAX {
+            return Err(StoreError::Unavailable);
+        }
+        let defaults = new.defaults;
+        let info = RoomInfo {
+            sid: new.sid,
+            name: new.name.clone(),
+            created_at_ms: new.now_unix_ms,
+            metadata: new.metadata.unwrap_or_default(),
+            empty_timeout_s: new.empty_timeout_s.unwrap_or(defaults.empty_timeout_s),
+            departure_timeout_s: new.departure_timeout_s.unwrap_or(defaults.departure_timeout_s),
+            max_participants: new.max_participants.unwrap_or(defaults.max_participants),
+            participants: 0,
+            publishers: 0,
+            active_recording: false,
+        };
+        let records = BTreeMap::new();
+        let room = Room { info, view: new.view, seq: 0, records, departed: Departed::default() };
+        Ok(self.rooms.entry(new.name).insert_entry(room).into_mut())
+    }
+
+    fn existing(&mut self, name: &RoomName) -> Result<&mut Room, StoreError> {
+        self.rooms.get_mut(name).ok_or(StoreError::NoSuchRoom)
+    }
+}
+
+impl Room {
+    /// The only place where the history grows.
+    fn number(&mut self, change: RoomChange) -> RoomDelta {
+        self.seq = self.seq.saturating_add(1);
+        RoomDelta { view: self.view, seq: self.seq, change }
+    }
+
+    fn set_info(&mut self, asked: RoomInfo) -> Option<RoomDelta> {
+        let info = RoomInfo {
+            metadata: asked.metadata,
+            empty_timeout_s: asked.empty_timeout_s,
+            departure_timeout_s: asked.departure_timeout_s,
+            max_participants: asked.max_participants,
+            ..self.info.clone()
+        };
+        if info == self.info {
+            return None;
+        }
+        self.info = info;
+        Some(self.number(RoomChange::Meta(self.told())))
+    }
+
+    /// Whether this person may sit here, in place of whoever holds the identity now.
+    fn has_seat_for(&self, person: &Participant) -> bool {
+        let others = || self.records.values().filter(|record| record.participant.identity != person.identity);
+        let cap = usize::try_from(self.info.max_participants).unwrap_or(usize::MAX);
+        let already = self.records.get(&person.identity).is_some_and(|record| is_counted(&record.participant));
+        let free = cap == 0 || !is_counted(person) || already || {
+            others().filter(|record| is_counted(&record.participant)).count() < cap
+        };
+        free && others().count() < PEOPLE_MAX
+    }
+
+    fn snapshot(&self) -> RoomSnapshot {
+        let records = self.records.values().cloned().collect();
+        RoomSnapshot { view: self.view, seq: self.seq, room: self.told(), records }
+    }
+
+    fn told(&self) -> RoomInfo {
+        let people = || self.records.values().map(|record| &record.participant);
+        let count =
+            |who: &dyn Fn(&&Participant) -> bool| u32::try_from(people().filter(who).count()).unwrap_or(u32::MAX);
+        RoomInfo {
+            participants: count(&|person| is_counted(person)),
+            publishers: count(&|person| is_counted(person) && person.is_publisher),
+            active_recording: people().any(is_recorder),
+            ..self.info.clone()
+        }
+    }
+}
+
+/// Last versions of those who left, so that whoever comes back starts above them.
+#[derive(Debug, Default)]
+struct Departed {
+    versions: HashMap<Identity, u32>,
+    /// Stands for everybody who was forgotten.
+    floor: u32,
+}
+
+impl Departed {
+    fn note(&mut self, identity: Identity, version: u32) {
+        if self.versions.len() >= DEPARTED_MAX {
+            let forgotten = self.versions.drain().map(|(_, version)| version).max();
+            self.floor = self.floor.max(forgotten.unwrap_or_default());
+        }
+        self.versions.insert(identity, version);
+    }
+
+    fn take(&mut self, identity: &Identity) -> u32 {
+        self.versions.remove(identity).unwrap_or(self.floor).max(self.floor)
+    }
+}
+
+fn is_session(record: &Record, sid: &ParticipantSid, generation: u64) -> bool {
+    record.participant.sid == *sid && record.generation == generation
+}
+
+/// Keeps no room alive and takes no seat.
+fn is_dependent(person: &Participant) -> bool {
+    let permission = &person.permission;
+    permission.agent || is_recorder(person) || person.kind == ParticipantKind::Agent
+}
+
+fn is_recorder(person: &Participant) -> bool {
+    person.permission.recorder || person.kind == ParticipantKind::Egress
+}
+
+fn is_counted(person: &Participant) -> bool {
+    !person.permission.hidden && !is_dependent(person)
+}
+
+/// Rooms of one process; more are refused as unavailable.
+const ROOMS_MAX: usize = 100_000;
+
+/// People of one room, dependents and hidden ones too; more are refused as full.
+const PEOPLE_MAX: usize = 50_000;
+
+/// Departed people remembered one by one.
+const DEPARTED_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forgotten_people_still_start_above_their_last_version() {
+        let mut departed = Departed::default();
+        let name = |number: usize| Identity::try_from(format!("p{number}").as_str()).unwrap();
+        departed.note(name(0), 77);
+        (1..=DEPARTED_MAX).for_each(|number| departed.note(name(number), 3));
+        assert!(departed.versions.len() <= DEPARTED_MAX);
+        assert!(departed.take(&name(0)) >= 77);
+        assert!(departed.take(&name(DEPARTED_MAX)) >= 3);
+    }
+}
