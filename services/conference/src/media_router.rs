@@ -27,7 +27,7 @@ use self::{
     tcp::{Adopt, TcpPaths},
 };
 pub use self::{
-    pump::{Core, Sink},
+    pump::Core,
     routes::{FromRouter, RouterLevels},
 };
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 use actix::fut::ActorFuture;
-use plenary_media_core::{Deadline, Event, Input, Path, Protocol, Transmit};
+use plenary_media_core::{Deadline, Event, Input, Path, Protocol, Router, Sink, Transmit};
 use tokio::time::Sleep;
 
 use super::{
@@ -27,7 +27,7 @@ use super::{
     tcp::TcpPaths,
 };
 
-/// The media engine as the pump sees it. [`plenary_media_core::Router`] is the one; tests have doubles.
+/// The media engine as the pump sees it: [`Router`], and doubles in tests.
 pub trait Core: Unpin + 'static {
     type Counters: Send + Sync + 'static;
 
@@ -40,10 +40,32 @@ pub trait Core: Unpin + 'static {
     fn counters(&self) -> Arc<Self::Counters>;
 }
 
-/// Where the core's transmits go.
-pub trait Sink {
-    /// How many from the front were taken.
-    fn send(&mut self, batch: &[Transmit<'_>]) -> usize;
+impl Core for Router {
+    type Counters = plenary_media_core::Counters;
+
+    fn handle(&mut self, now: Instant, input: Input<'_>) {
+        Router::handle(self, now, input);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        Router::handle_timeout(self, now);
+    }
+
+    fn next_deadline(&self) -> Option<(Instant, Deadline)> {
+        Router::next_deadline(self)
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        Router::poll_event(self)
+    }
+
+    fn transmit(&mut self, sink: &mut dyn Sink) {
+        Router::transmit(self, sink);
+    }
+
+    fn counters(&self) -> Arc<Self::Counters> {
+        Router::counters(self)
+    }
 }
 
 /// The sockets of one media thread and what is due on them.

@@ -95,11 +95,16 @@ fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 async fn accept(listener: TcpListener, routers: watch::Receiver<Vec<Recipient<Adopt>>>, counters: Arc<IoCounters>) {
     let mut admission = Admission::default();
     loop {
-        let Ok((stream, remote)) = listener.accept().await else {
-            counters.lose(IoLoss::TcpAcceptFailed);
-            // Out of descriptors, most likely: the connection stays in the backlog, and retrying at once would spin.
-            tokio::time::sleep(ACCEPT_RETRY).await;
-            continue;
+        let (stream, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(err) => {
+                counters.lose(IoLoss::TcpAcceptFailed);
+                if err.kind() != io::ErrorKind::ConnectionAborted {
+                    // Out of descriptors, most likely: the connection stays in the backlog, and retrying would spin.
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+                continue;
+            }
         };
         match admission.admit(remote.ip()) {
             Ok(permit) => {

@@ -2,7 +2,9 @@
 
 use std::{collections::VecDeque, net::Ipv4Addr, sync::Mutex};
 
-use plenary_media_core::{Deadline, Event, IceCredentials, Path, PeerEnd, PeerOptions, Protocol, TrackLevel, Transmit};
+use plenary_media_core::{
+    Deadline, Event, IceCredentials, Path, PeerEnd, PeerOptions, Protocol, Sink, TrackLevel, Transmit,
+};
 use plenary_model::{PeerId, Target};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
