@@ -8,6 +8,8 @@ pub mod convert;
 pub mod cors;
 pub mod dev_token;
 pub mod health;
+mod listen;
+pub mod livekit_socket;
 pub mod room_api;
 pub mod room_service;
 pub mod strangers;
@@ -16,6 +18,8 @@ pub mod twirp;
 pub mod twirp_json;
 pub mod validate;
 pub mod web;
+
+pub use self::listen::{ListenError, listen, tcp};
 
 use std::sync::Arc;
 

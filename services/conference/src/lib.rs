@@ -5,9 +5,16 @@
 
 pub mod cli;
 pub mod config;
+pub mod edge;
 pub mod events;
 pub mod front;
+mod ids;
+pub mod media_router;
 pub mod metrics;
+pub mod node;
+pub mod participant;
+pub mod room;
+pub mod rooms;
 pub mod telemetry;
 pub mod tls;
 mod tokens;

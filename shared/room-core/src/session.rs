@@ -174,7 +174,7 @@ impl Session {
                 Deadline::Quality => self.tell_quality(now),
                 Deadline::Refresh => {
                     self.timers.refresh = now + self.settings.refresh_interval;
-                    self.send(ServerSignal::RefreshToken);
+                    self.refresh_token();
                 }
                 Deadline::Announced => self.publications.forget_unmatched(now, self.settings.announced_timeout),
                 Deadline::NotFound => {
@@ -229,7 +229,7 @@ impl Session {
             ping_timeout_s: whole_seconds(self.settings.ping_timeout),
             fast_publish: self.own.permission.can_publish,
         })));
-        self.send(ServerSignal::RefreshToken);
+        self.refresh_token();
         self.subscriptions.people_changed(others);
         if can_subscribe {
             self.open(Target::Subscriber);
@@ -362,7 +362,7 @@ impl Session {
         let before = std::mem::replace(&mut self.own, own);
         if announce == Announce::Yes {
             self.send(ServerSignal::Update { participants: vec![self.own.clone()] });
-            self.send(ServerSignal::RefreshToken);
+            self.refresh_token();
         }
         if before.permission == self.own.permission {
             return;
@@ -540,6 +540,12 @@ impl Session {
     fn send(&mut self, signal: ServerSignal) {
         if self.link.is_live() {
             self.outputs.push_back(Output::Send(signal));
+        }
+    }
+
+    fn refresh_token(&mut self) {
+        if self.link.is_live() {
+            self.outputs.push_back(Output::RefreshToken);
         }
     }
 

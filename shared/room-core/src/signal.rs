@@ -178,8 +178,6 @@ pub enum ServerSignal {
         track: TrackSid,
         paused: bool,
     },
-    /// The shell mints a token with the session's claims and sends it.
-    RefreshToken,
     Pong {
         timestamp_ms: i64,
     },

@@ -334,7 +334,11 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Self {
         // The actor and media crates report through `log` at levels of their own.
-        Self { format: LogFormat::Auto, filter: "info,actix=warn,rtc=warn,sctp_proto=warn,dimpl=warn,opentelemetry=warn,hyper=warn,reqwest=warn".into() }
+        Self {
+            format: LogFormat::Auto,
+            filter: "info,actix=warn,rtc=warn,sctp_proto=warn,dimpl=warn,opentelemetry=warn,hyper=warn,reqwest=warn"
+                .into(),
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub enum Input {
 pub enum Output {
     /// To the client, through its one ordered queue.
     Send(ServerSignal),
+    /// Mint a token with the session's present claims and send it, in its place among the signals.
+    RefreshToken,
     Ask(Request),
     Media(MediaCommand),
     /// Flush the queue, then close the socket.
@@ -81,6 +83,8 @@ pub enum SocketEnd {
     TooManyMessages,
     /// Nothing was heard for the ping timeout.
     Silent,
+    /// A newer socket took its place.
+    Replaced,
     /// The node is leaving or the room ended it.
     Ended,
 }

@@ -120,7 +120,7 @@ impl Session {
         self.send(ServerSignal::Update { participants: everybody });
         let room = self.room.clone();
         self.send(ServerSignal::RoomUpdate { room });
-        self.send(ServerSignal::RefreshToken);
+        self.refresh_token();
         for (cid, track) in self.publications.unmatched() {
             self.send(ServerSignal::TrackPublished { cid, track });
         }

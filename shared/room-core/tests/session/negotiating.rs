@@ -17,7 +17,7 @@ fn a_join_opens_with_join_then_token_then_the_subscriber_offer() {
     let driver = Driver::start(Permission::default(), vec![ann]);
     assert!(matches!(&driver.out[..], [
         Output::Send(ServerSignal::Join(join)),
-        Output::Send(ServerSignal::RefreshToken),
+        Output::RefreshToken,
         Output::Media(MediaCommand::Open { target: Target::Subscriber, open_channels: true, .. }),
         Output::Media(MediaCommand::Want { tracks }),
         Output::Media(MediaCommand::MakeOffer { restart_ice: false }),

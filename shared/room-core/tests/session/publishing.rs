@@ -139,7 +139,7 @@ fn a_withdrawn_permission_ends_what_runs() {
     assert!(driver.sent().contains(&&ServerSignal::TrackUnpublished { track: sid.clone() }));
     assert!(driver.commands().contains(&&MediaCommand::Unpublish { track: sid.clone() }));
     assert!(driver.asked().contains(&&Request::Unpublish { tracks: vec![sid] }));
-    assert!(driver.sent().contains(&&ServerSignal::RefreshToken));
+    assert!(driver.out.contains(&Output::RefreshToken));
 }
 
 #[test]

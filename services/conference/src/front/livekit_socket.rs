@@ -1,0 +1,118 @@
+//! The signalling door: `GET /rtc`, dual-PeerConnection mode.
+//!
+//! The upgrade is answered only when the session exists, so that a refusal can be an HTTP status, which is what SDKs
+//! act on.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use plenary_cluster::StoreError;
+use plenary_model::{LeaveAction, LeaveReason};
+use plenary_room_core::signal::ServerSignal;
+use tokio::{sync::oneshot, time::timeout};
+use tracing::Instrument;
+
+use super::authorize::{Authorizer, JoinAsk, Refusal, ResumeAsk, authorize_join};
+use crate::{
+    edge::{
+        ToEdge,
+        ws::{self, Upgrade},
+    },
+    events::JoinRefused,
+    node::Shared,
+    participant::Resumption,
+    room::{Client, Find, Join},
+    rooms::{FindSession, JoinRoom},
+    tokens::unix_seconds,
+};
+
+/// The upgrade to signalling.
+pub async fn rtc_endpoint(
+    request: HttpRequest,
+    body: web::Payload,
+    shared: web::Data<Shared>,
+    authorizer: web::Data<Authorizer>,
+) -> Result<HttpResponse, actix_web::Error> {
+    if !asks_for_websocket(&request) {
+        return Ok(HttpResponse::NotFound().finish());
+    }
+    let shared = shared.into_inner();
+    let span = tracing::info_span!("join", room = tracing::field::Empty, participant = tracing::field::Empty);
+    match admit(&request, &shared, &authorizer).instrument(span).await {
+        Ok(upgrade) => {
+            ws::open(&request, body, upgrade, shared.server_identity.clone(), shared.limits.signal_frame_bytes)
+        }
+        Err(refusal) => {
+            JoinRefused { reason: refusal.reason() }.emit();
+            Err(refusal.into())
+        }
+    }
+}
+
+/// A session for this socket, or the one word it hears instead.
+async fn admit(
+    request: &HttpRequest,
+    shared: &Arc<Shared>,
+    authorizer: &Authorizer,
+) -> Result<Result<Upgrade, ToEdge>, Refusal> {
+    let ask = authorize_join(request, authorizer, unix_seconds())?;
+    let span = tracing::Span::current();
+    span.record("room", ask.room.as_str());
+    span.record("participant", ask.identity.as_str());
+    match ask.resume.clone() {
+        Some(resume) => Ok(resumed(shared, ask, resume).await),
+        None => join(shared, ask).await.map(Ok),
+    }
+}
+
+async fn join(shared: &Arc<Shared>, ask: JoinAsk) -> Result<Upgrade, Refusal> {
+    if let Some(why) = shared.unready() {
+        return Err(Refusal::NodeUnavailable(why));
+    }
+    let create = shared.may_create(&ask.claims).then(|| shared.new_room(ask.room.clone(), &ask.claims));
+    let client = Client {
+        protocol: ask.client.protocol,
+        client_protocol: ask.client.client_protocol,
+        capabilities: ask.client.capabilities,
+        auto_subscribe: ask.auto_subscribe,
+        adaptive_stream: ask.adaptive_stream,
+        allow_pause: ask.allow_pause,
+    };
+    // From here on the session's claims are the token's with what the query added.
+    let claims = plenary_protocol::token::Claims { attributes: ask.attributes, ..ask.claims };
+    let (reply, answer) = oneshot::channel();
+    let join = Join { identity: ask.identity, claims, client, create, reply };
+    let rooms = shared.rooms_for(&ask.room);
+    rooms.do_send(JoinRoom { room: ask.room, join });
+    match timeout(JOIN_WITHIN, answer).await {
+        Ok(Ok(Ok(participant))) => Ok(Upgrade { participant, resumption: None }),
+        Ok(Ok(Err(StoreError::NoSuchRoom))) => Err(Refusal::RoomNotFound),
+        Ok(Ok(Err(StoreError::Full))) => Err(Refusal::RoomFull),
+        Ok(Ok(Err(StoreError::Superseded | StoreError::Unavailable)) | Err(_)) | Err(_) => {
+            Err(Refusal::NodeUnavailable("the room did not answer"))
+        }
+    }
+}
+
+/// Back to its session, or told to start over: a new session is what every SDK can do.
+async fn resumed(shared: &Arc<Shared>, ask: JoinAsk, resume: ResumeAsk) -> Result<Upgrade, ToEdge> {
+    let find = Find { identity: ask.identity, sid: resume.sid };
+    let found = shared.rooms_for(&ask.room).send(FindSession { room: ask.room, find });
+    match timeout(JOIN_WITHIN, found).await {
+        Ok(Ok(Some(participant))) => {
+            Ok(Upgrade { participant, resumption: Some(Resumption { protocol: ask.client.protocol }) })
+        }
+        _ => {
+            let leave = ServerSignal::Leave { reason: LeaveReason::StateMismatch, action: LeaveAction::Reconnect };
+            Err(ToEdge::Signal(leave))
+        }
+    }
+}
+
+fn asks_for_websocket(request: &HttpRequest) -> bool {
+    let upgrade = request.headers().get(actix_web::http::header::UPGRADE);
+    upgrade.and_then(|value| value.to_str().ok()).is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+}
+
+/// Longer than any store should take; clients give up at about the same time.
+const JOIN_WITHIN: Duration = Duration::from_secs(5);

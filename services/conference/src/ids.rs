@@ -1,0 +1,86 @@
+//! Ids, secrets and seeds: the one place where the node draws randomness for the cores, which draw none.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use plenary_media_core::IceCredentials;
+use plenary_model::{NodeId, ParticipantSid, PeerId, RoomSid};
+
+use crate::node::RouterHandle;
+
+pub fn participant() -> ParticipantSid {
+    format!("PA_{}", text::<SID_CHARACTERS>()).into()
+}
+
+pub fn room() -> RoomSid {
+    format!("RM_{}", text::<SID_CHARACTERS>()).into()
+}
+
+pub fn node() -> NodeId {
+    format!("ND_{}", text::<SID_CHARACTERS>()).into()
+}
+
+pub fn peer() -> PeerId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    PeerId(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The ufrag begins with the router's mark, so that an accepted TCP connection finds its thread by the first frame.
+pub fn ice_credentials(router: &RouterHandle) -> IceCredentials {
+    IceCredentials {
+        ufrag: format!("{}{}", router.ufrag_prefix(), text::<UFRAG_CHARACTERS>()),
+        pwd: text::<PWD_CHARACTERS>(),
+    }
+}
+
+pub fn seed() -> u64 {
+    u64::from_le_bytes(random())
+}
+
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the system has a random source");
+    bytes
+}
+
+/// `N` characters that people do not mistake for each other, 5.8 bits each.
+fn text<const N: usize>() -> String {
+    let mut out = String::with_capacity(N);
+    while out.len() < N {
+        let bytes: [u8; 32] = random();
+        // Bytes beyond the last multiple of the alphabet would favour its first letters.
+        let fair = bytes.into_iter().filter(|byte| usize::from(*byte) < ALPHABET.len() * (256 / ALPHABET.len()));
+        let wanted = N - out.len();
+        out.extend(fair.take(wanted).map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])));
+    }
+    out
+}
+
+const SID_CHARACTERS: usize = 12;
+
+/// RFC 8445 5.3 asks for 24 bits.
+const UFRAG_CHARACTERS: usize = 8;
+
+/// RFC 8445 5.3 asks for 128 bits.
+const PWD_CHARACTERS: usize = 24;
+
+const ALPHABET: &[u8; 57] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_have_their_prefix_and_length_and_do_not_repeat() {
+        let sids: HashSet<_> = (0..10_000).map(|_| participant()).collect();
+        assert_eq!(sids.len(), 10_000);
+        assert!(sids.iter().all(|sid| sid.as_str().starts_with("PA_") && sid.as_str().len() == 15));
+    }
+
+    #[test]
+    fn every_letter_is_used() {
+        let seen: HashSet<char> = (0..500).flat_map(|_| text::<24>().chars().collect::<Vec<_>>()).collect();
+        assert_eq!(seen.len(), ALPHABET.len());
+    }
+}

@@ -1,0 +1,289 @@
+//! The node: starts everything in order, holds what its threads share, and stops it in order.
+
+mod calls;
+mod supervisor;
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::{Actor, Addr, Arbiter};
+use actix_web::dev::ServerHandle;
+use plenary_cluster::{Bus, InProcess, NewRoom, RoomDefaults, Store};
+use plenary_media_core::{DtlsIdentity, Router};
+use plenary_model::{IceServer, NodeId, RoomName};
+use plenary_protocol::token::{Claims, Minter};
+use plenary_room_core::{room, session};
+
+use self::supervisor::{ServeInbox, StartRouters, StopRouters, Supervisor};
+use crate::{
+    config::{self, Settings},
+    events::{NodeStarted, NodeStopping},
+    front::{self, convert::ServerIdentity},
+    ids,
+    media_router::MediaRouterHandle,
+    participant::Shutdown,
+    rooms::Rooms,
+    tokens::unix_ms,
+};
+
+/// A media router as everybody else holds it: one address, so that its mailbox bound holds.
+pub type RouterHandle = Arc<MediaRouterHandle<Router>>;
+
+/// What the threads of a node share. Fixed after the start but for the routers, which may be rebuilt.
+pub struct Shared {
+    pub node: NodeId,
+    pub store: Arc<dyn Store>,
+    pub bus: Arc<dyn Bus>,
+    pub minter: Arc<Minter>,
+    pub server_identity: Arc<ServerIdentity>,
+    pub session_settings: session::Settings,
+    pub room_settings: room::Settings,
+    pub ice_servers: Vec<IceServer>,
+    pub limits: config::Limits,
+    room: config::Room,
+    /// One registry per room thread; a room name always hashes to the same one.
+    rooms: OnceLock<Vec<Addr<Rooms>>>,
+    routers: RwLock<Vec<RouterHandle>>,
+    rooms_open: AtomicUsize,
+    sessions: AtomicUsize,
+    phase: AtomicU8,
+}
+
+impl Shared {
+    fn new(settings: &Settings, cluster: Arc<InProcess>) -> Self {
+        let node = ids::node();
+        let identity = ServerIdentity {
+            node_id: node.to_string(),
+            region: String::new(),
+            sif_trailer: ids::random::<SIF_TRAILER_BYTES>().to_vec(),
+        };
+        Self {
+            node,
+            store: cluster.clone(),
+            bus: cluster,
+            minter: Arc::new(Minter::new(&settings.keys)),
+            server_identity: Arc::new(identity),
+            session_settings: session_settings(settings),
+            room_settings: room::Settings {
+                remote_unmute: settings.room_api.remote_unmute,
+                counts_interval: COUNTS_INTERVAL,
+                metadata_bytes_max: settings.limits.metadata_bytes,
+                attributes_bytes_max: settings.limits.attributes_bytes,
+            },
+            ice_servers: Vec::new(),
+            limits: settings.limits.clone(),
+            room: settings.room.clone(),
+            rooms: OnceLock::new(),
+            routers: RwLock::new(Vec::new()),
+            rooms_open: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
+            phase: AtomicU8::new(STARTING),
+        }
+    }
+
+    /// The registry that holds this room, if anybody does.
+    pub fn rooms_for(&self, room: &RoomName) -> &Addr<Rooms> {
+        let threads = self.rooms.get().expect("set before the doors open");
+        &threads[slot(room, threads.len())]
+    }
+
+    /// Where the room's media runs.
+    pub fn router_for(&self, room: &RoomName) -> RouterHandle {
+        let routers = self.routers.read().unwrap_or_else(PoisonError::into_inner);
+        routers[slot(room, routers.len())].clone()
+    }
+
+    /// Why nobody can be taken now.
+    pub fn unready(&self) -> Option<&'static str> {
+        match self.phase.load(Ordering::Relaxed) {
+            STARTING => Some("starting"),
+            LEAVING => Some("leaving"),
+            _ => None,
+        }
+    }
+
+    pub fn may_create(&self, claims: &Claims) -> bool {
+        self.room.auto_create || claims.video.room_create
+    }
+
+    /// The room a join or a call may make, with what its token configures.
+    pub fn new_room(&self, name: RoomName, claims: &Claims) -> NewRoom {
+        // A configuration that cannot be read configures nothing; the token is otherwise good.
+        let asked = claims.room_configuration().ok().flatten().unwrap_or_default();
+        let number = |value: u32| (value > 0).then_some(value);
+        NewRoom {
+            metadata: (!asked.metadata.is_empty()).then_some(asked.metadata),
+            empty_timeout_s: number(asked.empty_timeout),
+            departure_timeout_s: number(asked.departure_timeout),
+            max_participants: number(asked.max_participants),
+            ..self.blank_room(name)
+        }
+    }
+
+    fn blank_room(&self, name: RoomName) -> NewRoom {
+        let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        let cap = match (self.room.max_participants, self.limits.participants_per_room) {
+            (0, limit) | (limit, 0) => limit,
+            (room, limit) => room.min(limit),
+        };
+        NewRoom {
+            name,
+            sid: ids::room(),
+            view: ids::seed(),
+            now_unix_ms: unix_ms(),
+            metadata: None,
+            empty_timeout_s: None,
+            departure_timeout_s: None,
+            max_participants: None,
+            defaults: RoomDefaults {
+                empty_timeout_s: seconds(self.room.empty_timeout),
+                departure_timeout_s: seconds(self.room.departure_timeout),
+                max_participants: cap,
+            },
+        }
+    }
+
+    /// Counts a room that opens here; false where the node has as many as it may.
+    pub fn room_opens(&self) -> bool {
+        let limit = usize::try_from(self.limits.rooms).unwrap_or(usize::MAX);
+        let counted = self.rooms_open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+            (limit == 0 || open < limit).then_some(open.saturating_add(1))
+        });
+        counted.is_ok()
+    }
+
+    fn rooms_occupied(&self) -> bool {
+        self.sessions.load(Ordering::Relaxed) > 0
+    }
+
+    pub fn session_opened(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn session_closed(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn room_closed(&self) {
+        self.rooms_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A running node.
+pub struct Node {
+    shared: Arc<Shared>,
+    supervisor: Addr<Supervisor>,
+    doors: Vec<ServerHandle>,
+    /// Keep their threads alive; dropping one does not stop it.
+    arbiters: Vec<Arbiter>,
+    pub http: SocketAddr,
+}
+
+impl Node {
+    /// Binds every port before it returns, so that an error names what is taken. Needs a running actix system.
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let shared = Arc::new(Shared::new(&settings, Arc::new(InProcess::new())));
+        let supervisor = Supervisor::new(&settings, DtlsIdentity::generate()?, shared.clone()).start();
+        supervisor.send(StartRouters).await??;
+        let arbiters: Vec<_> = (0..room_threads()).map(|_| Arbiter::new()).collect();
+        let rooms = arbiters.iter().map(|arbiter| {
+            let shared = shared.clone();
+            Rooms::start_in_arbiter(&arbiter.handle(), move |_| Rooms::new(shared))
+        });
+        if shared.rooms.set(rooms.collect()).is_err() {
+            unreachable!("a node starts once");
+        }
+        let inbox = shared.bus.serve(shared.node.clone()).await?;
+        supervisor.do_send(ServeInbox(inbox));
+        let (doors, http) = front::listen(&settings, shared.clone())?;
+        shared.phase.store(SERVING, Ordering::Relaxed);
+        NodeStarted { node: shared.node.clone(), http }.emit();
+        Ok(Self { shared, supervisor, doors, arbiters, http })
+    }
+
+    /// Tells everybody to leave, waits until they have heard it, then closes the doors.
+    pub async fn stop(self) {
+        NodeStopping.emit();
+        self.shared.phase.store(LEAVING, Ordering::Relaxed);
+        for rooms in self.shared.rooms.get().into_iter().flatten() {
+            rooms.do_send(Shutdown { reconnect: false });
+        }
+        let all_gone = async {
+            while self.shared.rooms_occupied() {
+                tokio::time::sleep(STOP_POLL).await;
+            }
+        };
+        // Whoever does not read cannot hold up the others.
+        let _ = tokio::time::timeout(GOODBYE_WITHIN, all_gone).await;
+        for door in &self.doors {
+            door.stop(true).await;
+        }
+        let _ = self.supervisor.send(StopRouters).await;
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+    }
+}
+
+fn session_settings(settings: &Settings) -> session::Settings {
+    let (signal, limits) = (&settings.signal, &settings.limits);
+    session::Settings {
+        ping_interval: signal.ping_interval,
+        ping_timeout: signal.ping_timeout,
+        join_timeout: signal.join_timeout,
+        resume_window: signal.resume_window,
+        detached_timeout: signal.detached_timeout,
+        negotiation_timeout: signal.negotiation_timeout,
+        offer_debounce: OFFER_DEBOUNCE,
+        quality_interval: QUALITY_INTERVAL,
+        refresh_interval: REFRESH_INTERVAL,
+        announced_timeout: ANNOUNCED_TIMEOUT,
+        not_found_timeout: NOT_FOUND_TIMEOUT,
+        tracks_max: limits.tracks_per_participant,
+        announced_max: limits.tracks_pending,
+        metadata_bytes_max: limits.metadata_bytes,
+        attributes_bytes_max: limits.attributes_bytes,
+        name_bytes_max: plenary_model::NAME_BYTES_MAX,
+        messages_per_window: limits.signal_messages_per_10s,
+        messages_window: Duration::from_secs(10),
+        messages_burst: limits.signal_messages_burst,
+    }
+}
+
+/// The same slot for the same name for as long as the process lives.
+fn slot(room: &RoomName, slots: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    room.hash(&mut hasher);
+    let spread = hasher.finish() % u64::try_from(slots.max(1)).unwrap_or(1);
+    usize::try_from(spread).unwrap_or_default()
+}
+
+/// Rooms are light next to media: one thread for every four cores.
+fn room_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(4))
+}
+
+const STARTING: u8 = 0;
+const SERVING: u8 = 1;
+const LEAVING: u8 = 2;
+
+/// Clients know a server-made frame by this many bytes at its end.
+const SIF_TRAILER_BYTES: usize = 16;
+
+const COUNTS_INTERVAL: Duration = Duration::from_secs(5);
+const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
+const OFFER_DEBOUNCE: Duration = Duration::from_millis(20);
+const ANNOUNCED_TIMEOUT: Duration = Duration::from_secs(30);
+const NOT_FOUND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long people get to hear that the node is leaving.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
+const STOP_POLL: Duration = Duration::from_millis(20);

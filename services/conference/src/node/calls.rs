@@ -1,0 +1,164 @@
+//! The room API and the join door's questions, answered from the store and by the node that hosts whoever is meant.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures_util::future::LocalBoxFuture;
+use plenary_cluster::{BusError, NewRoom, StoreError};
+use plenary_model::{Admin, Destination, Identity, LeaveReason, NodeId, ParticipantKind, RoomName, RoomSnapshot};
+use tokio::time::timeout;
+
+use super::Shared;
+use crate::{
+    front::{
+        authorize::{JoinAsk, Refusal, RoomGate},
+        room_api::{ApiError, CreateRoom, RoomApi, RoomCall, RoomReply},
+    },
+    rooms::HostRoom,
+};
+
+impl RoomApi for Shared {
+    fn call(&self, call: RoomCall) -> LocalBoxFuture<'_, Result<RoomReply, ApiError>> {
+        Box::pin(async move { timeout(CALL_WITHIN, self.carry_out(call)).await.unwrap_or(Err(ApiError::Timeout)) })
+    }
+}
+
+impl RoomGate for Shared {
+    fn admit<'a>(&'a self, ask: &'a JoinAsk) -> LocalBoxFuture<'a, Result<(), Refusal>> {
+        Box::pin(async move {
+            if let Some(why) = self.unready() {
+                return Err(Refusal::NodeUnavailable(why));
+            }
+            match self.store.snapshot(ask.room.clone()).await {
+                Ok(snapshot) if is_full_for(&snapshot, ask) => Err(Refusal::RoomFull),
+                Ok(_) => Ok(()),
+                Err(StoreError::NoSuchRoom) if self.may_create(&ask.claims) => Ok(()),
+                Err(StoreError::NoSuchRoom) => Err(Refusal::RoomNotFound),
+                Err(_) => Err(Refusal::NodeUnavailable("the store did not answer")),
+            }
+        })
+    }
+}
+
+impl Shared {
+    async fn carry_out(&self, call: RoomCall) -> Result<RoomReply, ApiError> {
+        match call {
+            RoomCall::CreateRoom(create) => self.create(create).await,
+            RoomCall::ListRooms { names } => {
+                let names = match names {
+                    // To the store an empty list means all; to the caller it means none.
+                    Some(names) if names.is_empty() => return Ok(RoomReply::Rooms(Vec::new())),
+                    names => names.unwrap_or_default(),
+                };
+                Ok(RoomReply::Rooms(self.store.rooms(names).await?))
+            }
+            RoomCall::DeleteRoom { room } => {
+                self.store.delete(room, LeaveReason::RoomDeleted).await?;
+                Ok(RoomReply::Done)
+            }
+            RoomCall::SetMetadata { room, metadata } => {
+                if metadata.len() > self.limits.metadata_bytes {
+                    return Err(ApiError::TooLarge);
+                }
+                let mut info = self.store.snapshot(room.clone()).await?.room;
+                info.metadata = metadata;
+                self.store.set_meta(room, info.clone()).await?;
+                Ok(RoomReply::Room(info))
+            }
+            RoomCall::ListParticipants { room } => {
+                let records = self.store.snapshot(room).await?.records;
+                let people = records.iter().map(|record| record.participant.clone().into());
+                Ok(RoomReply::Participants(people.collect()))
+            }
+            RoomCall::GetParticipant { room, identity } => {
+                let snapshot = self.store.snapshot(room).await?;
+                let record = snapshot.records.iter().find(|record| record.participant.identity == identity);
+                record
+                    .map(|one| RoomReply::Participant(one.participant.clone().into()))
+                    .ok_or(ApiError::NoSuchParticipant)
+            }
+            RoomCall::Admin { room, what } => self.administer(room, what).await,
+        }
+    }
+
+    async fn create(&self, create: CreateRoom) -> Result<RoomReply, ApiError> {
+        if create.metadata.as_ref().is_some_and(|metadata| metadata.len() > self.limits.metadata_bytes) {
+            return Err(ApiError::TooLarge);
+        }
+        let name = create.name.clone();
+        let new = NewRoom {
+            metadata: create.metadata,
+            empty_timeout_s: create.empty_timeout_s,
+            departure_timeout_s: create.departure_timeout_s,
+            max_participants: create.max_participants,
+            ..self.blank_room(create.name)
+        };
+        let info = self.store.create(new).await?;
+        // Somebody has to close it if nobody comes.
+        self.rooms_for(&name).do_send(HostRoom(name.clone()));
+        Ok(RoomReply::Room(info))
+    }
+
+    async fn administer(&self, room: RoomName, what: Admin) -> Result<RoomReply, ApiError> {
+        let snapshot = self.store.snapshot(room.clone()).await?;
+        let nodes = match named(&what) {
+            Some(identity) => {
+                let host = host_of(&snapshot, identity).ok_or(ApiError::NoSuchParticipant)?;
+                BTreeSet::from([host])
+            }
+            None => snapshot.records.iter().map(|record| record.node.clone()).collect(),
+        };
+        let mut reply = RoomReply::Done;
+        for node in nodes {
+            if let Some(participant) = self.bus.request(node, room.clone(), what.clone()).await?? {
+                reply = RoomReply::Participant(participant);
+            }
+        }
+        Ok(reply)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSuchRoom => Self::NoSuchRoom,
+            StoreError::Full | StoreError::Superseded => Self::Fault,
+            StoreError::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+impl From<BusError> for ApiError {
+    fn from(error: BusError) -> Self {
+        match error {
+            BusError::Timeout => Self::Timeout,
+            BusError::NoSuchNode | BusError::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+/// The one person an instruction is about.
+fn named(what: &Admin) -> Option<&Identity> {
+    match what {
+        Admin::Remove { identity }
+        | Admin::Mute { identity, .. }
+        | Admin::Update { identity, .. }
+        | Admin::Subscribe { identity, .. } => Some(identity),
+        Admin::Send { to: Destination::Everybody | Destination::Identities(_) | Destination::Sids(_), .. } => None,
+    }
+}
+
+fn host_of(snapshot: &RoomSnapshot, identity: &Identity) -> Option<NodeId> {
+    snapshot.records.iter().find(|record| record.participant.identity == *identity).map(|record| record.node.clone())
+}
+
+/// Whether the store would refuse this join for want of seats; whoever replaces an older session has one.
+fn is_full_for(snapshot: &RoomSnapshot, ask: &JoinAsk) -> bool {
+    let cap = snapshot.room.max_participants;
+    let uncounted = ask.permission.hidden
+        || ask.permission.recorder
+        || ask.permission.agent
+        || matches!(ask.kind, ParticipantKind::Agent | ParticipantKind::Egress);
+    cap > 0 && !uncounted && snapshot.room.participants >= cap && host_of(snapshot, &ask.identity).is_none()
+}
+
+const CALL_WITHIN: Duration = Duration::from_secs(5);

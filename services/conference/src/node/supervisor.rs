@@ -1,0 +1,190 @@
+//! The parent of the media routers: starts them, hears of their death, starts another in the same place.
+//!
+//! It also hands on the requests that other nodes, or this node's own room API, address to rooms here.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, PoisonError},
+};
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
+use plenary_cluster::Inbox;
+use plenary_media_core::{DtlsIdentity, Router, RouterConfig, SdpLimits};
+use plenary_model::AdminRefusal;
+use tokio::sync::watch;
+
+use super::{RouterHandle, Shared};
+use crate::{
+    config::{Media, Settings},
+    events::{PanicCaught, RouterNotRebuilt},
+    ids,
+    media_router::{
+        self, RouterEnded, RouterIndex, RouterSettings, Stop,
+        counters::IoCounters,
+        socket::Offload,
+        tcp::{Adopt, TcpDoor},
+    },
+    room::Administer,
+    rooms::{FindRoom, RouterLost},
+};
+
+pub(super) struct Supervisor {
+    media: Media,
+    limits: crate::config::Limits,
+    identity: DtlsIdentity,
+    shared: Arc<Shared>,
+    /// The routers by index, for the TCP door.
+    adopting: watch::Sender<Vec<Recipient<Adopt>>>,
+    tcp: Option<TcpDoor>,
+    /// Bound ports by router, so that one that is rebuilt takes its predecessor's.
+    ports: Vec<u16>,
+}
+
+/// From the node, once.
+#[derive(Message)]
+#[rtype(result = "io::Result<()>")]
+pub(super) struct StartRouters;
+
+/// From the node, once.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct ServeInbox(pub Inbox);
+
+/// From the node, after its people are gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct StopRouters;
+
+impl Supervisor {
+    pub(super) fn new(settings: &Settings, identity: DtlsIdentity, shared: Arc<Shared>) -> Self {
+        Self {
+            media: settings.media.clone(),
+            limits: settings.limits.clone(),
+            identity,
+            shared,
+            adopting: watch::Sender::new(Vec::new()),
+            tcp: None,
+            ports: Vec::new(),
+        }
+    }
+
+    fn start_router(&self, index: RouterIndex, port: u16, ctx: &Context<Self>) -> io::Result<RouterHandle> {
+        let settings =
+            RouterSettings { bind: vec![self.media.bind], udp_port: port, gso: Offload::On, gro: Offload::On };
+        let (identity, advertise) = (self.identity.clone(), self.media.advertise.clone());
+        let tcp_port = self.tcp.as_ref().map(|door| door.local.port());
+        let sdp = SdpLimits { bytes: self.limits.sdp_bytes, sections: self.limits.sdp_sections };
+        let parent = ctx.address().downgrade().recipient();
+        let build = move |_: std::time::Instant, local: &[SocketAddr]| {
+            let udp_port = local.first().map(SocketAddr::port);
+            let config =
+                RouterConfig { candidates: candidates(&advertise, udp_port, tcp_port), seed: ids::seed(), sdp };
+            Router::new(config, identity)
+        };
+        media_router::start(&settings, index, parent, build).map(Arc::new)
+    }
+
+    fn replace(&mut self, at: usize, router: RouterHandle) {
+        self.adopting.send_modify(|routers| {
+            let recipient = router.addr.clone().recipient();
+            match routers.get_mut(at) {
+                Some(place) => *place = recipient,
+                None => routers.push(recipient),
+            }
+        });
+        let mut routers = self.shared.routers.write().unwrap_or_else(PoisonError::into_inner);
+        match routers.get_mut(at) {
+            Some(place) => *place = router,
+            None => routers.push(router),
+        }
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+}
+
+impl Handler<StartRouters> for Supervisor {
+    type Result = io::Result<()>;
+
+    fn handle(&mut self, StartRouters: StartRouters, ctx: &mut Self::Context) -> Self::Result {
+        let address = SocketAddr::new(self.media.bind, self.media.tcp_port);
+        self.tcp = Some(TcpDoor::open(address, self.adopting.subscribe(), Arc::new(IoCounters::default()))?);
+        let ports: Vec<u16> = self.media.udp_ports().collect();
+        for (at, port) in ports.into_iter().enumerate() {
+            let index = u16::try_from(at).ok().and_then(RouterIndex::new);
+            let index = index.ok_or_else(|| io::Error::other("more media threads than a node can have"))?;
+            let router = self.start_router(index, port, ctx)?;
+            self.ports.push(router.local.first().map_or(port, SocketAddr::port));
+            self.replace(at, router);
+        }
+        Ok(())
+    }
+}
+
+impl Handler<RouterEnded> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, RouterEnded { index, crashed }: RouterEnded, ctx: &mut Self::Context) {
+        if !crashed {
+            return;
+        }
+        PanicCaught { what: "media_router" }.emit();
+        let at = usize::from(index);
+        let port = self.ports.get(at).copied().unwrap_or_default();
+        // The dead router's sockets may take a moment to close; the rooms of a router that cannot be rebuilt stay closed.
+        match self.start_router(index, port, ctx) {
+            Ok(router) => self.replace(at, router),
+            Err(error) => RouterNotRebuilt { error: error.to_string() }.emit(),
+        }
+        for rooms in self.shared.rooms.get().into_iter().flatten() {
+            rooms.do_send(RouterLost { index });
+        }
+    }
+}
+
+impl Handler<ServeInbox> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, ServeInbox(mut inbox): ServeInbox, ctx: &mut Self::Context) {
+        let shared = self.shared.clone();
+        let serve = async move {
+            while let Some((room, what, reply)) = inbox.next().await {
+                match shared.rooms_for(&room).send(FindRoom(room)).await {
+                    Ok(Some(room)) => room.do_send(Administer { what, reply }),
+                    // Whoever asked may have given up.
+                    _ => drop(reply.send(Err(AdminRefusal::NoSuchRoom))),
+                }
+            }
+        };
+        ctx.spawn(serve.into_actor(self));
+    }
+}
+
+impl Handler<StopRouters> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, StopRouters: StopRouters, _: &mut Self::Context) {
+        self.tcp = None;
+        for router in self.shared.routers.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            router.addr.do_send(Stop);
+        }
+    }
+}
+
+/// Where clients reach the media: every advertised address, by UDP and by TCP.
+fn candidates(
+    advertise: &[IpAddr],
+    udp_port: Option<u16>,
+    tcp_port: Option<u16>,
+) -> Vec<plenary_media_core::Candidate> {
+    use plenary_media_core::{Candidate, Protocol};
+    let on = |protocol, port: Option<u16>| {
+        let port = port.into_iter();
+        port.flat_map(move |port| {
+            advertise.iter().map(move |ip| Candidate { protocol, address: SocketAddr::new(*ip, port) })
+        })
+    };
+    on(Protocol::Udp, udp_port).chain(on(Protocol::Tcp, tcp_port)).collect()
+}

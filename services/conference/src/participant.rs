@@ -1,0 +1,535 @@
+//! One participant's session on this node: carries between its socket, its room and its media router what the session
+//! core decides. Lives longer than its socket and never touches a packet.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle, WeakAddr};
+use plenary_media_core as media;
+use plenary_model::{LeaveReason, ParticipantSid, PeerId, Target};
+use plenary_room_core::{
+    notice::Notice,
+    session::{Input, MediaCommand, MediaEvent, Output, Published, Session, SocketEnd},
+    signal::ClientSignal,
+};
+
+use crate::{
+    edge::{Edge, EdgeFull, EdgeId, ToEdge},
+    events::{DataRefused, ParticipantLeft, PeerClosed, PeerConnected, SdpRefused, SignalDropped, SocketEvicted},
+    front::convert,
+    ids,
+    media_router::{FromRouter, Open, Tell},
+    node::RouterHandle,
+    room::{FromSession, Room, SessionEnded},
+    tokens::Refresher,
+};
+
+/// The actor of one session.
+#[derive(Debug)]
+pub struct Participant {
+    session: Session,
+    sid: ParticipantSid,
+    room: WeakAddr<Room>,
+    router: RouterHandle,
+    peers: Peers,
+    socket: Option<Attached>,
+    /// What could not be handed to the socket yet, oldest first.
+    backlog: VecDeque<ToEdge>,
+    /// Since when the socket does not take what it is given.
+    stuck_since: Option<Instant>,
+    refresher: Refresher,
+    timer: Option<(Instant, SpawnHandle)>,
+    started: Instant,
+    ended: Option<LeaveReason>,
+}
+
+#[derive(Debug)]
+struct Attached {
+    id: EdgeId,
+    edge: Box<dyn Edge>,
+}
+
+#[derive(Debug, Default)]
+struct Peers {
+    publisher: Option<PeerId>,
+    subscriber: Option<PeerId>,
+}
+
+/// A socket for this session. From the edge, once, right after the upgrade.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Attach {
+    pub id: EdgeId,
+    pub edge: Box<dyn Edge>,
+    pub resumption: Option<Resumption>,
+}
+
+/// The client came back to its session.
+#[derive(Debug, Clone, Copy)]
+pub struct Resumption {
+    pub protocol: u32,
+}
+
+/// A decoded frame. From the edge by `try_send`; full means this client outruns its session, and it is closed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct FromClient {
+    pub id: EdgeId,
+    pub signal: ClientSignal,
+}
+
+/// The socket ended, whoever ended it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct EdgeGone {
+    pub id: EdgeId,
+}
+
+/// From this session's room, on the same thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct FromRoom(pub Notice);
+
+/// The router does not take this session's commands. To itself, so that one handling never nests in another.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct RouterGone {
+    target: Target,
+}
+
+/// The node is leaving.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown {
+    pub reconnect: bool,
+}
+
+impl Participant {
+    pub fn new(
+        now: Instant,
+        session: Session,
+        room: WeakAddr<Room>,
+        router: RouterHandle,
+        refresher: Refresher,
+    ) -> Self {
+        Self {
+            sid: session.own().sid.clone(),
+            session,
+            room,
+            router,
+            peers: Peers::default(),
+            socket: None,
+            backlog: VecDeque::new(),
+            stuck_since: None,
+            refresher,
+            timer: None,
+            started: now,
+            ended: None,
+        }
+    }
+
+    fn handle(&mut self, input: Input, ctx: &mut Context<Self>) {
+        self.session.handle(Instant::now(), input);
+        self.flush(ctx);
+    }
+
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::RefreshToken => {
+                    // Without a fresh token the client keeps the one it has.
+                    if let Some(token) = self.refresher.token(self.session.own()) {
+                        self.to_socket(ToEdge::RefreshToken(token));
+                    }
+                }
+                Output::Send(signal) => self.to_socket(ToEdge::Signal(signal)),
+                Output::Ask(what) => {
+                    if let Some(room) = self.room.upgrade() {
+                        room.do_send(FromSession { who: self.sid.clone(), what });
+                    }
+                }
+                Output::Media(command) => self.tell_router(command, ctx),
+                Output::CloseSocket(end) => self.close_socket(end),
+                Output::Dropped(why) => SignalDropped { why }.emit(),
+                Output::End(reason) => {
+                    self.ended = Some(reason);
+                    ctx.stop();
+                }
+            }
+        }
+        self.arm(ctx);
+    }
+
+    /// One timer: the session's next deadline, or the socket's patience.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let retry = self.stuck_since.map(|_| Instant::now() + SOCKET_RETRY);
+        let next = self.session.next_deadline().map(|(at, _)| at).into_iter().chain(retry).min();
+        if self.timer.as_ref().map(|(at, _)| *at) == next {
+            return;
+        }
+        if let Some((_, old)) = self.timer.take() {
+            ctx.cancel_future(old);
+        }
+        self.timer = next.map(|at| {
+            let wait = at.saturating_duration_since(Instant::now());
+            let handle = ctx.run_later(wait, |actor, ctx| {
+                actor.timer = None;
+                actor.push_backlog();
+                actor.session.handle_timeout(Instant::now());
+                actor.flush(ctx);
+            });
+            (at, handle)
+        });
+    }
+
+    fn to_socket(&mut self, message: ToEdge) {
+        if self.backlog.len() >= BACKLOG_MAX {
+            self.evict();
+            return;
+        }
+        self.backlog.push_back(message);
+        self.push_backlog();
+    }
+
+    /// Hands over what the socket takes; one that takes nothing for too long is cut.
+    fn push_backlog(&mut self) {
+        let Some(socket) = &self.socket else { return };
+        while let Some(message) = self.backlog.pop_front() {
+            if let Err(EdgeFull(message)) = socket.edge.send(message) {
+                self.backlog.push_front(message);
+                let since = *self.stuck_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= SLOW_CONSUMER_PATIENCE {
+                    self.evict();
+                }
+                return;
+            }
+        }
+        self.stuck_since = None;
+    }
+
+    fn evict(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            socket.edge.evict();
+        } else {
+            SocketEvicted { reason: "never_attached" }.emit();
+        }
+        self.backlog.clear();
+        self.stuck_since = None;
+        self.session.handle(Instant::now(), Input::SocketLost);
+    }
+
+    fn close_socket(&mut self, end: SocketEnd) {
+        self.push_backlog();
+        if let Some(socket) = self.socket.take()
+            && socket.edge.send(ToEdge::Close(end)).is_err()
+        {
+            socket.edge.evict();
+        }
+        self.backlog.clear();
+        self.stuck_since = None;
+    }
+
+    fn tell_router(&mut self, command: MediaCommand, ctx: &mut Context<Self>) {
+        use media::Command;
+        let command = match command {
+            MediaCommand::Open { target, open_channels, allow_pause } => {
+                let peer = ids::peer();
+                *self.peers.slot(target) = Some(peer);
+                let open = Command::Open {
+                    peer,
+                    participant: self.sid.clone(),
+                    target,
+                    ice: ids::ice_credentials(&self.router),
+                    options: media::PeerOptions { open_channels, allow_pause },
+                };
+                let open = Open {
+                    command: open,
+                    events: ctx.address().downgrade().recipient(),
+                    levels: self.room.clone().recipient(),
+                };
+                if self.router.addr.try_send(open).is_err() {
+                    self.overloaded(target, ctx);
+                }
+                return;
+            }
+            MediaCommand::Close { target } => {
+                let Some(peer) = self.peers.slot(target).take() else { return };
+                Command::Close { peer }
+            }
+            MediaCommand::Offer { sdp, announced } => {
+                let Some(peer) = self.peers.publisher else { return };
+                let announced = announced.into_iter().map(announced_track).collect();
+                Command::Offer { peer, sdp, announced, restart: ids::ice_credentials(&self.router) }
+            }
+            MediaCommand::MakeOffer { restart_ice } => {
+                let Some(peer) = self.peers.subscriber else { return };
+                Command::MakeOffer { peer, restart: restart_ice.then(|| ids::ice_credentials(&self.router)) }
+            }
+            MediaCommand::Answer { sdp } => {
+                let Some(peer) = self.peers.subscriber else { return };
+                Command::Answer { peer, sdp }
+            }
+            MediaCommand::Want { tracks } => {
+                let Some(peer) = self.peers.subscriber else { return };
+                let wanted = |one: plenary_room_core::session::Wanted| media::Wanted {
+                    track: one.track,
+                    publisher: one.publisher,
+                    settings: one.settings,
+                };
+                Command::Want { peer, tracks: tracks.into_iter().map(wanted).collect() }
+            }
+            MediaCommand::SetMuted { track, muted } => Command::SetMuted { track, muted },
+            MediaCommand::Unpublish { track } => Command::Unpublish { track },
+            MediaCommand::Send { target, channel, payload } => {
+                let Some(peer) = *self.peers.slot(target) else { return };
+                Command::Send { peers: vec![peer], channel, payload }
+            }
+            MediaCommand::CapBandwidth { bits_per_second } => {
+                let Some(peer) = self.peers.subscriber else { return };
+                Command::CapBandwidth { peer, bits_per_second }
+            }
+        };
+        if self.router.addr.try_send(Tell(command)).is_err() {
+            self.overloaded(Target::Publisher, ctx);
+        }
+    }
+
+    /// The router cannot take more or is gone: the client starts over, here later or elsewhere.
+    fn overloaded(&mut self, target: Target, ctx: &mut Context<Self>) {
+        PeerClosed { target, why: media::PeerEnd::Fault }.emit();
+        ctx.notify(RouterGone { target });
+    }
+
+    /// What the router says, in the session's words; what is only worth a log line ends here.
+    fn media_event(&mut self, event: media::Event) -> Option<Input> {
+        use media::Event;
+        Some(Input::Media(match event {
+            Event::Answered { sdp, published, gone, .. } => {
+                let published = published.into_iter().map(|one| Published {
+                    track: one.track,
+                    mid: one.mid,
+                    mime: one.mime,
+                    cid: one.cid,
+                });
+                MediaEvent::Answered { sdp, published: published.collect(), gone }
+            }
+            Event::Offered { sdp, .. } => MediaEvent::Offered { sdp },
+            Event::Accepted { .. } => MediaEvent::Accepted,
+            Event::Refused { peer, why } => {
+                SdpRefused { why }.emit();
+                MediaEvent::Refused { target: self.peers.target(peer)? }
+            }
+            Event::OfferNeeded { .. } => MediaEvent::OfferNeeded,
+            Event::Connected { peer } => {
+                let target = self.peers.target(peer)?;
+                PeerConnected { target, after: self.started.elapsed() }.emit();
+                MediaEvent::Connected { target }
+            }
+            Event::ChannelOpen { peer, channel } => {
+                MediaEvent::ChannelOpen { target: self.peers.target(peer)?, channel }
+            }
+            Event::Data { channel, payload, .. } => {
+                return match convert::client_data(channel, payload, self.session.own()) {
+                    Ok(data) => Some(Input::Data(data)),
+                    Err(why) => {
+                        DataRefused { why }.emit();
+                        None
+                    }
+                };
+            }
+            Event::FirstPacketIn { track, .. } => {
+                tracing::debug!(participant = %self.sid, %track, after = ?self.started.elapsed(), "first packet in");
+                return None;
+            }
+            Event::FirstPacketOut { track, .. } => {
+                tracing::debug!(participant = %self.sid, %track, after = ?self.started.elapsed(), "first packet out");
+                MediaEvent::Bound { track }
+            }
+            Event::Undecodable { track, .. } => MediaEvent::Undecodable { track },
+            Event::Paused { track, paused, .. } => MediaEvent::Paused { track, paused },
+            Event::Levels { .. } => return None,
+            Event::Closed { peer, why } => {
+                let target = self.peers.target(peer)?;
+                PeerClosed { target, why }.emit();
+                *self.peers.slot(target) = None;
+                MediaEvent::Closed { target, reason: leave_reason(why) }
+            }
+        }))
+    }
+}
+
+impl Actor for Participant {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        // An upgrade that never completes must not keep a seat.
+        ctx.run_later(ATTACH_PATIENCE, |actor, ctx| {
+            if actor.socket.is_none() && !actor.backlog.is_empty() {
+                actor.handle(Input::SocketLost, ctx);
+            }
+        });
+        self.flush(ctx);
+    }
+
+    /// Also runs while a panic unwinds: only what others need to know.
+    fn stopped(&mut self, _: &mut Self::Context) {
+        for peer in [self.peers.publisher.take(), self.peers.subscriber.take()].into_iter().flatten() {
+            // A router that is gone has no peers either; one that is full hears of the peer's silence later.
+            let _ = self.router.addr.try_send(Tell(media::Command::Close { peer }));
+        }
+        let reason = self.ended.unwrap_or(LeaveReason::Unknown);
+        ParticipantLeft { reason, after: self.started.elapsed() }.emit();
+        if let Some(room) = self.room.upgrade() {
+            room.do_send(SessionEnded { who: self.sid.clone(), reason });
+        }
+    }
+}
+
+impl Handler<Attach> for Participant {
+    type Result = ();
+
+    fn handle(&mut self, Attach { id, edge, resumption }: Attach, ctx: &mut Self::Context) {
+        if self.socket.is_some() {
+            self.close_socket(SocketEnd::Replaced);
+        }
+        self.socket = Some(Attached { id, edge });
+        match resumption {
+            Some(Resumption { protocol }) => {
+                // What waited for the old socket is told again by the resume.
+                self.backlog.clear();
+                self.handle(Input::Resumed { protocol }, ctx);
+            }
+            None => {
+                self.push_backlog();
+                self.arm(ctx);
+            }
+        }
+    }
+}
+
+impl Handler<FromClient> for Participant {
+    type Result = ();
+
+    fn handle(&mut self, FromClient { id, signal }: FromClient, ctx: &mut Self::Context) {
+        if self.socket.as_ref().is_some_and(|socket| socket.id == id) {
+            self.handle(Input::Signal(signal), ctx);
+        }
+    }
+}
+
+impl Handler<EdgeGone> for Participant {
+    type Result = ();
+
+    fn handle(&mut self, EdgeGone { id }: EdgeGone, ctx: &mut Self::Context) {
+        if self.socket.as_ref().is_some_and(|socket| socket.id == id) {
+            self.socket = None;
+            self.backlog.clear();
+            self.stuck_since = None;
+            self.handle(Input::SocketLost, ctx);
+        }
+    }
+}
+
+impl Handler<FromRoom> for Participant {
+    type Result = ();
+
+    fn handle(&mut self, FromRoom(notice): FromRoom, ctx: &mut Self::Context) {
+        self.handle(Input::Notice(notice), ctx);
+    }
+}
+
+impl Handler<FromRouter> for Participant {
+    type Result = ();
+
+    fn handle(&mut self, FromRouter { event, .. }: FromRouter, ctx: &mut Self::Context) {
+        if let Some(input) = self.media_event(event) {
+            self.handle(input, ctx);
+        }
+    }
+}
+
+impl Handler<RouterGone> for Participant {
+    type Result = ();
+
+    fn handle(&mut self, RouterGone { target }: RouterGone, ctx: &mut Self::Context) {
+        let closed = MediaEvent::Closed { target, reason: LeaveReason::MediaFailure };
+        self.handle(Input::Media(closed), ctx);
+    }
+}
+
+impl Handler<Shutdown> for Participant {
+    type Result = ();
+
+    fn handle(&mut self, Shutdown { reconnect }: Shutdown, ctx: &mut Self::Context) {
+        self.handle(Input::Shutdown { reconnect }, ctx);
+    }
+}
+
+impl Peers {
+    fn slot(&mut self, target: Target) -> &mut Option<PeerId> {
+        match target {
+            Target::Publisher => &mut self.publisher,
+            Target::Subscriber => &mut self.subscriber,
+        }
+    }
+
+    fn target(&self, peer: PeerId) -> Option<Target> {
+        if self.publisher == Some(peer) {
+            Some(Target::Publisher)
+        } else {
+            (self.subscriber == Some(peer)).then_some(Target::Subscriber)
+        }
+    }
+}
+
+fn announced_track(one: plenary_room_core::session::Announced) -> media::Announced {
+    use plenary_model::{AudioFeature, Encryption};
+    let track = one.track;
+    let size = |layer: plenary_model::Layer| media::LayerSize {
+        rid: layer.rid,
+        width: layer.width,
+        height: layer.height,
+        bitrate_bps: layer.bitrate_bps,
+    };
+    media::Announced {
+        codec: track.codecs.first().map(|codec| codec.mime.clone()).unwrap_or_default(),
+        stereo: track.audio_features.contains(&AudioFeature::Stereo),
+        dtx: !track.audio_features.contains(&AudioFeature::NoDtx),
+        red: !track.disable_red,
+        encrypted: track.encryption != Encryption::None,
+        layers: track.layers.into_iter().map(size).collect(),
+        track: track.sid,
+        kind: track.kind,
+        cids: one.cids,
+    }
+}
+
+fn leave_reason(why: media::PeerEnd) -> LeaveReason {
+    use media::PeerEnd;
+    match why {
+        PeerEnd::Asked => LeaveReason::ClientInitiated,
+        PeerEnd::IceTimeout => LeaveReason::ConnectionTimeout,
+        PeerEnd::NeverConnected => LeaveReason::JoinFailure,
+        PeerEnd::SlowReceiver => LeaveReason::StateMismatch,
+        PeerEnd::DtlsFailed | PeerEnd::WrongFingerprint | PeerEnd::SctpFailed | PeerEnd::Fault => {
+            LeaveReason::MediaFailure
+        }
+    }
+}
+
+/// Frames, notices and events that may wait for this session.
+const MAILBOX: usize = 1024;
+
+/// Messages kept for a socket that is not there yet or does not take them.
+const BACKLOG_MAX: usize = 2048;
+
+const SOCKET_RETRY: Duration = Duration::from_millis(50);
+
+/// How long a client may not read before it is cut.
+const SLOW_CONSUMER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// From the verdict to the socket being there.
+const ATTACH_PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,493 @@
+//! One room on this node: carries between the store, the bus, the sessions and the room core, which decides.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, SpawnHandle, StreamHandler,
+    WeakAddr, WrapFuture,
+};
+use futures_util::stream;
+use plenary_cluster::{AdminReply, Joined, NewRoom, RoomEvent, Seat, StoreError};
+use plenary_model::{
+    Admin, AdminRefusal, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState, RoomName,
+};
+use plenary_protocol::token::Claims;
+use plenary_room_core::{
+    notice::{Notice, Request, Welcome},
+    room::{self as core, AdminAsk, Input, Output, RecordChange},
+    session::{Session, Start},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    events::{JoinAccepted, RoomClosed, RoomOpened, StoreFailed},
+    ids,
+    media_router::RouterLevels,
+    node::{RouterHandle, Shared},
+    participant::{FromRoom, Participant, Shutdown},
+    rooms::{RoomEnded, Rooms, RouterLost},
+    tokens::{Refresher, unix_ms},
+};
+
+/// The actor of one room on this node.
+pub struct Room {
+    name: RoomName,
+    shared: Arc<Shared>,
+    rooms: WeakAddr<Rooms>,
+    /// Where this room's media runs: one room, one thread.
+    router: RouterHandle,
+    core: core::Room,
+    /// Whether the core knows the store's state yet.
+    warm: bool,
+    sessions: HashMap<ParticipantSid, Seated>,
+    /// Joins the store is deciding or the core is welcoming.
+    joining: HashMap<ParticipantSid, Joining>,
+    admin: HashMap<u64, oneshot::Sender<AdminReply>>,
+    next_admin: u64,
+    /// Changes on their way to the store, one after the other.
+    writes: VecDeque<RecordChange>,
+    writing: bool,
+    timer: Option<(Instant, SpawnHandle)>,
+    /// It holds one of the node's places for rooms.
+    counted: bool,
+    opened: Instant,
+}
+
+struct Seated {
+    identity: Identity,
+    addr: Addr<Participant>,
+}
+
+struct Joining {
+    claims: Claims,
+    client: Client,
+    asked: Instant,
+    reply: oneshot::Sender<Result<Addr<Participant>, StoreError>>,
+}
+
+/// What the client said about itself when it joined.
+#[derive(Debug, Clone, Default)]
+pub struct Client {
+    pub protocol: u32,
+    pub client_protocol: i32,
+    pub capabilities: Vec<i32>,
+    pub auto_subscribe: bool,
+    pub adaptive_stream: bool,
+    pub allow_pause: bool,
+}
+
+/// Seat somebody. From `Rooms`; answered once the session exists.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Join {
+    pub identity: Identity,
+    pub claims: Claims,
+    pub client: Client,
+    pub create: Option<NewRoom>,
+    pub reply: oneshot::Sender<Result<Addr<Participant>, StoreError>>,
+}
+
+/// Keep a room that nobody has joined yet, until its empty timeout. From `Rooms`.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Host;
+
+/// Find the session a client wants to come back to. Without a sid the identity decides.
+#[derive(Message)]
+#[rtype(result = "Option<Addr<Participant>>")]
+pub struct Find {
+    pub identity: Identity,
+    pub sid: Option<ParticipantSid>,
+}
+
+/// From a session, on the same thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct FromSession {
+    pub who: ParticipantSid,
+    pub what: Request,
+}
+
+/// A session's death notice.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SessionEnded {
+    pub who: ParticipantSid,
+    pub reason: LeaveReason,
+}
+
+/// From the room API.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Administer {
+    pub what: Admin,
+    pub reply: oneshot::Sender<AdminReply>,
+}
+
+impl Room {
+    pub fn new(name: RoomName, shared: Arc<Shared>, rooms: WeakAddr<Rooms>, router: RouterHandle) -> Self {
+        let opened = Instant::now();
+        Self {
+            core: core::Room::new(opened, shared.node.clone(), shared.room_settings.clone()),
+            name,
+            shared,
+            rooms,
+            router,
+            warm: false,
+            sessions: HashMap::new(),
+            joining: HashMap::new(),
+            admin: HashMap::new(),
+            next_admin: 0,
+            writes: VecDeque::new(),
+            writing: false,
+            timer: None,
+            counted: false,
+            opened,
+        }
+    }
+
+    fn handle(&mut self, input: Input, ctx: &mut Context<Self>) {
+        self.core.handle(Instant::now(), input);
+        self.flush(ctx);
+    }
+
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Tell { who, what } => {
+                    if let Some(seated) = self.sessions.get(&who) {
+                        seated.addr.do_send(FromRoom(what));
+                    }
+                }
+                Output::Welcome { who, welcome } => self.welcome(who, welcome, ctx),
+                Output::Write(change) => {
+                    self.writes.push_back(change);
+                    self.write_next(ctx);
+                }
+                Output::Reread => self.reread(Duration::ZERO, ctx),
+                Output::AdminDone { number, outcome } => {
+                    if let Some(reply) = self.admin.remove(&number) {
+                        // The caller may have given up.
+                        let _ = reply.send(outcome);
+                    }
+                }
+                Output::Closed { reason } => {
+                    RoomClosed { reason, after: self.opened.elapsed() }.emit();
+                    ctx.stop();
+                }
+            }
+        }
+        self.arm(ctx);
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let next = self.core.next_deadline().map(|(at, _)| at);
+        if self.timer.as_ref().map(|(at, _)| *at) == next {
+            return;
+        }
+        if let Some((_, old)) = self.timer.take() {
+            ctx.cancel_future(old);
+        }
+        self.timer = next.map(|at| {
+            let wait = at.saturating_duration_since(Instant::now());
+            let handle = ctx.run_later(wait, |actor, ctx| {
+                actor.timer = None;
+                actor.core.handle_timeout(Instant::now());
+                actor.flush(ctx);
+            });
+            (at, handle)
+        });
+    }
+
+    fn seated(&mut self, sid: ParticipantSid, joined: Result<Joined, StoreError>, ctx: &mut Context<Self>) {
+        let joined = match joined {
+            Ok(joined) => joined,
+            Err(refusal) => {
+                if let Some(joining) = self.joining.remove(&sid) {
+                    let _ = joining.reply.send(Err(refusal));
+                }
+                // A room that was opened for a refused join has nobody to wait for.
+                if !self.warm && self.joining.is_empty() {
+                    ctx.stop();
+                }
+                return;
+            }
+        };
+        if !self.warm {
+            self.warm = true;
+            self.handle(Input::Snapshot(joined.snapshot), ctx);
+        }
+        self.handle(Input::Joined { record: joined.record }, ctx);
+    }
+
+    /// The core has registered the session: from here on it hears everything.
+    fn welcome(&mut self, who: ParticipantSid, welcome: Welcome, ctx: &mut Context<Self>) {
+        let Some(joining) = self.joining.remove(&who) else { return };
+        let now = Instant::now();
+        let identity = welcome.own.identity.clone();
+        let start = Start {
+            welcome,
+            protocol: joining.client.protocol,
+            auto_subscribe: joining.client.auto_subscribe,
+            adaptive_stream: joining.client.adaptive_stream,
+            allow_pause: joining.client.allow_pause,
+            seed: ids::seed(),
+            unix_micros: i64::try_from(unix_ms()).unwrap_or(i64::MAX).saturating_mul(1000),
+            ice_servers: self.shared.ice_servers.clone(),
+        };
+        let session = Session::new(now, self.shared.session_settings.clone(), start);
+        let refresher = Refresher::new(self.shared.minter.clone(), joining.claims);
+        let room = ctx.address().downgrade();
+        let addr = Participant::new(now, session, room, self.router.clone(), refresher).start();
+        JoinAccepted { after: joining.asked.elapsed() }.emit();
+        self.sessions.insert(who.clone(), Seated { identity, addr: addr.clone() });
+        if joining.reply.send(Ok(addr)).is_err() {
+            // The client gave up while the store decided; its seat must not stay.
+            self.handle(Input::SessionLost { who, reason: LeaveReason::JoinFailure }, ctx);
+        }
+    }
+
+    fn write_next(&mut self, ctx: &mut Context<Self>) {
+        if self.writing {
+            return;
+        }
+        let Some(change) = self.writes.pop_front() else { return };
+        self.writing = true;
+        let (store, room) = (self.shared.store.clone(), self.name.clone());
+        let whose = match &change {
+            RecordChange::Put(record) => Some(record.participant.sid.clone()),
+            RecordChange::Remove { .. } | RecordChange::Meta(_) | RecordChange::CloseIfEmpty => None,
+        };
+        let write = async move {
+            match change {
+                RecordChange::Put(record) => store.put(room, record).await.map(drop),
+                RecordChange::Remove { identity, sid, generation, reason } => {
+                    store.leave(room, identity, sid, generation, reason).await.map(drop)
+                }
+                RecordChange::Meta(info) => store.set_meta(room, info).await.map(drop),
+                RecordChange::CloseIfEmpty => store.delete_if_empty(room).await.map(drop),
+            }
+        };
+        ctx.spawn(write.into_actor(self).map(move |outcome, actor, ctx| {
+            actor.writing = false;
+            if let Err(error) = outcome {
+                StoreFailed { error }.emit();
+                if let Some(who) = whose {
+                    actor.handle(Input::WriteFailed { who }, ctx);
+                }
+            }
+            actor.write_next(ctx);
+        }));
+    }
+
+    fn reread(&mut self, after: Duration, ctx: &mut Context<Self>) {
+        let (store, room) = (self.shared.store.clone(), self.name.clone());
+        let read = async move {
+            tokio::time::sleep(after).await;
+            store.snapshot(room).await
+        };
+        ctx.spawn(read.into_actor(self).map(|outcome, actor, ctx| match outcome {
+            Ok(snapshot) => {
+                actor.warm = true;
+                actor.handle(Input::Snapshot(snapshot), ctx);
+            }
+            Err(StoreError::NoSuchRoom) => ctx.stop(),
+            Err(error) => {
+                StoreFailed { error }.emit();
+                actor.reread(REREAD_PAUSE, ctx);
+            }
+        }));
+    }
+}
+
+impl Actor for Room {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        RoomOpened.emit();
+        if !self.shared.room_opens() {
+            ctx.stop();
+            return;
+        }
+        self.counted = true;
+        let subscribe = {
+            let (bus, room) = (self.shared.bus.clone(), self.name.clone());
+            async move { bus.subscribe(room).await }
+        };
+        // Nothing is handled before the room is subscribed, so no change falls between its snapshot and its first delta.
+        ctx.wait(subscribe.into_actor(self).map(|outcome, _, ctx| match outcome {
+            Ok(subscription) => {
+                let events = stream::unfold(subscription, async |mut subscription| {
+                    let event = subscription.next().await?;
+                    Some((event, subscription))
+                });
+                ctx.add_stream(Box::pin(events));
+            }
+            Err(_) => ctx.stop(),
+        }));
+    }
+
+    /// Also runs while a panic unwinds. The sessions of a room that is lost start over, which brings them back.
+    fn stopped(&mut self, _: &mut Self::Context) {
+        if std::mem::take(&mut self.counted) {
+            self.shared.room_closed();
+        }
+        for seated in self.sessions.values() {
+            seated.addr.do_send(FromRoom(Notice::End { reason: LeaveReason::StateMismatch }));
+        }
+        for (_, joining) in self.joining.drain() {
+            let _ = joining.reply.send(Err(StoreError::Unavailable));
+        }
+        if let Some(rooms) = self.rooms.upgrade() {
+            rooms.do_send(RoomEnded { name: self.name.clone(), crashed: std::thread::panicking() });
+        }
+    }
+}
+
+impl Handler<Join> for Room {
+    type Result = ();
+
+    fn handle(&mut self, join: Join, ctx: &mut Self::Context) {
+        let sid = ids::participant();
+        let Join { identity, claims, client, create, reply } = join;
+        let participant = newcomer(sid.clone(), identity, &claims, &client);
+        let seat = Seat { participant, node: self.shared.node.clone(), create };
+        self.joining.insert(sid.clone(), Joining { claims, client, asked: Instant::now(), reply });
+        let (store, room) = (self.shared.store.clone(), self.name.clone());
+        let ask = async move { store.join(room, seat).await };
+        ctx.spawn(ask.into_actor(self).map(move |joined, actor, ctx| actor.seated(sid, joined, ctx)));
+    }
+}
+
+impl Handler<Host> for Room {
+    type Result = ();
+
+    fn handle(&mut self, Host: Host, ctx: &mut Self::Context) {
+        if !self.warm {
+            self.reread(Duration::ZERO, ctx);
+        }
+    }
+}
+
+impl Handler<Find> for Room {
+    type Result = Option<Addr<Participant>>;
+
+    fn handle(&mut self, Find { identity, sid }: Find, _: &mut Self::Context) -> Self::Result {
+        match sid {
+            // A sid is no secret: the token must be for the same person.
+            Some(sid) => self.sessions.get(&sid).filter(|seated| seated.identity == identity),
+            None => self.sessions.values().find(|seated| seated.identity == identity),
+        }
+        .map(|seated| seated.addr.clone())
+    }
+}
+
+impl Handler<FromSession> for Room {
+    type Result = ();
+
+    fn handle(&mut self, FromSession { who, what }: FromSession, ctx: &mut Self::Context) {
+        self.handle(Input::Ask { who, what }, ctx);
+    }
+}
+
+impl Handler<SessionEnded> for Room {
+    type Result = ();
+
+    fn handle(&mut self, SessionEnded { who, reason }: SessionEnded, ctx: &mut Self::Context) {
+        self.sessions.remove(&who);
+        self.handle(Input::SessionLost { who, reason }, ctx);
+    }
+}
+
+impl Handler<RouterLevels> for Room {
+    type Result = ();
+
+    fn handle(&mut self, levels: RouterLevels, ctx: &mut Self::Context) {
+        let level = |one: plenary_media_core::TrackLevel| {
+            let speaker = plenary_model::SpeakerLevel { level: one.level, active: one.active };
+            (one.participant, one.track, speaker)
+        };
+        let levels = levels.levels.into_iter().map(level).collect();
+        self.handle(Input::Levels { levels }, ctx);
+    }
+}
+
+impl Handler<Administer> for Room {
+    type Result = ();
+
+    fn handle(&mut self, Administer { what, reply }: Administer, ctx: &mut Self::Context) {
+        if !self.warm {
+            let _ = reply.send(Err(AdminRefusal::NoSuchRoom));
+            return;
+        }
+        let number = self.next_admin;
+        self.next_admin = number.wrapping_add(1);
+        self.admin.insert(number, reply);
+        self.handle(Input::Admin(AdminAsk { number, what }), ctx);
+    }
+}
+
+impl Handler<RouterLost> for Room {
+    type Result = ();
+
+    fn handle(&mut self, RouterLost { index }: RouterLost, ctx: &mut Self::Context) {
+        if self.router.index == index {
+            ctx.stop();
+        }
+    }
+}
+
+impl Handler<Shutdown> for Room {
+    type Result = ();
+
+    fn handle(&mut self, Shutdown { reconnect }: Shutdown, _: &mut Self::Context) {
+        for seated in self.sessions.values() {
+            seated.addr.do_send(Shutdown { reconnect });
+        }
+    }
+}
+
+impl StreamHandler<RoomEvent> for Room {
+    fn handle(&mut self, event: RoomEvent, ctx: &mut Self::Context) {
+        match event {
+            RoomEvent::Delta(delta) => self.handle(Input::Delta(delta), ctx),
+            RoomEvent::Resync => self.reread(Duration::ZERO, ctx),
+        }
+    }
+
+    /// The bus is gone: what the room knows is no longer true for long.
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+/// The record a session starts with; version and generation are the store's to give.
+fn newcomer(sid: ParticipantSid, identity: Identity, claims: &Claims, client: &Client) -> Info {
+    Info {
+        sid,
+        identity,
+        name: claims.name.clone(),
+        metadata: claims.metadata.clone(),
+        attributes: claims.attributes.clone(),
+        state: ParticipantState::Joined,
+        kind: claims.kind,
+        permission: claims.permission(),
+        tracks: Vec::new(),
+        joined_at_ms: unix_ms(),
+        version: 1,
+        is_publisher: false,
+        leave_reason: LeaveReason::Unknown,
+        client_protocol: client.client_protocol,
+        capabilities: client.capabilities.clone(),
+    }
+}
+
+/// Requests of sessions and levels of routers that may wait for this room.
+const MAILBOX: usize = 1024;
+
+const REREAD_PAUSE: Duration = Duration::from_secs(1);

@@ -1,0 +1,158 @@
+//! The rooms of one room thread: room name → its actor, started on the first join, gone after the last person.
+//!
+//! A room name hashes to one thread, so a room and its participants never cross threads among themselves.
+
+use std::{collections::HashMap, sync::Arc};
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
+use plenary_model::RoomName;
+
+use crate::{
+    events::PanicCaught,
+    media_router::RouterIndex,
+    node::Shared,
+    participant::{Participant, Shutdown},
+    room::{Find, Host, Join, Room},
+};
+
+/// The registry of one room thread.
+pub struct Rooms {
+    shared: Arc<Shared>,
+    rooms: HashMap<RoomName, Addr<Room>>,
+}
+
+/// Seat somebody in a room of this thread.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct JoinRoom {
+    pub room: RoomName,
+    pub join: Join,
+}
+
+/// Host a room that was made before anybody joined it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct HostRoom(pub RoomName);
+
+/// The session of somebody who comes back.
+#[derive(Message)]
+#[rtype(result = "Option<Addr<Participant>>")]
+pub struct FindSession {
+    pub room: RoomName,
+    pub find: Find,
+}
+
+/// The actor of a room, if it is open here.
+#[derive(Message)]
+#[rtype(result = "Option<Addr<Room>>")]
+pub struct FindRoom(pub RoomName);
+
+/// A media router died; its rooms start over on the one that took its place.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct RouterLost {
+    pub index: RouterIndex,
+}
+
+/// A room's death notice.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct RoomEnded {
+    pub name: RoomName,
+    pub crashed: bool,
+}
+
+impl Rooms {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, rooms: HashMap::new() }
+    }
+
+    fn open(&mut self, name: &RoomName, ctx: &mut Context<Self>) -> Addr<Room> {
+        if let Some(room) = self.rooms.get(name).filter(|room| room.connected()) {
+            return room.clone();
+        }
+        let router = self.shared.router_for(name);
+        let room = Room::new(name.clone(), self.shared.clone(), ctx.address().downgrade(), router).start();
+        self.rooms.insert(name.clone(), room.clone());
+        room
+    }
+}
+
+impl Actor for Rooms {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+}
+
+impl Handler<JoinRoom> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, JoinRoom { room, join }: JoinRoom, ctx: &mut Self::Context) {
+        // A room that stops between here and its mailbox answers by dropping the reply, which reads as unavailable.
+        self.open(&room, ctx).do_send(join);
+    }
+}
+
+impl Handler<HostRoom> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, HostRoom(room): HostRoom, ctx: &mut Self::Context) {
+        self.open(&room, ctx).do_send(Host);
+    }
+}
+
+impl Handler<FindSession> for Rooms {
+    type Result = ResponseFuture<Option<Addr<Participant>>>;
+
+    fn handle(&mut self, FindSession { room, find }: FindSession, _: &mut Self::Context) -> Self::Result {
+        let room = self.rooms.get(&room).cloned();
+        Box::pin(async move { room?.send(find).await.ok().flatten() })
+    }
+}
+
+impl Handler<FindRoom> for Rooms {
+    type Result = Option<Addr<Room>>;
+
+    fn handle(&mut self, FindRoom(name): FindRoom, _: &mut Self::Context) -> Self::Result {
+        self.rooms.get(&name).filter(|room| room.connected()).cloned()
+    }
+}
+
+impl Handler<RouterLost> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, RouterLost { index }: RouterLost, _: &mut Self::Context) {
+        for room in self.rooms.values() {
+            room.do_send(RouterLost { index });
+        }
+    }
+}
+
+impl Handler<RoomEnded> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, RoomEnded { name, crashed }: RoomEnded, _: &mut Self::Context) {
+        if crashed {
+            PanicCaught { what: "room" }.emit();
+        }
+        // The name may have been opened anew while the notice was on its way.
+        if self.rooms.get(&name).is_some_and(|room| !room.connected()) {
+            self.rooms.remove(&name);
+        }
+    }
+}
+
+impl Handler<Shutdown> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, Shutdown { reconnect }: Shutdown, _: &mut Self::Context) {
+        for room in self.rooms.values() {
+            room.do_send(Shutdown { reconnect });
+        }
+    }
+}
+
+/// Joins and look-ups that may wait; they come by awaited sends, which carry their own deadline.
+const MAILBOX: usize = 1024;
