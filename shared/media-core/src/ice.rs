@@ -123,9 +123,9 @@ impl Ice {
     }
 
     fn selected_is_alive(&self, now: Instant) -> bool {
-        self.selected.and_then(|path| self.paths.iter().find(|heard| heard.path == path)).is_some_and(|selected| {
-            now.saturating_duration_since(selected.at) < SELECTED_SILENT
-        })
+        self.selected
+            .and_then(|path| self.paths.iter().find(|heard| heard.path == path))
+            .is_some_and(|selected| now.saturating_duration_since(selected.at) < SELECTED_SILENT)
     }
 }
 

@@ -19,6 +19,8 @@ mod sdp;
 mod srtp;
 mod store;
 mod stun;
+#[cfg(test)]
+mod testing;
 mod transport;
 
 pub use api::*;

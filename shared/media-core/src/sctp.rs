@@ -8,8 +8,6 @@
 
 mod dcep;
 mod guard;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -81,7 +79,12 @@ impl std::fmt::Debug for Sctp {
 
 impl Sctp {
     /// After DTLS is up. The client begins the association unless it is the DTLS server.
-    pub fn new(now: Instant, role: DtlsRole, open_channels: bool, remote_message_bytes: usize) -> Result<Self, PeerEnd> {
+    pub fn new(
+        now: Instant,
+        role: DtlsRole,
+        open_channels: bool,
+        remote_message_bytes: usize,
+    ) -> Result<Self, PeerEnd> {
         let message_bytes_max = match remote_message_bytes {
             0 => MESSAGE_BYTES_MAX,
             bytes => bytes.min(MESSAGE_BYTES_MAX),
@@ -102,8 +105,16 @@ impl Sctp {
             }
         };
         let channels = Vec::new();
-        let mut sctp =
-            Self { role, endpoint, association, guard, channels, open_channels, message_bytes_max, out: VecDeque::new() };
+        let mut sctp = Self {
+            role,
+            endpoint,
+            association,
+            guard,
+            channels,
+            open_channels,
+            message_bytes_max,
+            out: VecDeque::new(),
+        };
         sctp.pump(now)?;
         Ok(sctp)
     }
@@ -116,7 +127,9 @@ impl Sctp {
             Verdict::End => return Err(PeerEnd::SctpFailed),
         }
         match self.endpoint.handle(now, PLACEHOLDER, None, None, Bytes::from(packet)) {
-            Some((handle, DatagramEvent::NewAssociation(association))) => self.association = Some((handle, association)),
+            Some((handle, DatagramEvent::NewAssociation(association))) => {
+                self.association = Some((handle, association))
+            }
             Some((_, DatagramEvent::AssociationEvent(event))) => {
                 if let Some((_, association)) = &mut self.association {
                     association.handle_event(event);
@@ -143,7 +156,8 @@ impl Sctp {
     }
 
     pub fn send(&mut self, now: Instant, channel: Channel, payload: &[u8]) -> Result<(), SendRefused> {
-        let open = self.channels.iter().rev().find(|open| open.channel == Some(channel) && open.state == ChannelState::Open);
+        let open =
+            self.channels.iter().rev().find(|open| open.channel == Some(channel) && open.state == ChannelState::Open);
         let stream = open.ok_or(SendRefused::NotOpen)?.stream;
         if payload.len() > self.message_bytes_max {
             return Err(SendRefused::TooLarge);

@@ -40,9 +40,7 @@ impl Open {
     /// How we open a channel of ours.
     pub fn ours(channel: Channel) -> Self {
         match channel {
-            Channel::Reliable => {
-                Self { channel: Some(channel), unordered: false, reliability: Reliability::Full }
-            }
+            Channel::Reliable => Self { channel: Some(channel), unordered: false, reliability: Reliability::Full },
             Channel::Lossy | Channel::DataTrack => {
                 Self { channel: Some(channel), unordered: true, reliability: Reliability::Retransmissions(0) }
             }
@@ -113,7 +111,8 @@ mod tests {
     fn an_open_of_a_browser_is_read() {
         // {ordered: false, maxRetransmits: 1, label: "_lossy", protocol: "p"}
         let bytes = b"\x03\x81\x01\x00\x00\x00\x00\x01\x00\x06\x00\x01_lossyp";
-        let open = Open { channel: Some(Channel::Lossy), unordered: true, reliability: Reliability::Retransmissions(1) };
+        let open =
+            Open { channel: Some(Channel::Lossy), unordered: true, reliability: Reliability::Retransmissions(1) };
         assert_eq!(Message::parse(bytes), Some(Message::Open(open)));
         let bytes = b"\x03\x02\x01\x00\x00\x00\x01\x00\x00\x04\x00\x00chat";
         let open = Open { channel: None, unordered: false, reliability: Reliability::LifetimeMs(256) };

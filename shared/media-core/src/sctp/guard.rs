@@ -35,14 +35,7 @@ pub(super) enum Verdict {
 
 impl Guard {
     pub fn new(role: Role) -> Self {
-        Self {
-            role,
-            association: None,
-            established: false,
-            acknowledged: None,
-            waiting: 0,
-            peer_is_closing: false,
-        }
+        Self { role, association: None, established: false, acknowledged: None, waiting: 0, peer_is_closing: false }
     }
 
     pub fn established(&mut self) {

@@ -257,3 +257,104 @@ fn roc_of(index: u64) -> [u8; 4] {
 const CM_SALT_BYTES: usize = 14;
 const CM_TAG_BYTES: usize = 10;
 const CM_AUTHENTICATION_BYTES: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    }
+
+    fn cm_key(key: &str) -> EncryptingKey {
+        EncryptingKey::ctr(UnboundCipherKey::new(&AES_128, &hex(key)).unwrap()).unwrap()
+    }
+
+    fn gcm(profile: Profile, key: &str) -> Cipher {
+        let algorithm = if profile == Profile::Aes256Gcm { &AES_256_GCM } else { &AES_128_GCM };
+        let key = LessSafeKey::new(UnboundKey::new(algorithm, &hex(key)).unwrap());
+        Cipher::Gcm { key, salt: *b"Quid pro quo", profile }
+    }
+
+    /// RFC 3711 appendix B.3.
+    #[test]
+    fn session_keys_are_derived_as_in_the_rfc() {
+        let prf = cm_key("E1F97A0D3E018BE0D64FA32C06DE4139");
+        let salt: [u8; 14] = hex("0EC675AD498AFEEBB6960B3AABE6").try_into().unwrap();
+        for (label, expected) in [
+            (0, "C61E7A93744F39EE10734AFE3FF7A087"),
+            (2, "30CBBC08863D8C85D49DB34A9AE1"),
+            (
+                1,
+                "CEBE321F6FF7716B6FD4AB49AF256A156D38BAA48F0A0ACF3C34E2359E6CDBCEE049646C43D9327AD175578EF722709\
+                 86371C10C9A369AC2F94A8C5FBCDDDC256D6E919A48B610EF17C2041E474035766B68642C59BBFC2F34DB60DBDFB2DC68",
+            ),
+        ] {
+            let mut out = vec![0xff; hex(expected).len()];
+            Label { label, salt }.fill(&prf, &mut out).unwrap();
+            assert_eq!(out, hex(expected), "label {label}");
+        }
+    }
+
+    /// RFC 3711 appendix B.2.
+    #[test]
+    fn the_counter_mode_key_stream_is_that_of_the_rfc() {
+        let key = cm_key("2B7E151628AED2A6ABF7158809CF4F3C");
+        let salt: [u8; 14] = hex("F0F1F2F3F4F5F6F7F8F9FAFBFCFD").try_into().unwrap();
+        let mut stream = [0; 48];
+        counter_mode(&key, &salt, 0, 0, &mut stream).unwrap();
+        let expected = hex("E03EAD0935C95E80E166B16DD92B4EB4 D23513162B02D0F72A43A2FE4A5F97AB \
+                            41E95B3BB0A2E8DD477901E4FCA894C0");
+        assert_eq!(stream.as_slice(), expected);
+    }
+
+    /// RFC 7714 sections 16.1.1 and 16.2.1.
+    #[test]
+    fn gcm_seals_and_opens_the_rtp_packets_of_the_rfc() {
+        let packet = hex("8040f17b 8041f8d3 5501a0b2 47616c6c 69612065 7374206f 6d6e6973 20646976 69736120 696e2070 \
+                          61727465 73207472 6573");
+        for (profile, key, sealed) in [
+            (
+                Profile::Aes128Gcm,
+                "000102030405060708090a0b0c0d0e0f",
+                "f24de3a3 fb34de6c acba861c 9d7e4bca be633bd5 0d294e6f 42a5f47a 51c7d19b 36de3adf 8833899d 7f27beb1 \
+                 6a9152cf 765ee439 0cce",
+            ),
+            (
+                Profile::Aes256Gcm,
+                "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+                "32b1de78 a822fe12 ef9f78fa 332e33aa b1801238 9a58e2f3 b50b2a02 76ffae0f 1ba63799 b87b7aa3 db36dfff \
+                 d6b0f9bb 7878d7a7 6c13",
+            ),
+        ] {
+            let cipher = gcm(profile, key);
+            let (header, payload) = packet.split_at(12);
+            let mut body = payload.to_vec();
+            let tag = cipher.seal_rtp(0x5501_a0b2, 0xf17b, header, &mut body).unwrap();
+            body.extend_from_slice(tag.bytes());
+            assert_eq!(body, hex(sealed), "{profile:?}");
+            assert_eq!(cipher.open_rtp(0x5501_a0b2, 0xf17b, header, &mut body), Some(payload.len()));
+            assert_eq!(&body[..payload.len()], payload);
+        }
+    }
+
+    /// RFC 7714 section 17.1.
+    #[test]
+    fn gcm_seals_and_opens_the_rtcp_packet_of_the_rfc() {
+        let packet = hex("81c8000d 4d617273 4e545031 4e545032 52545020 0000042a 0000e930 4c756e61 deadbeef deadbeef \
+                          deadbeef deadbeef deadbeef");
+        let sealed = hex("63e94885 dcdab67c a727d766 2f6b7e99 7ff5c0f7 6c06f32d c676a5f1 730d6fda 4ce09b46 86303ded \
+                          0bb9275b c84aa458 96cf4d2f c5abf872 45d9eade");
+        let cipher = gcm(Profile::Aes128Gcm, "000102030405060708090a0b0c0d0e0f");
+        let (header, payload) = packet.split_at(8);
+        let word = 0x8000_05d4_u32.to_be_bytes();
+        let mut body = payload.to_vec();
+        let tag = cipher.seal_rtcp(0x4d61_7273, 0x5d4, header, &mut body, word).unwrap();
+        body.extend_from_slice(tag.bytes());
+        assert_eq!(body, sealed);
+        body.extend_from_slice(&word);
+        cipher.open_rtcp(0x4d61_7273, 0x5d4, header, &mut body, word).unwrap();
+        assert_eq!(&body[..payload.len()], payload);
+    }
+}

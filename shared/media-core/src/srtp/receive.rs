@@ -27,6 +27,13 @@ pub(super) enum Slot {
     New,
 }
 
+#[cfg(test)]
+impl Receivers {
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+}
+
 impl Receivers {
     /// Finds the SSRC, or says whether there would be room for it. Nothing is made before it proved authentic.
     pub fn find(&self, now: Instant, ssrc: u32) -> Result<Slot, DropReason> {
