@@ -7,6 +7,7 @@ mod api;
 mod demux;
 mod dtls;
 mod egress;
+mod estimate;
 mod forward;
 mod ice;
 mod ingress;
