@@ -12,7 +12,7 @@
 
 use crate::DropReason;
 
-/// One destination's queue. Control leaves first, then audio, repairs and video; within a lane order is kept.
+/// One destination's media. Audio leaves first, then repairs, then video; within a lane order is kept.
 #[derive(Debug, Default)]
 pub(crate) struct EgressQueue {
     lanes: [Lane; LANES],
@@ -21,8 +21,6 @@ pub(crate) struct EgressQueue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub(crate) enum Class {
-    /// STUN, DTLS and RTCP.
-    Control,
     Audio,
     Repair,
     Video,
@@ -144,7 +142,6 @@ impl Class {
     /// begun is finished.
     fn limit_bytes(self) -> usize {
         match self {
-            Self::Control => 128 * 1024,
             Self::Audio => 64 * 1024,
             Self::Repair => 128 * 1024,
             Self::Video => 512 * 1024,
@@ -152,7 +149,7 @@ impl Class {
     }
 }
 
-const LANES: usize = 4;
+const LANES: usize = 3;
 /// The kernel takes no more segments in one message.
 const RUN_PACKETS_MAX: usize = 64;
 /// Below the largest UDP payload, which holds for a whole run.
@@ -165,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    const CLASSES: [Class; LANES] = [Class::Control, Class::Audio, Class::Repair, Class::Video];
+    const CLASSES: [Class; LANES] = [Class::Audio, Class::Repair, Class::Video];
 
     fn push(queue: &mut EgressQueue, class: Class, bytes: usize, mark: u8) -> Result<(), DropReason> {
         queue.append(class, |out, start| {
@@ -218,7 +215,7 @@ mod tests {
             push(&mut queue, *class, 100, *class as u8).unwrap();
         }
         let marks: Vec<u8> = drain(&mut queue).iter().map(|run| run[0][0]).collect();
-        assert_eq!(marks, [0, 1, 2, 3]);
+        assert_eq!(marks, [0, 1, 2]);
     }
 
     #[test]
@@ -242,7 +239,7 @@ mod tests {
             if round > 2 {
                 queue.pop_front();
             }
-            assert!(queue.lanes[3].bytes.len() <= 1024 * 1024 + 1_001);
+            assert!(queue.lanes[2].bytes.len() <= 1024 * 1024 + 1_001);
         }
     }
 
@@ -262,7 +259,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn everything_leaves_once_and_in_order(packets in proptest::collection::vec((0usize..4, 1usize..1_500, 0u8..4), 0..300)) {
+        fn everything_leaves_once_and_in_order(packets in proptest::collection::vec((0usize..3, 1usize..1_500, 0u8..4), 0..300)) {
             let mut queue = EgressQueue::default();
             let mut expected: [Vec<Vec<u8>>; LANES] = Default::default();
             let mut left: [Vec<Vec<u8>>; LANES] = Default::default();

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 pub(crate) use keyframes::{KeyframeRequests, LAYER_INTERVAL, LOW_LAYER_INTERVAL};
 use loss::LossList;
 pub(crate) use rate::RateMeter;
-pub(crate) use statistics::{SenderClock, low_word, ticks};
 use statistics::{ReplayWindow, Statistics};
+pub(crate) use statistics::{SenderClock, low_word, ticks};
 pub(crate) use twcc::TwccReceiver;
 
 use crate::{
@@ -41,8 +41,6 @@ pub(crate) struct Stream {
     store: PacketStore,
     rate: RateMeter,
     last_heard: Option<Instant>,
-    repaired_packets: u64,
-    probe_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +94,6 @@ impl Stream {
             store: PacketStore::new(config.codec.kind()),
             rate: RateMeter::default(),
             last_heard: None,
-            repaired_packets: 0,
-            probe_bytes: 0,
         }
     }
 
@@ -119,7 +115,6 @@ impl Stream {
         scratch: &mut Vec<u8>,
     ) -> Result<Rtx, DropReason> {
         let Some((original_sequence, payload)) = header.payload_of(packet).split_first_chunk::<2>() else {
-            self.count_probe(packet);
             return Ok(Rtx::Probe);
         };
         let clear = packet.get(..header.header_bytes()).unwrap_or_default();
@@ -136,15 +131,9 @@ impl Stream {
         scratch.extend_from_slice(payload);
         let header = Header::parse(scratch).map_err(|error| error.reason())?;
         match self.ingest(now, &header, scratch) {
-            Ok(ingested) => {
-                self.repaired_packets = self.repaired_packets.saturating_add(1);
-                Ok(Rtx::Repaired { header, ingested })
-            }
+            Ok(ingested) => Ok(Rtx::Repaired { header, ingested }),
             // Clients also probe with packets they have sent before.
-            Err(DropReason::Duplicate | DropReason::TooOld) => {
-                self.count_probe(packet);
-                Ok(Rtx::Probe)
-            }
+            Err(DropReason::Duplicate | DropReason::TooOld) => Ok(Rtx::Probe),
             Err(reason) => Err(reason),
         }
     }
@@ -191,14 +180,6 @@ impl Stream {
         self.last_heard
     }
 
-    pub(crate) fn probe_bytes(&self) -> u64 {
-        self.probe_bytes
-    }
-
-    pub(crate) fn repaired_packets(&self) -> u64 {
-        self.repaired_packets
-    }
-
     fn ingest(&mut self, now: Instant, header: &Header, packet: &[u8]) -> Result<Ingested, DropReason> {
         let previous = self.highest;
         let index = match previous {
@@ -219,17 +200,11 @@ impl Stream {
         let payload = header.payload_of(packet);
         self.store.insert(index, packet);
         if payload.is_empty() {
-            self.count_probe(packet);
             return Ok(Ingested { index, frame: FrameInfo::default(), content: Content::PaddingOnly });
         }
         self.rate.add(now, packet.len());
         self.last_heard = Some(now);
         Ok(Ingested { index, frame: self.config.codec.inspect(payload), content: Content::Media })
-    }
-
-    fn count_probe(&mut self, packet: &[u8]) {
-        let bytes = u64::try_from(packet.len()).unwrap_or_default();
-        self.probe_bytes = self.probe_bytes.saturating_add(bytes);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::after;
 
 /// One stream's picture loss indications: the first at once, then no more often than the interval, until a key frame is
-/// there or nobody needs one.
+/// there.
 #[derive(Debug)]
 pub(crate) struct KeyframeRequests {
     interval: Duration,
@@ -22,11 +22,6 @@ impl KeyframeRequests {
     /// Somebody cannot decode without one.
     pub(crate) fn need(&mut self) {
         self.needed = true;
-    }
-
-    /// Nobody waits any more.
-    pub(crate) fn withdraw(&mut self) {
-        self.needed = false;
     }
 
     /// A key frame has begun; it serves everybody who asked.

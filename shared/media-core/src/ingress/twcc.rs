@@ -135,7 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rtcp::{Arrival, Packet, packets};
+    use crate::rtcp::{Packet, feedback::Arrival, packets};
 
     fn drain(receiver: &mut TwccReceiver, now: Instant) -> Vec<Vec<Arrival>> {
         let mut all = Vec::new();

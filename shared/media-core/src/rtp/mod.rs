@@ -14,7 +14,7 @@ mod sequence;
 pub(crate) mod vp8;
 
 pub(crate) use codec::{Codec, FrameInfo};
-pub(crate) use header::{AudioLevel, EXTENSION_BIT, Header, ONE_BYTE_PROFILE, RtpError, TWO_BYTE_PROFILE, VERSION};
+pub(crate) use header::{EXTENSION_BIT, Header, ONE_BYTE_PROFILE, TWO_BYTE_PROFILE, VERSION};
 pub(crate) use sequence::{FIRST_INDEX, extend, is_newer_timestamp, timestamp_distance};
 
 /// Position of one simulcast layer within its track, counted from the smallest.

@@ -76,11 +76,6 @@ impl Descriptor {
         })
     }
 
-    /// Number of the temporal layer, 0 when none is told.
-    pub(crate) fn temporal_layer(&self) -> u8 {
-        self.temporal.map_or(0, |field| field.value >> 6)
-    }
-
     pub(crate) fn key_index(&self) -> Option<u8> {
         self.temporal.filter(|_| self.has_key_index).map(|field| field.value & KEY_INDEX_MASK)
     }
@@ -165,7 +160,7 @@ mod tests {
         assert!(descriptor.start_of_frame && descriptor.keyframe);
         assert_eq!(descriptor.picture_id.unwrap().value, 0x1234);
         assert_eq!(descriptor.base_layer_index.unwrap().value, 0x56);
-        assert_eq!(descriptor.temporal_layer(), 2);
+        assert_eq!(descriptor.temporal.unwrap().value, 0b1010_0011);
         assert_eq!(descriptor.key_index(), Some(3));
     }
 
@@ -213,7 +208,7 @@ mod tests {
         let after = Descriptor::parse(&payload).unwrap();
         assert_eq!(after.picture_id.unwrap().value, 0x1235);
         assert_eq!(after.base_layer_index.unwrap().value, 0x55);
-        assert_eq!((after.temporal_layer(), after.key_index()), (2, Some(1)));
+        assert_eq!(after.temporal.unwrap().value, 0b1010_0001);
     }
 
     proptest! {
