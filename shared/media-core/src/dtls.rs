@@ -94,6 +94,8 @@ pub(crate) struct Dtls {
     role: DtlsRole,
     expected: Fingerprint,
     peer: Peer,
+    /// Held back until the handshake is complete: before, the certificate may be somebody else's.
+    keys: Option<Box<Keys>>,
     deadline: Option<Instant>,
     out: VecDeque<DtlsOutput>,
 }
@@ -102,7 +104,10 @@ pub(crate) struct Dtls {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Peer {
     Unknown,
+    /// Showed the right certificate.
     Verified,
+    /// Proved that it is its own, and finished.
+    Finished,
     Connected,
     /// Sent close_notify: nothing more can be said, what SRTP carries goes on.
     Gone,
@@ -111,8 +116,8 @@ enum Peer {
 #[derive(Debug)]
 pub(crate) enum DtlsOutput {
     Datagram(Vec<u8>),
-    Keys(Box<Keys>),
-    Connected,
+    /// The handshake is complete and the peer is who it should be. No keys if it wants no media.
+    Connected(Option<Box<Keys>>),
     Data(Vec<u8>),
     /// The peer will say no more.
     Closed,
@@ -128,7 +133,8 @@ impl Dtls {
     pub fn new(now: Instant, identity: &DtlsIdentity, role: DtlsRole, expected: Fingerprint) -> Result<Self, PeerEnd> {
         let mut endpoint = dimpl::Dtls::new_12(Arc::clone(&identity.config), identity.certificate.clone(), now);
         endpoint.set_active(role == DtlsRole::Client);
-        let mut dtls = Self { endpoint, role, expected, peer: Peer::Unknown, deadline: None, out: VecDeque::new() };
+        let (peer, out) = (Peer::Unknown, VecDeque::new());
+        let mut dtls = Self { endpoint, role, expected, peer, keys: None, deadline: None, out };
         dtls.handle_timeout(now)?;
         Ok(dtls)
     }
@@ -197,6 +203,7 @@ impl Dtls {
             match output {
                 Output::Timeout(at) => {
                     self.deadline = Some(at);
+                    self.announce();
                     return Ok(());
                 }
                 Output::BufferTooSmall { needed } if needed <= OUTPUT_MAX => large.resize(needed, 0),
@@ -209,10 +216,13 @@ impl Dtls {
                     }
                     self.peer = Peer::Verified;
                 }
-                Output::KeyingMaterial(material, profile) => {
+                Output::Connected => {
                     if self.peer != Peer::Verified {
                         return Err(PeerEnd::WrongFingerprint);
                     }
+                    self.peer = Peer::Finished;
+                }
+                Output::KeyingMaterial(material, profile) => {
                     let profile = match profile {
                         SrtpProfile::AEAD_AES_256_GCM => Profile::Aes256Gcm,
                         SrtpProfile::AEAD_AES_128_GCM => Profile::Aes128Gcm,
@@ -220,17 +230,13 @@ impl Dtls {
                         _ => return Err(PeerEnd::DtlsFailed),
                     };
                     let keys = Keys::from_dtls(profile, &material, self.role).ok_or(PeerEnd::DtlsFailed)?;
-                    self.out.push_back(DtlsOutput::Keys(Box::new(keys)));
+                    self.keys = Some(Box::new(keys));
                 }
-                Output::Connected => {
-                    if self.peer != Peer::Verified {
-                        return Err(PeerEnd::WrongFingerprint);
+                Output::ApplicationData(data) => {
+                    self.announce();
+                    if self.peer == Peer::Connected {
+                        self.out.push_back(DtlsOutput::Data(data.to_vec()));
                     }
-                    self.peer = Peer::Connected;
-                    self.out.push_back(DtlsOutput::Connected);
-                }
-                Output::ApplicationData(data) if self.peer == Peer::Connected => {
-                    self.out.push_back(DtlsOutput::Data(data.to_vec()));
                 }
                 Output::CloseNotify => {
                     self.peer = Peer::Gone;
@@ -240,6 +246,14 @@ impl Dtls {
             }
         }
         Err(PeerEnd::DtlsFailed)
+    }
+
+    /// Says that the handshake is complete, once, when keys had their chance to come out with it.
+    fn announce(&mut self) {
+        if self.peer == Peer::Finished {
+            self.peer = Peer::Connected;
+            self.out.push_back(DtlsOutput::Connected(self.keys.take()));
+        }
     }
 }
 
@@ -256,3 +270,6 @@ const SMALL_OUTPUT: usize = 2_048;
 const OUTPUT_MAX: usize = 1 << 16;
 /// More outputs than this after one datagram are no handshake any more.
 const OUTPUTS_PER_TURN: usize = 256;
+
+#[cfg(test)]
+mod tests;

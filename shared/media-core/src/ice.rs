@@ -22,6 +22,8 @@ pub(crate) struct Ice {
     /// Paths from which a check was authenticated, the one heard last at the end.
     paths: Vec<Heard>,
     selected: Option<Path>,
+    /// The last authentic datagram on any path, also one that is gone.
+    last_heard: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +45,7 @@ impl std::fmt::Debug for Local {
 
 impl Ice {
     pub fn new(credentials: IceCredentials) -> Self {
-        Self { current: Local::new(credentials), previous: None, paths: Vec::new(), selected: None }
+        Self { current: Local::new(credentials), previous: None, paths: Vec::new(), selected: None, last_heard: None }
     }
 
     pub fn credentials(&self) -> &IceCredentials {
@@ -94,6 +96,7 @@ impl Ice {
     pub fn heard(&mut self, now: Instant, path: Path) {
         if let Some(heard) = self.paths.iter_mut().rev().find(|heard| heard.path == path) {
             heard.at = now;
+            self.last_heard = Some(now);
         }
     }
 
@@ -106,8 +109,7 @@ impl Ice {
 
     /// When silence on every path ends the transport. `None` before the first authenticated check.
     pub fn silent_at(&self) -> Option<Instant> {
-        let last = self.paths.iter().map(|heard| heard.at).max()?;
-        last.checked_add(DISCONNECTED_AFTER)?.checked_add(FAILED_AFTER)
+        self.last_heard?.checked_add(DISCONNECTED_AFTER)?.checked_add(FAILED_AFTER)
     }
 
     fn checked(&mut self, now: Instant, path: Path, nominates: bool) {
@@ -117,6 +119,7 @@ impl Ice {
             self.paths.remove(spare.unwrap_or_default());
         }
         self.paths.push(Heard { path, at: now });
+        self.last_heard = Some(now);
         if nominates || !self.selected_is_alive(now) {
             self.selected = Some(path);
         }
@@ -322,7 +325,10 @@ mod tests {
         ice.receive(start + Duration::from_secs(2), path(3), &nominate("ours")).unwrap();
         ice.path_closed(path(3));
         assert_eq!(ice.selected(), Some(path(2)));
-        assert_eq!(ice.silent_at(), Some(start + Duration::from_secs(16)));
+        ice.path_closed(path(2));
+        ice.path_closed(path(1));
+        assert_eq!(ice.selected(), None);
+        assert_eq!(ice.silent_at(), Some(start + Duration::from_secs(17)), "silence is counted without any path");
     }
 
     #[test]

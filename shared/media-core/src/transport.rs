@@ -302,8 +302,10 @@ impl Transport {
                         self.transmit(path, datagram);
                     }
                 }
-                Some(DtlsOutput::Keys(keys)) => self.keys = Some(keys),
-                Some(DtlsOutput::Connected) => self.connected(now),
+                Some(DtlsOutput::Connected(keys)) => {
+                    self.keys = keys;
+                    self.connected(now);
+                }
                 Some(DtlsOutput::Data(packet)) => {
                     if let Some(sctp) = &mut self.sctp {
                         let result = sctp.receive(now, packet);
@@ -388,3 +390,6 @@ const EARLY_DATAGRAMS_MAX: usize = 4;
 const EARLY_BYTES_MAX: usize = 1_500;
 /// Datagrams waiting to be polled: a congestion window of data and more.
 const TRANSMITS_MAX: usize = 2_048;
+
+#[cfg(test)]
+mod tests;
