@@ -10,7 +10,7 @@ import { PeoplePanel } from './people.js';
 import { Stage } from './stage.js';
 import { Toolbar } from './toolbar.js';
 
-/** @typedef {import('./session.js').Person} Person */
+/** @typedef {import('./person.js').Person} Person */
 
 export class CallView {
   #session;

@@ -40,7 +40,7 @@ export function captureProblem(error, what) {
       return { title: `No ${what} found`, text: 'Connect one, then try again. You can join without it.' };
     case 'NotReadableError':
     case 'AbortError':
-      return { title: `${subject} is busy`, text: 'Another application or tab may be using it. Close that, then try again.' };
+      return { title: `${subject} in use elsewhere`, text: 'Another application or tab may hold it. Close that, then try again.' };
     default:
       return { title: `${subject} did not start`, text: error instanceof Error && error.message ? error.message : 'The browser gave no reason.' };
   }

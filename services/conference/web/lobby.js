@@ -25,6 +25,7 @@ export class Lobby {
   #heard = false;
   #video = h('video', { autoplay: true, playsinline: true, 'aria-label': 'Your camera preview' });
   #initials = h('span', {});
+  #nobody = icon('person');
   #status = h('p', { class: 'preview-status' });
   #problems = h('div', { class: 'problems', role: 'status' });
   #microphone = deviceToggle('microphone', (on) => this.#preview.set('microphone', on));
@@ -74,7 +75,7 @@ export class Lobby {
     return h(
       'section',
       { class: 'lobby-preview', 'aria-label': 'Camera and microphone' },
-      h('div', { class: 'preview' }, h('div', { class: 'avatar', 'data-hue': 0, 'aria-hidden': 'true' }, this.#initials), this.#video, this.#status, h('div', { class: 'preview-controls' }, this.#microphone.element, this.#camera.element)),
+      h('div', { class: 'preview' }, h('div', { class: 'avatar', 'data-hue': 0, 'aria-hidden': 'true' }, this.#initials, this.#nobody), this.#video, this.#status, h('div', { class: 'preview-controls' }, this.#microphone.element, this.#camera.element)),
       h('div', { class: 'meter-row' }, icon('mic'), this.#meter, this.#meterText),
       this.#problems,
       this.#pickers.element,
@@ -132,8 +133,10 @@ export class Lobby {
       void this.#pickers?.refresh();
     }
     setAttribute(this.#video, 'hidden', camera === null);
-    setText(this.#initials, initialsOf(this.#name.value));
-    setText(this.#status, camera ? '' : problems.camera ? problems.camera.title : wanted.camera ? 'Starting your camera…' : 'Your camera is off');
+    const named = this.#name.value.trim() !== '';
+    setText(this.#initials, named ? initialsOf(this.#name.value) : '');
+    this.#nobody.toggleAttribute('hidden', named);
+    setText(this.#status, camera ? '' : wanted.camera ? 'Starting your camera…' : 'Your camera is off');
     this.#microphone.show(wanted.microphone, problems.microphone !== undefined);
     this.#camera.show(wanted.camera, problems.camera !== undefined);
     const shown = new Map(Object.values(problems).map((problem) => [problem.title, problem]));

@@ -4,7 +4,7 @@ import { h, setAttribute, setText } from './dom.js';
 import { icon, setIcon } from './icons.js';
 import { QUALITY, hueOf, initialsOf } from './tile.js';
 
-/** @typedef {import('./session.js').Person} Person */
+/** @typedef {import('./person.js').Person} Person */
 
 export class PeoplePanel {
   #list = h('ul', { class: 'people-list', role: 'list' });

@@ -35,9 +35,15 @@ export class Preview {
     }
     try {
       this.#accept(await createLocalTracks({ audio: this.#options('microphone'), video: this.#options('camera') }));
-    } catch {
+    } catch (error) {
       await this.set('microphone', true);
       await this.set('camera', true);
+      const { microphone, camera } = this.problems;
+      // One cause, one message.
+      if (microphone && microphone.text === camera?.text) {
+        const both = captureProblem(error, 'camera and microphone');
+        this.problems = { microphone: both, camera: both };
+      }
     }
     this.#onChange();
   }

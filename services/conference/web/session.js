@@ -1,28 +1,15 @@
 // One stay in a room: the connection, what is published, and the people in it as plain values the views can draw.
 // Views never touch the room; they get `people()` whenever something changed, and ask for changes here.
 
+import { AccessError } from './access.js';
 import { captureProblem, preferredDevice } from './devices.js';
+import { away, describe, displayName } from './person.js';
 import { outcomeOfDisconnect } from './states.js';
 import { ConnectionState, Room, RoomEvent, Track } from './vendor/livekit-client.esm.mjs';
 
-/** @typedef {import('./vendor/livekit-client.esm.mjs').Participant} Participant */
 /** @typedef {import('./vendor/livekit-client.esm.mjs').LocalTrack} LocalTrack */
 
-/**
- * @typedef {object} Person
- * @property {string} identity
- * @property {string} name
- * @property {boolean} isLocal
- * @property {boolean} speaking
- * @property {boolean} muted
- * @property {boolean} cameraOn
- * @property {Track | undefined} camera
- * @property {Track | undefined} screen
- * @property {boolean} sharing
- * @property {boolean} paused the server holds the video back for lack of bandwidth
- * @property {'excellent' | 'good' | 'poor' | 'lost' | 'unknown'} quality
- * @property {boolean} away seen before the connection broke, not yet again
- */
+/** @typedef {import('./person.js').Person} Person */
 
 /** @typedef {{ id: string, from: string, name: string, own: boolean, at: Date, text: string }} ChatLine */
 
@@ -68,13 +55,32 @@ export class Session {
    * @param {{ name: string, microphone: boolean, camera: boolean, tracks: LocalTrack[] }} wants
    */
   async join(access, wants) {
-    await this.#room.connect(access.url, access.token);
+    await this.#connect(access);
     this.#joined = true;
     if (access.kind === 'invitation' && access.canRename && wants.name !== access.name) {
       void this.#room.localParticipant.setName(wants.name).catch(() => {});
     }
     void this.#publish(wants);
     this.#changed();
+  }
+
+  /**
+   * Connects, with an end to it: against a host that answers 404 to every path the library would try for ever.
+   * @param {import('./access.js').Access} access
+   */
+  async #connect(access) {
+    let late = false;
+    const deadline = setTimeout(() => {
+      late = true;
+      void this.#room.disconnect();
+    }, JOIN_DEADLINE_MS);
+    try {
+      await this.#room.connect(access.url, access.token);
+    } catch (error) {
+      throw late ? new AccessError('unreachable') : error;
+    } finally {
+      clearTimeout(deadline);
+    }
   }
 
   async leave() {
@@ -96,7 +102,7 @@ export class Session {
       // A full reconnect empties the room before it fills it again: keep everybody's place meanwhile.
       const here = new Set(people.map((person) => person.identity));
       for (const person of this.#people) {
-        if (!person.isLocal && !here.has(person.identity)) people.push({ ...person, ...AWAY });
+        if (!person.isLocal && !here.has(person.identity)) people.push(away(person));
       }
     }
     this.#people = people;
@@ -235,38 +241,6 @@ export class Session {
 }
 
 /**
- * @param {Participant} participant
- * @param {boolean} isLocal
- * @returns {Person}
- */
-function describe(participant, isLocal) {
-  const camera = participant.getTrackPublication(Track.Source.Camera);
-  const screen = participant.getTrackPublication(Track.Source.ScreenShare);
-  return {
-    identity: participant.identity,
-    name: displayName(participant),
-    isLocal,
-    speaking: participant.isSpeaking && participant.isMicrophoneEnabled,
-    muted: !participant.isMicrophoneEnabled,
-    cameraOn: participant.isCameraEnabled,
-    camera: participant.isCameraEnabled ? camera?.track : undefined,
-    screen: screen && !screen.isMuted ? screen.track : undefined,
-    sharing: screen !== undefined && !screen.isMuted,
-    paused: camera?.track?.streamState === Track.StreamState.Paused,
-    quality: participant.connectionQuality,
-    away: false,
-  };
-}
-
-/**
- * @param {Participant | undefined} participant
- * @param {string} [fallback]
- */
-function displayName(participant, fallback = '') {
-  return (participant?.name?.trim() || participant?.identity || fallback || 'Guest').slice(0, NAME_MAX);
-}
-
-/**
  * The sender's clock where it can be believed.
  * @param {number} timestamp
  */
@@ -281,12 +255,9 @@ function wish(kind) {
   return deviceId ? { deviceId: { ideal: deviceId } } : undefined;
 }
 
-/** @satisfies {Partial<Person>} */
-const AWAY = { away: true, speaking: false, cameraOn: false, camera: undefined, screen: undefined, sharing: false, paused: false, quality: /** @type {const} */ ('lost') };
-
+const JOIN_DEADLINE_MS = 45_000;
 const CHAT_TOPIC = 'lk.chat';
 const CHAT_BYTES_MAX = 64 * 1024;
-const NAME_MAX = 80;
 const DAY_MS = 86_400_000;
 
 const DRAWN = /** @type {const} */ ([

@@ -6,7 +6,7 @@ import { icon } from './icons.js';
 import { gridCapacity, gridRects, speakerRects } from './layout.js';
 import { Tile } from './tile.js';
 
-/** @typedef {import('./session.js').Person} Person */
+/** @typedef {import('./person.js').Person} Person */
 /** @typedef {'grid' | 'speaker'} Mode */
 /** @typedef {{ key: string, source: 'camera' | 'screen', person: Person }} Item */
 

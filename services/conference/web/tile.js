@@ -3,7 +3,7 @@
 import { h, setAttribute, setText } from './dom.js';
 import { icon, setIcon } from './icons.js';
 
-/** @typedef {import('./session.js').Person} Person */
+/** @typedef {import('./person.js').Person} Person */
 /** @typedef {import('./layout.js').Rect} Rect */
 
 export class Tile {

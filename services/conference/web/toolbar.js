@@ -58,15 +58,15 @@ export class Toolbar {
     };
     const { microphone, camera, share, layout, chat, people, settings, invite, help, leave } = this.#buttons;
     label(layout, 'Layout', 'Change layout', 'L');
-    label(settings, 'Devices', 'Camera and sound settings');
+    label(settings, 'Devices', 'Devices: camera and sound');
     label(help, 'Shortcuts', 'Keyboard shortcuts', '?');
     label(leave, 'Leave', 'Leave the call');
     if (invite) label(invite, 'Invite', 'Copy invite link');
     leave.classList.add('danger');
-    chat.append(this.#badge);
-    people.append(this.#count);
+    chat.append(' ', this.#badge);
+    people.append(' ', this.#count);
     for (const panel of [chat, people]) setAttribute(panel, 'aria-controls', panel === chat ? 'chat-panel' : 'people-panel');
-    this.#tray = h('div', { class: 'tray', id: 'tray' }, ...[share, layout, people, invite, settings, help].filter((button) => button !== null));
+    this.#tray = h('div', { class: 'tray', id: 'tray' }, ...[share, layout, settings, help, invite, people].filter((button) => button !== null));
     this.#tray.addEventListener('click', () => this.#openTray(false));
     this.#more = control('more-button', 'more', () => this.#openTray(!this.#tray.hasAttribute('data-open')));
     label(this.#more, 'More', 'More controls');
@@ -74,8 +74,8 @@ export class Toolbar {
     setAttribute(this.#more, 'aria-controls', 'tray');
     setAttribute(this.#more, 'aria-expanded', 'false');
     this.element = h(
-      'div',
-      { class: 'toolbar', role: 'toolbar', 'aria-label': 'Call controls' },
+      'footer',
+      { class: 'toolbar', 'aria-label': 'Call controls' },
       h('div', { class: 'toolbar-group' }, microphone, camera),
       this.#tray,
       h('div', { class: 'toolbar-group' }, chat, this.#more, leave),
