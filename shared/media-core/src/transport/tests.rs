@@ -1,6 +1,8 @@
 //! A whole transport against a client made of the same parts, in virtual time; against another implementation in
 //! `rtc_peer`.
 
+mod rtc_peer;
+
 use super::*;
 use crate::api::Protocol;
 use crate::sctp::{LOSSY_BACKLOG_MAX, MESSAGE_BYTES_MAX, RELIABLE_BACKLOG_MAX};
