@@ -15,7 +15,7 @@ use crate::{
     Announced, Candidate, Command, DropReason, Event, IceCredentials, PeerEnd, PeerOptions, Protocol, Refusal, Wanted,
     egress::EgressQueue,
     rtp::Codec,
-    sdp::{LocalParameters, PublisherAnswer},
+    session_description::{LocalParameters, PublisherAnswer},
     transport::{SendRefused, Transport},
 };
 

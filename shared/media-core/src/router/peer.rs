@@ -8,7 +8,7 @@ use super::{
     publisher::{Publisher, Route},
     subscriber::Subscriber,
 };
-use crate::{Transmit, egress::EgressQueue, sdp::ReceiveSection, transport::Transport};
+use crate::{Transmit, egress::EgressQueue, session_description::ReceiveSection, transport::Transport};
 
 #[derive(Debug)]
 pub(super) struct Peer {

@@ -18,7 +18,7 @@ use crate::{
     ingress::{TwccReceiver, after},
     rtcp::{self, Packet, ReportBlock},
     rtp::{Header, LayerId},
-    sdp::{PublisherSdp, ReceiveSection},
+    session_description::{PublisherSdp, ReceiveSection},
 };
 
 #[derive(Debug)]

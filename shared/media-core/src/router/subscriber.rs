@@ -21,7 +21,7 @@ use crate::{
     ingress::{Ingested, SenderClock, Stream, after},
     rtcp::{self, Packet},
     rtp::{Header, LayerId},
-    sdp::{SendSection, SendTrack, SubscriberSdp},
+    session_description::{SendSection, SendTrack, SubscriberSdp},
     transport::Transport,
 };
 

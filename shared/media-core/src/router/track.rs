@@ -9,7 +9,7 @@ use crate::{
     ingress::{KeyframeRequests, LAYER_INTERVAL, LOW_LAYER_INTERVAL, Stream},
     levels::AudioLevels,
     rtp::{Codec, LayerId},
-    sdp::{Extensions, ReceiveSection, SendCodec},
+    session_description::{Extensions, ReceiveSection, SendCodec},
 };
 
 #[derive(Debug)]
