@@ -5,7 +5,7 @@ import { icon, mark } from './icons.js';
 import { AccessError } from './access.js';
 import { ConnectionError, ConnectionErrorReason, DisconnectReason } from './vendor/livekit-client.esm.mjs';
 
-/** @typedef {'left' | 'removed' | 'room-closed' | 'room-full' | 'duplicate' | 'not-allowed' | 'invitation-needed' | 'unreachable' | 'lost' | 'server-shutdown' | 'failed' | 'unsupported'} Ending */
+/** @typedef {'left' | 'removed' | 'room-closed' | 'room-full' | 'duplicate' | 'not-allowed' | 'invitation-needed' | 'unreachable' | 'media-failed' | 'lost' | 'server-shutdown' | 'failed' | 'unsupported'} Ending */
 /** @typedef {{ state: Ending, detail: string }} Outcome `detail` is the server's own text, or empty */
 
 /**
@@ -40,6 +40,7 @@ export function outcomeOfError(error) {
     case ConnectionErrorReason.ServiceNotFound:
       return { state: 'unreachable', detail: '' };
     default:
+      if (NO_MEDIA.test(error.message)) return { state: 'media-failed', detail: '' };
       return FULL.test(error.message) ? { state: 'room-full', detail: '' } : { state: 'failed', detail: error.message };
   }
 }
@@ -65,7 +66,7 @@ export function endingView(outcome, actions) {
       h('div', { class: 'card-icon' }, icon(ending.icon)),
       heading,
       h('p', {}, ending.text),
-      outcome.detail ? h('p', { class: 'card-detail' }, h('span', { class: 'card-detail-label' }, 'The server said: '), outcome.detail) : null,
+      outcome.detail ? h('p', { class: 'card-detail' }, h('span', { class: 'card-detail-label' }, outcome.state === 'failed' ? 'Details: ' : 'The server said: '), outcome.detail) : null,
       buttons.length ? h('div', { class: 'card-actions' }, ...buttons) : null,
     ),
   );
@@ -95,6 +96,8 @@ export function connectingView(room, cancel) {
   return { element, focus: () => heading.focus() };
 }
 
+/** What the library says when signalling works and no media path does; it has no reason of its own. */
+const NO_MEDIA = /pc connection/i;
 const FULL = /max(imum)? participants|\bfull\b/i;
 
 /** @type {Partial<Record<DisconnectReason, Ending>>} */
@@ -108,6 +111,7 @@ const BY_REASON = {
   [DisconnectReason.ROOM_CLOSED]: 'room-closed',
   [DisconnectReason.USER_REJECTED]: 'not-allowed',
   [DisconnectReason.JOIN_FAILURE]: 'failed',
+  [DisconnectReason.MEDIA_FAILURE]: 'media-failed',
 };
 
 /** @typedef {[label: string, action: 'rejoin' | 'lobby']} Action */
@@ -126,6 +130,7 @@ const ENDINGS = {
   'not-allowed': { title: 'You cannot join with this link', text: 'The invitation was not accepted. It may have expired; ask for a new one.', icon: 'lock', tone: 'bad', actions: [['Try again', 'rejoin'], BACK] },
   'invitation-needed': { title: 'This server needs an invitation link', text: 'Rooms here are by invitation. Open the link you were sent, or ask the person who set up the call.', icon: 'link', tone: 'warn', actions: [['Check again', 'lobby']] },
   unreachable: { title: 'The server cannot be reached', text: 'Check your connection. A firewall, or a server that is just starting, can also be the cause.', icon: 'offline', tone: 'bad', actions: [['Try again', 'rejoin'], BACK] },
+  'media-failed': { title: 'Sound and video cannot get through', text: 'The server answered, but no media connection came about. A firewall or VPN may block it; another network often helps.', icon: 'offline', tone: 'bad', actions: [['Try again', 'rejoin'], BACK] },
   lost: { title: 'The connection was lost', text: 'We tried to reconnect but could not. Check your connection, then rejoin.', icon: 'offline', tone: 'bad', actions: [['Rejoin', 'rejoin'], BACK] },
   'server-shutdown': { title: 'The server is restarting', text: 'Your call should be back in a moment.', icon: 'retry', tone: 'warn', actions: [['Rejoin', 'rejoin'], BACK] },
   failed: { title: 'Joining did not work', text: 'Something went wrong while setting up the call.', icon: 'alert', tone: 'bad', actions: [['Try again', 'rejoin'], BACK] },
