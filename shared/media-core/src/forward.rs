@@ -439,14 +439,14 @@ impl Forwarder {
         if !self.history.covers(extended, self.next) {
             return Err(Skip::TooOld);
         }
-        if self.history.get(extended).is_some() {
-            return Err(Skip::AlreadySent);
-        }
         // What follows the last packet before a switch has lost its number to the next segment.
         if serial != self.segments.newest_serial()
             && self.segments.newest().is_none_or(|newest| extended >= newest.first_extended)
         {
             return Err(Skip::BeforeSwitch);
+        }
+        if self.history.get(extended).is_some() {
+            return Err(Skip::AlreadySent);
         }
         let rewritten = self.rewrite(extended, serial, header, ingested);
         // Behind padding even a late packet can be the newest picture.

@@ -229,6 +229,29 @@ fn padding_in_order_leaves_no_gap_and_late_padding_fills_its_own() {
 }
 
 #[test]
+fn a_late_packet_behind_padding_takes_its_number_unless_a_switch_took_it() {
+    for switches in [false, true] {
+        let (now, mut forwarder, mut layers) = video_world(2);
+        let [low, high] = &mut layers[..] else { panic!() };
+        forwarder.set_target(Target::Layer(LayerId(0)));
+        let key = low.frame(now, now, true, 1).remove(0);
+        let late = low.frame(now, now + FRAME, false, 1).remove(0);
+        let padding = low.padding(0);
+        let switch = high.frame(now, now + FRAME, true, 1).remove(0);
+        assert_eq!(pass(&mut forwarder, low, now, &key).unwrap().0.extended, 0x7fff);
+        assert_eq!(pass(&mut forwarder, low, now, &padding).unwrap_err(), Skip::PaddingOnly);
+        assert_eq!(forwarder.repair(now, RTT, 0x8000), Err(NotRepaired::Unknown), "its number is not final");
+        if switches {
+            forwarder.set_target(Target::Layer(LayerId(1)));
+            assert_eq!(pass(&mut forwarder, high, now, &switch).unwrap().0.extended, 0x8000);
+            assert_eq!(pass(&mut forwarder, low, now, &late).unwrap_err(), Skip::BeforeSwitch);
+        } else {
+            assert_eq!(pass(&mut forwarder, low, now, &late).unwrap().0.extended, 0x8000);
+        }
+    }
+}
+
+#[test]
 fn video_begins_and_switches_at_keyframes_only() {
     let (start, mut forwarder, mut layers) = video_world(2);
     forwarder.set_target(Target::Layer(LayerId(0)));
