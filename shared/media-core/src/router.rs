@@ -29,7 +29,7 @@ pub use self::counters::{Count, Counters};
 use self::{
     peer::{Peer, Peers, Role},
     publisher::Part,
-    subscriber::{Incoming, KeyframeNeed},
+    subscriber::{Incoming, KeyframeNeed, Retargeted},
     timers::Timers,
     track::Tracks,
 };
@@ -280,9 +280,11 @@ impl Router {
         }
         let receivers: Vec<usize> = track.receivers.iter().map(|receiver| receiver.peer).collect();
         for slot in receivers {
-            if let Some(Role::Subscriber(subscriber)) = self.peers.at(slot).map(|peer| &mut peer.role) {
-                let needs = subscriber.retarget(now, &self.tracks);
-                self.need_keyframes(now, needs);
+            let Some(peer) = self.peers.at(slot) else { continue };
+            if let Role::Subscriber(subscriber) = &mut peer.role {
+                let id = peer.id;
+                let retargeted = subscriber.retarget(now, &self.tracks);
+                self.retargeted(now, id, retargeted);
             }
         }
     }
@@ -310,7 +312,7 @@ impl Router {
         let Some(peer) = self.peers.get_mut(id) else { return };
         peer.transport.handle_timeout(now);
         let mut compound = Vec::new();
-        let mut needs = Vec::new();
+        let mut retargeted = Retargeted::default();
         match &mut peer.role {
             Role::Publisher(publisher) => {
                 publisher.write_feedback(now, &mut self.tracks, &mut compound, &self.counters);
@@ -318,7 +320,7 @@ impl Router {
             Role::Subscriber(subscriber) => {
                 subscriber.write_reports(now, &mut compound);
                 if subscriber.is_allocation_due(now) {
-                    needs = subscriber.retarget(now, &self.tracks);
+                    retargeted = subscriber.retarget(now, &self.tracks);
                 }
             }
         }
@@ -328,6 +330,13 @@ impl Router {
         {
             self.counters.rtcp_out.add(1);
             self.send_control(path, compound);
+        }
+        self.retargeted(now, id, retargeted);
+    }
+
+    fn retargeted(&mut self, now: Instant, id: PeerId, Retargeted { needs, paused }: Retargeted) {
+        for (track, paused) in paused {
+            self.events.push_back(Event::Paused { peer: id, track, paused });
         }
         self.need_keyframes(now, needs);
     }
@@ -370,8 +379,8 @@ impl Router {
         }
         if is_connected && let Role::Subscriber(subscriber) = &mut peer.role {
             // What came in while it connected was not kept for it.
-            let needs = subscriber.retarget(now, &self.tracks);
-            self.need_keyframes(now, needs);
+            let retargeted = subscriber.retarget(now, &self.tracks);
+            self.retargeted(now, id, retargeted);
         }
         if let Some(why) = end {
             return self.close(now, id, why);

@@ -15,7 +15,7 @@ mod write;
 
 pub(crate) use codec::{Payload, SendCodec};
 pub(crate) use publisher::{PublisherAnswer, PublisherSdp, ReceiveSection};
-pub(crate) use subscriber::{SendSection, SendTrack, SubscriberAnswer, SubscriberSdp};
+pub(crate) use subscriber::{SendSection, SendTrack, SubscriberSdp};
 
 use crate::IceCredentials;
 
@@ -53,6 +53,8 @@ pub(crate) struct Extensions {
     pub(crate) repaired_rid: Option<u8>,
     pub(crate) transport_sequence: Option<u8>,
     pub(crate) audio_level: Option<u8>,
+    /// How a phone is held; passed on, or its video arrives on its side.
+    pub(crate) orientation: Option<u8>,
 }
 
 impl Extensions {
@@ -63,6 +65,7 @@ impl Extensions {
             uri::REPAIRED_RID => &mut self.repaired_rid,
             uri::TRANSPORT_SEQUENCE => &mut self.transport_sequence,
             uri::AUDIO_LEVEL => &mut self.audio_level,
+            uri::ORIENTATION => &mut self.orientation,
             _ => return None,
         })
     }
@@ -74,6 +77,7 @@ impl Extensions {
             (self.repaired_rid, uri::REPAIRED_RID),
             (self.transport_sequence, uri::TRANSPORT_SEQUENCE),
             (self.audio_level, uri::AUDIO_LEVEL),
+            (self.orientation, uri::ORIENTATION),
         ]
         .into_iter()
         .filter_map(|(id, uri)| Some((id?, uri)))
@@ -86,6 +90,7 @@ mod uri {
     pub(super) const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
     pub(super) const TRANSPORT_SEQUENCE: &str =
         "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+    pub(super) const ORIENTATION: &str = "urn:3gpp:video-orientation";
     pub(super) const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 }
 

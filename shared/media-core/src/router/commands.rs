@@ -187,8 +187,8 @@ impl Router {
             subscriber.drop_track(&track, &self.tracks);
             self.events.push_back(Event::Undecodable { peer: id, track });
         }
-        let requests = subscriber.retarget(now, &self.tracks);
-        self.need_keyframes(now, requests);
+        let retargeted = subscriber.retarget(now, &self.tracks);
+        self.retargeted(now, id, retargeted);
         self.settle(now, id);
         Ok(())
     }
@@ -198,25 +198,26 @@ impl Router {
         let Some((slot, peer)) = slot.and_then(|slot| Some((slot, self.peers.at(slot)?))) else { return };
         let Role::Subscriber(subscriber) = &mut peer.role else { return };
         let changed = subscriber.want(slot, wanted, &mut self.tracks, &mut self.random);
-        let requests = subscriber.retarget(now, &self.tracks);
+        let retargeted = subscriber.retarget(now, &self.tracks);
         if changed {
             self.events.push_back(Event::OfferNeeded { peer: id });
         }
-        self.need_keyframes(now, requests);
+        self.retargeted(now, id, retargeted);
         self.settle(now, id);
     }
 
     fn set_muted(&mut self, now: Instant, sid: &TrackSid, muted: bool) {
         let Some(track) = self.tracks.get_mut(sid) else { return };
         track.muted = muted;
-        let mut needs = Vec::new();
         for receiver in track.receivers.clone() {
-            if let Some(Role::Subscriber(subscriber)) = self.peers.at(receiver.peer).map(|peer| &mut peer.role) {
+            let Some(peer) = self.peers.at(receiver.peer) else { continue };
+            let id = peer.id;
+            if let Role::Subscriber(subscriber) = &mut peer.role {
                 subscriber.set_muted(receiver.slot, muted);
-                needs.extend(subscriber.retarget(now, &self.tracks));
+                let retargeted = subscriber.retarget(now, &self.tracks);
+                self.retargeted(now, id, retargeted);
             }
         }
-        self.need_keyframes(now, needs);
     }
 
     pub(super) fn unpublish(&mut self, sid: &TrackSid) {

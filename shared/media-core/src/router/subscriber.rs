@@ -14,6 +14,7 @@ use super::{
 use crate::{
     Deadline, DropReason, PeerOptions, Wanted,
     egress::{Class, EgressQueue},
+    estimate::{Ask, Estimator, LayerRate, Pausing, allocate, wanted_bps},
     forward::{
         Forwarder, ForwarderConfig, LayerState, OutgoingHeader, PassedExtension, RtxConfig, Skip, Target, choose_layer,
         is_alive,
@@ -30,9 +31,8 @@ pub(super) struct Subscriber {
     pub(super) sdp: SubscriberSdp,
     /// Slots are stable, since tracks name them; a free one is `None`.
     subscriptions: Vec<Option<Subscription>>,
-    next_transport_sequence: u16,
-    round_trip: Duration,
-    allow_pause: bool,
+    estimator: Estimator,
+    pausing: Pausing,
     /// A ceiling on the estimate that the client asked for.
     cap_bits_per_second: Option<u64>,
     reports_due: Option<Instant>,
@@ -50,6 +50,33 @@ struct Subscription {
     forwarder: Option<Forwarder>,
     /// A first packet went out.
     flowing: bool,
+    /// The path has no room for it.
+    paused: bool,
+}
+
+/// What aiming anew led to.
+#[derive(Debug, Default)]
+pub(super) struct Retargeted {
+    pub(super) needs: Vec<KeyframeNeed>,
+    /// Tracks that were paused (`true`) or resumed for lack of room or with its return.
+    pub(super) paused: Vec<(TrackSid, bool)>,
+}
+
+/// What a subscription would take, before its share is known.
+struct Demand {
+    kind: MediaKind,
+    wanted: Target,
+    current: Target,
+    layers: Vec<LayerRate>,
+    priority: u32,
+    pixels: u64,
+}
+
+impl Demand {
+    fn ask(&self, id: usize) -> Ask<'_> {
+        let Self { kind, wanted, current, ref layers, priority, pixels } = *self;
+        Ask { id, kind, wanted, layers, priority, pixels, current, granted: Target::Off }
+    }
 }
 
 /// A packet of a publisher on its way to every subscriber of its track.
@@ -74,9 +101,8 @@ impl Subscriber {
         Self {
             sdp: SubscriberSdp::new(options.open_channels),
             subscriptions: Vec::new(),
-            next_transport_sequence: 1,
-            round_trip: INITIAL_ROUND_TRIP,
-            allow_pause: options.allow_pause,
+            estimator: Estimator::new(now),
+            pausing: if options.allow_pause { Pausing::Allowed } else { Pausing::Forbidden },
             cap_bits_per_second: None,
             reports_due: None,
             allocation_due: after(now, ALLOCATION_INTERVAL),
@@ -95,6 +121,10 @@ impl Subscriber {
     ) -> Result<bool, DropReason> {
         let subscription = self.subscriptions.get_mut(slot).and_then(Option::as_mut);
         let Some(Subscription { forwarder: Some(forwarder), flowing, kind, .. }) = subscription else { return Ok(false) };
+        // What comes while it still connects is not kept for it; it starts with the next key frame.
+        if !transport.is_connected() {
+            return Ok(false);
+        }
         let class = match kind {
             MediaKind::Audio => Class::Audio,
             MediaKind::Video => Class::Video,
@@ -109,11 +139,8 @@ impl Subscriber {
             Err(Skip::TooOld) => return Err(DropReason::TooOld),
             Err(_) => return Ok(false),
         };
-        let next = &mut self.next_transport_sequence;
-        let stamp = |_bytes: usize| {
-            *next = next.wrapping_add(1);
-            Some(*next)
-        };
+        let estimator = &mut self.estimator;
+        let stamp = |bytes: usize| Some(estimator.sent(now, bytes));
         let bytes = egress.append(class, |out, start| {
             let written = forwarder.write(&rewritten, header, packet, stamp, out);
             seal(transport, written.extended, written.header_bytes, out, start)
@@ -148,6 +175,7 @@ impl Subscriber {
                         rtx_ssrc,
                         forwarder: None,
                         flowing: false,
+                        paused: false,
                         wanted: one,
                     };
                     match self.subscriptions.iter_mut().find(|place| place.is_none()) {
@@ -204,26 +232,32 @@ impl Subscriber {
         }
     }
 
-    /// Aims every subscription at the layer that suits it now. Gives back the layers whose key frames are needed for it.
-    pub(super) fn retarget(&mut self, now: Instant, tracks: &Tracks) -> Vec<KeyframeNeed> {
-        let mut needs = Vec::new();
-        for subscription in self.subscriptions.iter_mut().flatten() {
-            let Some(track) = tracks.get(&subscription.wanted.track) else { continue };
+    /// Aims every subscription at the layer that suits it and that the path has room for.
+    pub(super) fn retarget(&mut self, now: Instant, tracks: &Tracks) -> Retargeted {
+        self.allocation_due = after(now, ALLOCATION_INTERVAL);
+        let states: Vec<_> = self.subscriptions.iter().map(|one| demand(now, one.as_ref()?, tracks)).collect();
+        let mut asks: Vec<_> = states.iter().enumerate().filter_map(|(at, one)| Some(one.as_ref()?.ask(at))).collect();
+        self.estimator.set_wanted(wanted_bps(&asks));
+        let estimate = self.estimator.target_bps(now);
+        let budget = self.cap_bits_per_second.map_or(estimate, |cap| estimate.min(cap));
+        allocate(budget, self.pausing, &mut asks);
+
+        let mut result = Retargeted::default();
+        for ask in &asks {
+            let Some(Some(subscription)) = self.subscriptions.get_mut(ask.id) else { continue };
             let Some(forwarder) = &mut subscription.forwarder else { continue };
-            let target = match subscription.kind {
-                MediaKind::Audio if subscription.wanted.settings.disabled => Target::Off,
-                MediaKind::Audio => Target::Layer(LayerId(0)),
-                MediaKind::Video => choose_layer(&subscription.wanted.settings, &layer_states(track)),
-            };
-            if forwarder.target() != target {
-                forwarder.set_target(target);
+            if forwarder.target() != ask.granted {
+                forwarder.set_target(ask.granted);
+            }
+            let is_paused = ask.granted == Target::Off && ask.wanted != Target::Off;
+            if std::mem::replace(&mut subscription.paused, is_paused) != is_paused {
+                result.paused.push((subscription.wanted.track.clone(), is_paused));
             }
             if let Some(layer) = forwarder.needs_keyframe() {
-                needs.push(KeyframeNeed { track: track.sid.clone(), layer });
+                result.needs.push(KeyframeNeed { track: subscription.wanted.track.clone(), layer });
             }
         }
-        self.allocation_due = after(now, ALLOCATION_INTERVAL);
-        needs
+        result
     }
 
     pub(super) fn set_muted(&mut self, slot: usize, muted: bool) {
@@ -263,8 +297,9 @@ impl Subscriber {
                         let Some(forwarder) = self.forwarder_of(block.ssrc) else { continue };
                         forwarder.acknowledged();
                         if let Some(round_trip) = forwarder.round_trip(now, &block) {
-                            self.round_trip = round_trip;
+                            self.estimator.note_rtt(round_trip);
                         }
+                        self.estimator.on_loss_report(now, block.fraction_lost);
                     }
                 }
                 Packet::Nack { media_ssrc, lost } => {
@@ -275,7 +310,8 @@ impl Subscriber {
                 }
                 Packet::PictureLoss { media_ssrc } => needs.extend(self.keyframe_need(media_ssrc)),
                 Packet::FullIntra { ssrcs } => needs.extend(ssrcs.filter_map(|ssrc| self.keyframe_need(ssrc))),
-                Packet::MaximumBitrate { .. } | Packet::TransportFeedback(_) => {}
+                Packet::MaximumBitrate { bits_per_second } => self.estimator.on_remb(now, bits_per_second),
+                Packet::TransportFeedback(feedback) => self.estimator.on_feedback(now, &feedback),
                 Packet::Goodbye { .. } | Packet::Other => {}
             }
         }
@@ -338,8 +374,8 @@ impl Subscriber {
         egress: &mut EgressQueue,
         counters: &Counters,
     ) {
-        let round_trip = self.round_trip;
-        let next = &mut self.next_transport_sequence;
+        let round_trip = self.estimator.rtt();
+        let estimator = &mut self.estimator;
         let found = self.subscriptions.iter_mut().flatten().find(|one| one.ssrc == ssrc);
         let Some(Subscription { forwarder: Some(forwarder), wanted, .. }) = found else { return };
         let Ok(repair) = forwarder.repair(now, round_trip, sequence) else { return };
@@ -349,10 +385,7 @@ impl Subscriber {
         if !egress.has_room(Class::Repair) {
             return counters.count_drop(DropReason::QueueFull);
         }
-        let stamp = |_bytes: usize| {
-            *next = next.wrapping_add(1);
-            Some(*next)
-        };
+        let stamp = |bytes: usize| Some(estimator.sent(now, bytes));
         let sent = egress.append(Class::Repair, |out, start| {
             let written = forwarder.write_repair(now, &repair, packet, stamp, out).ok_or(DropReason::RtpMalformed)?;
             seal(transport, written.extended, written.header_bytes, out, start)
@@ -388,13 +421,40 @@ fn seal(
 }
 
 fn outgoing_header(section: &SendSection, track: &Track) -> OutgoingHeader {
-    let passed = [(track.extensions.audio_level, section.extensions.audio_level)];
+    let passed = [
+        (track.extensions.audio_level, section.extensions.audio_level),
+        (track.extensions.orientation, section.extensions.orientation),
+    ];
     OutgoingHeader {
         mid: section.mid.clone(),
         mid_id: section.extensions.mid,
         transport_sequence_id: section.extensions.transport_sequence,
         passed: passed.into_iter().filter_map(|(from, to)| Some(PassedExtension { from: from?, to: to? })).collect(),
     }
+}
+
+fn demand(now: Instant, subscription: &Subscription, tracks: &Tracks) -> Option<Demand> {
+    let track = tracks.get(&subscription.wanted.track)?;
+    let forwarder = subscription.forwarder.as_ref()?;
+    let settings = &subscription.wanted.settings;
+    let states = layer_states(track);
+    let wanted = match subscription.kind {
+        MediaKind::Audio if settings.disabled => Target::Off,
+        MediaKind::Audio => Target::Layer(LayerId(0)),
+        MediaKind::Video => choose_layer(settings, &states),
+    };
+    let rate = |state: &LayerState| {
+        let bits_per_second = track.stream(state.id)?.bits_per_second(now);
+        state.alive.then_some(LayerRate { id: state.id, bits_per_second })
+    };
+    Some(Demand {
+        kind: subscription.kind,
+        wanted,
+        current: forwarder.target(),
+        layers: states.iter().filter_map(rate).collect(),
+        priority: settings.priority,
+        pixels: u64::from(settings.width).saturating_mul(u64::from(settings.height)),
+    })
 }
 
 fn layer_states(track: &Track) -> Vec<LayerState> {
@@ -412,6 +472,3 @@ fn layer_states(track: &Track) -> Vec<LayerState> {
 const REPORT_INTERVAL: Duration = Duration::from_secs(3);
 
 const ALLOCATION_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Until a receiver report tells better.
-const INITIAL_ROUND_TRIP: Duration = Duration::from_millis(70);

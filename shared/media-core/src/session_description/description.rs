@@ -157,6 +157,11 @@ impl<'t> Section<'t> {
         self.port != 0 && matches!(self.direction(), Direction::SendRecv | Direction::SendOnly)
     }
 
+    /// Whether lost packets may be asked for again (RFC 4585 4.2).
+    pub(super) fn offers_nack(&self) -> bool {
+        self.all("rtcp-fb").any(|line| line.split_ascii_whitespace().skip(1).eq(["nack"]))
+    }
+
     /// The track id of `a=msid:<stream> <track>`.
     pub(super) fn track_id(&self) -> Option<&'t str> {
         self.attribute("msid")?.split_ascii_whitespace().nth(1)

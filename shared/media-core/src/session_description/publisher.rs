@@ -66,6 +66,7 @@ pub(crate) struct ReceiveSection {
     pub(crate) ssrcs: Vec<u32>,
     /// (media, repair)
     pub(crate) rtx_ssrcs: Vec<(u32, u32)>,
+    repair: Repair,
 }
 
 impl ReceiveSection {
@@ -80,8 +81,7 @@ impl ReceiveSection {
     }
 
     pub(crate) fn repair(&self) -> Repair {
-        // Both answers say `nack`; every client we know offers it for video and libwebrtc for audio too.
-        Repair::Requested
+        self.repair
     }
 }
 
@@ -232,6 +232,8 @@ impl Matching<'_> {
             rids: low_to_high(section.send_rids()),
             ssrcs,
             rtx_ssrcs,
+            // Audio is asked for it in the answer whether it offered or not.
+            repair: if media == MediaKind::Audio || section.offers_nack() { Repair::Requested } else { Repair::Unavailable },
         };
         Ok(Answered { mid, kind, reply: Reply::Receive, carried: Some(carried), receive: Some(receive), payloads })
     }

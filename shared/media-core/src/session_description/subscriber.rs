@@ -243,6 +243,7 @@ fn our_extensions(kind: Kind) -> Extensions {
         mid: Some(4),
         transport_sequence: Some(3),
         audio_level: (kind == Kind::Audio).then_some(1),
+        orientation: (kind == Kind::Video).then_some(5),
         ..Extensions::default()
     }
 }
