@@ -1,0 +1,231 @@
+//! A network with loss, delay, jitter, reordering and a rate, in virtual time and by a seed.
+
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, HashMap},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use crate::Random;
+
+/// What happens to datagrams of one direction of one client.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Conditions {
+    /// Share of datagrams that vanish.
+    pub loss: f64,
+    pub delay: Duration,
+    /// At most this is added to the delay, evenly spread; datagrams may overtake each other by it.
+    pub jitter: Duration,
+    /// Share of datagrams that are held back by twice the delay.
+    pub reorder: f64,
+    /// Share of datagrams that arrive twice.
+    pub duplicate: f64,
+    pub bits_per_second: Option<u64>,
+}
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self {
+            loss: 0.0,
+            delay: Duration::from_millis(10),
+            jitter: Duration::ZERO,
+            reorder: 0.0,
+            duplicate: 0.0,
+            bits_per_second: None,
+        }
+    }
+}
+
+impl Conditions {
+    pub fn lossy(loss: f64) -> Self {
+        Self { loss, ..Self::default() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From a client.
+    Up,
+    /// To a client.
+    Down,
+}
+
+/// On its way. `client` is the client's address as the router sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    pub direction: Direction,
+    pub client: SocketAddr,
+    pub bytes: Vec<u8>,
+}
+
+/// See the module.
+pub struct Network {
+    random: Random,
+    underway: BinaryHeap<Underway>,
+    sent: u64,
+    everywhere: Conditions,
+    conditions: HashMap<(SocketAddr, Direction), Conditions>,
+    /// When each direction's line is free again.
+    busy_until: HashMap<(SocketAddr, Direction), Instant>,
+    filter: Option<Box<Filter>>,
+}
+
+/// Whether a datagram goes on its way.
+type Filter = dyn FnMut(&Datagram) -> bool;
+
+struct Underway {
+    at: Instant,
+    order: u64,
+    datagram: Datagram,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").field("underway", &self.underway.len()).finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    pub fn seeded(seed: u64) -> Self {
+        Self {
+            random: Random::seeded(seed),
+            underway: BinaryHeap::new(),
+            sent: 0,
+            everywhere: Conditions::default(),
+            conditions: HashMap::new(),
+            busy_until: HashMap::new(),
+            filter: None,
+        }
+    }
+
+    /// For every direction without conditions of its own.
+    pub fn set_everywhere(&mut self, conditions: Conditions) {
+        self.everywhere = conditions;
+    }
+
+    pub fn set(&mut self, client: SocketAddr, direction: Direction, conditions: Conditions) {
+        self.conditions.insert((client, direction), conditions);
+    }
+
+    /// Decides over each datagram before chance does.
+    pub fn set_filter(&mut self, filter: impl FnMut(&Datagram) -> bool + 'static) {
+        self.filter = Some(Box::new(filter));
+    }
+
+    pub fn clear_filter(&mut self) {
+        self.filter = None;
+    }
+
+    pub fn send(&mut self, now: Instant, datagram: Datagram) {
+        if self.filter.as_mut().is_some_and(|filter| !filter(&datagram)) {
+            return;
+        }
+        let key = (datagram.client, datagram.direction);
+        let conditions = self.conditions.get(&key).copied().unwrap_or(self.everywhere);
+        if self.random.chance(conditions.loss) {
+            return;
+        }
+        let copies = if self.random.chance(conditions.duplicate) { 2 } else { 1 };
+        for _ in 0..copies {
+            let mut at = now;
+            if let Some(rate) = conditions.bits_per_second {
+                let busy = self.busy_until.entry(key).or_insert(now);
+                let takes = Duration::from_secs_f64(datagram.bytes.len() as f64 * 8.0 / rate.max(1) as f64);
+                *busy = (*busy).max(now) + takes;
+                if *busy > now + LINE_QUEUE_MAX {
+                    // The router before the line drops what finds its queue full.
+                    *busy -= takes;
+                    return;
+                }
+                at = *busy;
+            }
+            at += conditions.delay + conditions.jitter.mul_f64(self.random.fraction());
+            if self.random.chance(conditions.reorder) {
+                at += conditions.delay * 2;
+            }
+            self.sent += 1;
+            self.underway.push(Underway { at, order: self.sent, datagram: datagram.clone() });
+        }
+    }
+
+    pub fn next_arrival(&self) -> Option<Instant> {
+        self.underway.peek().map(|next| next.at)
+    }
+
+    /// The next datagram that has arrived by now.
+    pub fn receive(&mut self, now: Instant) -> Option<Datagram> {
+        self.next_arrival().filter(|at| *at <= now)?;
+        self.underway.pop().map(|next| next.datagram)
+    }
+}
+
+impl Ord for Underway {
+    /// The earliest is the greatest, since the heap gives out its greatest first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.order).cmp(&(self.at, self.order))
+    }
+}
+
+impl PartialOrd for Underway {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Underway {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Underway {}
+
+/// How much a limited line lets wait.
+const LINE_QUEUE_MAX: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datagram(mark: u8) -> Datagram {
+        Datagram { direction: Direction::Up, client: ([10, 0, 0, 1], 5000).into(), bytes: vec![mark; 1_000] }
+    }
+
+    fn arrivals(seed: u64, conditions: Conditions) -> Vec<(Duration, u8)> {
+        let (mut network, start) = (Network::seeded(seed), Instant::now());
+        network.set_everywhere(conditions);
+        for mark in 0..200 {
+            network.send(start + Duration::from_millis(u64::from(mark)), datagram(mark));
+        }
+        let mut arrived = Vec::new();
+        while let Some(at) = network.next_arrival() {
+            arrived.push((at - start, network.receive(at).unwrap().bytes[0]));
+        }
+        arrived
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_arrivals() {
+        let conditions = Conditions {
+            loss: 0.1,
+            jitter: Duration::from_millis(5),
+            reorder: 0.1,
+            duplicate: 0.1,
+            ..Conditions::default()
+        };
+        let arrived = arrivals(7, conditions);
+        assert_eq!(arrived, arrivals(7, conditions));
+        assert_ne!(arrived, arrivals(8, conditions));
+        assert!(arrived.is_sorted_by_key(|(at, _)| *at));
+        assert!(!arrived.is_sorted_by_key(|(_, mark)| *mark), "some overtook others");
+    }
+
+    #[test]
+    fn a_rate_spaces_datagrams_and_a_full_line_drops() {
+        let arrived = arrivals(1, Conditions { bits_per_second: Some(800_000), ..Conditions::default() });
+        assert_eq!(arrived[0].0, Duration::from_millis(20));
+        assert!(arrived.windows(2).all(|pair| pair[1].0 - pair[0].0 >= Duration::from_millis(10)));
+        assert!(arrived.len() < 60, "800 kb/s for 200 ms and a queue of 300 ms");
+    }
+}

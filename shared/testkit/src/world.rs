@@ -1,0 +1,472 @@
+//! A router, its clients and the network between them, in virtual time. The world also plays the room: it carries
+//! descriptions back and forth, gives out ids, and does nothing that was not asked for.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use plenary_media_core::{
+    Announced, Candidate, Command, Counters, DtlsIdentity, Event, IceCredentials, Input, LayerSize, Path, PeerEnd,
+    PeerOptions, Protocol, Router, RouterConfig, SdpLimits, Sink, Transmit, Wanted,
+};
+use plenary_model::{Channel, MediaKind, ParticipantSid, PeerId, SubscriptionSettings, Target, TrackSid};
+
+use crate::{
+    Client, ClientOptions, Random,
+    network::{Datagram, Direction, Network},
+};
+
+/// See the module.
+pub struct World {
+    pub now: Instant,
+    pub router: Router,
+    pub network: Network,
+    /// Everything the router said, with the time.
+    pub events: Vec<(Instant, Event)>,
+    clients: Vec<Client>,
+    publications: Vec<Publication>,
+    subscriptions: HashMap<ClientId, Vec<Wanted>>,
+    /// Subscriber transports whose client has an offer to answer.
+    in_negotiation: HashSet<PeerId>,
+    /// Something changed while an offer was out.
+    offer_again: HashSet<PeerId>,
+    /// Whether the world makes offers when the router needs one.
+    pub negotiates: bool,
+    random: Random,
+    credentials: u32,
+    ssrcs: u32,
+    scratch: Outgoing,
+}
+
+/// Clients in the order they joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub usize);
+
+/// A track somebody published.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Publication {
+    pub track: TrackSid,
+    pub client: ClientId,
+    pub cid: String,
+    pub kind: MediaKind,
+    rids: Vec<&'static str>,
+    /// Some section carries it.
+    described: bool,
+}
+
+#[derive(Default)]
+struct Outgoing(Vec<(SocketAddr, Vec<u8>)>);
+
+/// Where the router is reached.
+pub const ROUTER_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 7882));
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("clients", &self.clients.len()).finish_non_exhaustive()
+    }
+}
+
+impl World {
+    #[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
+    pub fn seeded(seed: u64) -> Self {
+        let candidates = vec![Candidate { protocol: Protocol::Udp, address: ROUTER_ADDRESS }];
+        let config = RouterConfig { candidates, seed, sdp: SdpLimits::default() };
+        let identity = DtlsIdentity::generate().expect("an identity is generated");
+        Self {
+            // Some way from the beginning of time, so that subtracting is safe.
+            now: Instant::now() + Duration::from_secs(3_600),
+            router: Router::new(config, identity),
+            network: Network::seeded(seed),
+            events: Vec::new(),
+            clients: Vec::new(),
+            publications: Vec::new(),
+            subscriptions: HashMap::new(),
+            in_negotiation: HashSet::new(),
+            offer_again: HashSet::new(),
+            negotiates: true,
+            random: Random::seeded(seed ^ 0x7465_7374),
+            credentials: 0,
+            ssrcs: 0x1000_0000,
+            scratch: Outgoing::default(),
+        }
+    }
+
+    /// A participant whose transports are opened and not yet described.
+    pub fn join(&mut self, name: &str) -> ClientId {
+        self.join_with(name, ClientOptions::default())
+    }
+
+    pub fn join_with(&mut self, name: &str, options: ClientOptions) -> ClientId {
+        let id = ClientId(self.clients.len());
+        let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 1)) + id.0 as u32);
+        let (publisher, subscriber) = ((ip, 5_000).into(), (ip, 5_001).into());
+        self.clients.push(Client::new(self.now, name, publisher, subscriber, options));
+        for (target, open_channels) in [(Target::Publisher, false), (Target::Subscriber, true)] {
+            let ice = self.credentials();
+            self.command(Command::Open {
+                peer: peer(id, target),
+                participant: participant(id),
+                target,
+                ice,
+                options: PeerOptions { open_channels, allow_pause: false },
+            });
+        }
+        id
+    }
+
+    /// Joins and waits until both transports are connected, the publisher's with its data channels.
+    pub fn join_connected(&mut self, name: &str) -> ClientId {
+        self.join_connected_with(name, ClientOptions::default())
+    }
+
+    pub fn join_connected_with(&mut self, name: &str, options: ClientOptions) -> ClientId {
+        let id = self.join_with(name, options);
+        self.client(id).publisher.open_channels();
+        self.offer_publisher(id);
+        self.make_offer(id);
+        self.run_until(Duration::from_secs(5), |world| {
+            let client = &world.clients[id.0];
+            client.publisher.connected && client.subscriber.connected && client.subscriber.open_channels.len() == 3
+        });
+        id
+    }
+
+    pub fn client(&mut self, id: ClientId) -> &mut Client {
+        &mut self.clients[id.0]
+    }
+
+    pub fn counters(&self) -> std::sync::Arc<Counters> {
+        self.router.counters()
+    }
+
+    /// Publishes and negotiates. `rids` from low to high.
+    pub fn publish(&mut self, id: ClientId, kind: MediaKind, rids: &[&'static str]) -> TrackSid {
+        let track = self.announce(id, kind, rids);
+        self.offer_publisher(id);
+        track
+    }
+
+    /// Announces a track that the next offer will carry.
+    pub fn announce(&mut self, id: ClientId, kind: MediaKind, rids: &[&'static str]) -> TrackSid {
+        let number = self.publications.len();
+        let track = TrackSid::from(format!("TR_{number}"));
+        let cid = format!("cid-{number}");
+        self.ssrcs += 1_000;
+        let ssrc = self.ssrcs;
+        self.client(id).add_source(kind, &cid, rids, ssrc);
+        let publication =
+            Publication { track: track.clone(), client: id, cid, kind, rids: rids.to_vec(), described: false };
+        self.publications.push(publication);
+        track
+    }
+
+    pub fn publish_audio(&mut self, id: ClientId) -> TrackSid {
+        self.publish(id, MediaKind::Audio, &[])
+    }
+
+    /// One stream, no layers.
+    pub fn publish_video(&mut self, id: ClientId) -> TrackSid {
+        self.publish(id, MediaKind::Video, &[])
+    }
+
+    pub fn publish_simulcast(&mut self, id: ClientId) -> TrackSid {
+        self.publish(id, MediaKind::Video, &["q", "h", "f"])
+    }
+
+    /// The client makes the track's section inactive.
+    pub fn unpublish(&mut self, track: &TrackSid) {
+        let Publication { client, cid, .. } = self.publication(track);
+        self.client(client).remove_source(&cid);
+        self.offer_publisher(client);
+    }
+
+    pub fn publication(&self, track: &TrackSid) -> Publication {
+        self.publications.iter().find(|one| one.track == *track).expect("a published track").clone()
+    }
+
+    /// The source behind a track.
+    pub fn source(&mut self, track: &TrackSid) -> &mut crate::Source {
+        let Publication { client, cid, .. } = self.publication(track);
+        self.client(client).source(&cid)
+    }
+
+    /// What a client received of a track.
+    pub fn received(&self, id: ClientId, track: &TrackSid) -> &crate::ReceivedStream {
+        let stream = self.clients[id.0].inbox.stream(track.as_str());
+        stream.unwrap_or_else(|| panic!("{id:?} was offered {track}"))
+    }
+
+    /// The publisher's client offers what it has now.
+    pub fn offer_publisher(&mut self, id: ClientId) {
+        let now = self.now;
+        let sdp = self.client(id).offer(now);
+        let announced =
+            self.publications.iter().filter(|one| one.client == id && !one.described).map(announced).collect();
+        let restart = self.credentials();
+        self.command(Command::Offer { peer: peer(id, Target::Publisher), sdp, announced, restart });
+    }
+
+    /// The server makes an offer to a subscriber.
+    pub fn make_offer(&mut self, id: ClientId) {
+        let peer = peer(id, Target::Subscriber);
+        self.in_negotiation.insert(peer);
+        self.command(Command::MakeOffer { peer, restart: None });
+    }
+
+    pub fn restart_subscriber(&mut self, id: ClientId) {
+        let peer = peer(id, Target::Subscriber);
+        self.in_negotiation.insert(peer);
+        let restart = Some(self.credentials());
+        self.command(Command::MakeOffer { peer, restart });
+    }
+
+    /// Adds tracks to what a client receives.
+    pub fn subscribe(&mut self, id: ClientId, tracks: &[TrackSid]) {
+        for track in tracks {
+            let publisher = participant(self.publication(track).client);
+            let wanted = Wanted { track: track.clone(), publisher, settings: SubscriptionSettings::default() };
+            self.subscriptions.entry(id).or_default().push(wanted);
+        }
+        self.want(id);
+    }
+
+    pub fn unsubscribe(&mut self, id: ClientId, track: &TrackSid) {
+        self.subscriptions.entry(id).or_default().retain(|wanted| wanted.track != *track);
+        self.want(id);
+    }
+
+    pub fn set_settings(&mut self, id: ClientId, track: &TrackSid, settings: SubscriptionSettings) {
+        for wanted in self.subscriptions.entry(id).or_default().iter_mut().filter(|wanted| wanted.track == *track) {
+            wanted.settings = settings;
+        }
+        self.want(id);
+    }
+
+    pub fn send_data(&mut self, peers: &[PeerId], channel: Channel, payload: &[u8]) {
+        let payload = Bytes::copy_from_slice(payload);
+        self.command(Command::Send { peers: peers.to_vec(), channel, payload });
+    }
+
+    /// The NAT in front of a client gives both its connections other addresses.
+    pub fn rebind(&mut self, id: ClientId) {
+        let moved = |mut address: SocketAddr| {
+            address.set_port(address.port() + 1_000);
+            address
+        };
+        let client = self.client(id);
+        client.publisher.public = moved(client.publisher.public);
+        client.subscriber.public = moved(client.subscriber.public);
+    }
+
+    pub fn command(&mut self, command: Command) {
+        self.router.handle(self.now, Input::Command(command));
+        self.settle();
+    }
+
+    /// Hands the router a datagram from anywhere, past the network.
+    pub fn inject(&mut self, from: SocketAddr, mut bytes: Vec<u8>) {
+        let path = Path { protocol: Protocol::Udp, remote: from };
+        self.router.handle(self.now, Input::Datagram { path, bytes: &mut bytes });
+        self.settle();
+    }
+
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.now < end {
+            self.step(end);
+        }
+    }
+
+    pub fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
+        let end = self.now + limit;
+        while !done(self) {
+            assert!(self.now < end, "not within {limit:?}; events: {:#?}", self.events);
+            self.step(end);
+        }
+    }
+
+    /// Media of somebody arrives at somebody else within a few seconds.
+    pub fn run_until_received(&mut self, id: ClientId, track: &TrackSid, packets: usize) {
+        self.run_until(Duration::from_secs(5), |world| {
+            world.clients[id.0].inbox.stream(track.as_str()).is_some_and(|stream| stream.packets.len() >= packets)
+        });
+    }
+
+    pub fn closed(&self, peer: PeerId) -> Option<PeerEnd> {
+        self.events.iter().find_map(|(_, event)| match event {
+            Event::Closed { peer: closed, why } if *closed == peer => Some(*why),
+            _ => None,
+        })
+    }
+
+    pub fn count_events(&self, matches: impl Fn(&Event) -> bool) -> usize {
+        self.events.iter().filter(|(_, event)| matches(event)).count()
+    }
+
+    pub fn random(&mut self) -> &mut Random {
+        &mut self.random
+    }
+
+    pub fn credentials(&mut self) -> IceCredentials {
+        self.credentials += 1;
+        IceCredentials {
+            ufrag: format!("ours{}", self.credentials),
+            pwd: format!("a-password-of-ours-{:08}", self.credentials),
+        }
+    }
+
+    fn step(&mut self, end: Instant) {
+        let router = self.router.next_deadline().map(|(at, _)| at);
+        let clients = self.clients.iter().filter_map(Client::next_deadline);
+        let next = clients.chain(router).chain(self.network.next_arrival()).min().unwrap_or(end);
+        // An end that asks for a time already past gets a little progress.
+        self.now = next.max(self.now + RESOLUTION).min(end.max(self.now + RESOLUTION));
+        while let Some(Datagram { direction, client, mut bytes }) = self.network.receive(self.now) {
+            match direction {
+                Direction::Up => {
+                    let path = Path { protocol: Protocol::Udp, remote: client };
+                    self.router.handle(self.now, Input::Datagram { path, bytes: &mut bytes });
+                }
+                Direction::Down => {
+                    let now = self.now;
+                    let is = |one: &&mut Client| [one.publisher.public, one.subscriber.public].contains(&client);
+                    if let Some(receiver) = self.clients.iter_mut().find(is) {
+                        receiver.receive(now, client, &bytes);
+                    }
+                }
+            }
+        }
+        self.router.handle_timeout(self.now);
+        for client in &mut self.clients {
+            client.handle_timeout(self.now);
+        }
+        self.settle();
+    }
+
+    /// Moves on everything that waits to be moved.
+    fn settle(&mut self) {
+        while let Some(event) = self.router.poll_event() {
+            self.on_event(&event);
+            self.events.push((self.now, event));
+        }
+        self.router.transmit(&mut self.scratch);
+        for (client, bytes) in self.scratch.0.drain(..) {
+            self.network.send(self.now, Datagram { direction: Direction::Down, client, bytes });
+        }
+        for client in &mut self.clients {
+            for (from, bytes) in client.transmits() {
+                self.network.send(self.now, Datagram { direction: Direction::Up, client: from, bytes });
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        let now = self.now;
+        match event {
+            Event::Answered { peer, sdp, published, .. } => {
+                for published in published {
+                    let found = self.publications.iter_mut().find(|one| one.track == published.track);
+                    found.expect("only what was announced is published").described = true;
+                }
+                self.clients[owner(*peer).0].answered(now, sdp);
+            }
+            Event::Offered { peer, sdp } => {
+                let answer = self.clients[owner(*peer).0].answer(now, sdp);
+                self.router.handle(now, Input::Command(Command::Answer { peer: *peer, sdp: answer }));
+            }
+            Event::Accepted { peer } => {
+                self.in_negotiation.remove(peer);
+                if self.offer_again.remove(peer) {
+                    self.negotiate(*peer);
+                }
+            }
+            Event::OfferNeeded { peer } => self.negotiate(*peer),
+            _ => {}
+        }
+    }
+
+    /// One offer at a time.
+    fn negotiate(&mut self, peer: PeerId) {
+        if !self.negotiates {
+            return;
+        }
+        if self.in_negotiation.insert(peer) {
+            self.router.handle(self.now, Input::Command(Command::MakeOffer { peer, restart: None }));
+        } else {
+            self.offer_again.insert(peer);
+        }
+    }
+
+    fn want(&mut self, id: ClientId) {
+        let tracks = self.subscriptions.get(&id).cloned().unwrap_or_default();
+        self.command(Command::Want { peer: peer(id, Target::Subscriber), tracks });
+    }
+}
+
+impl ClientId {
+    pub fn publisher(self) -> PeerId {
+        peer(self, Target::Publisher)
+    }
+
+    pub fn subscriber(self) -> PeerId {
+        peer(self, Target::Subscriber)
+    }
+}
+
+impl Sink for Outgoing {
+    fn send(&mut self, batch: &[Transmit<'_>]) -> usize {
+        for transmit in batch {
+            let segment = transmit.segment_bytes.unwrap_or(transmit.bytes.len());
+            self.0.extend(transmit.bytes.chunks(segment).map(|bytes| (transmit.path.remote, bytes.to_vec())));
+        }
+        batch.len()
+    }
+}
+
+fn announced(publication: &Publication) -> Announced {
+    let (kind, rids) = (publication.kind, &publication.rids);
+    let size = |(at, rid): (usize, &&str)| LayerSize {
+        rid: (*rid).to_owned(),
+        width: 320 << at,
+        height: 180 << at,
+        bitrate_bps: 150_000 << (2 * at),
+    };
+    let single = LayerSize { rid: String::new(), width: 1_280, height: 720, bitrate_bps: 1_700_000 };
+    let layers = match kind {
+        MediaKind::Audio => Vec::new(),
+        MediaKind::Video if rids.is_empty() => vec![single],
+        MediaKind::Video => rids.iter().enumerate().map(size).collect(),
+    };
+    Announced {
+        track: publication.track.clone(),
+        kind,
+        cids: vec![publication.cid.clone()],
+        codec: if kind == MediaKind::Video { "video/vp8".to_owned() } else { String::new() },
+        stereo: false,
+        dtx: true,
+        red: false,
+        encrypted: false,
+        layers,
+    }
+}
+
+fn peer(id: ClientId, target: Target) -> PeerId {
+    let second = match target {
+        Target::Publisher => 0,
+        Target::Subscriber => 1,
+    };
+    PeerId(id.0 as u64 * 2 + second)
+}
+
+fn owner(peer: PeerId) -> ClientId {
+    ClientId(usize::try_from(peer.0 / 2).expect("few clients"))
+}
+
+fn participant(id: ClientId) -> ParticipantSid {
+    ParticipantSid::from(format!("PA_{}", id.0))
+}
+
+const RESOLUTION: Duration = Duration::from_micros(500);
