@@ -32,6 +32,8 @@ export class Session {
     adaptiveStream: true,
     dynacast: true,
     disconnectOnPageLeave: true,
+    // The node speaks the mode with two connections first; asking for the other costs a refused round trip per join.
+    singlePeerConnection: false,
     publishDefaults: { simulcast: true, videoCodec: 'vp8' },
     audioCaptureDefaults: wish('audioinput'),
     videoCaptureDefaults: wish('videoinput'),
