@@ -5,7 +5,10 @@
 //! book only after a check from it was authenticated, and nobody else's check takes it away while it is in use: a
 //! spoofed source address buys nothing.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

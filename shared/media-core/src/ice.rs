@@ -4,7 +4,10 @@
 //! is always answered; it never sends a check of its own, so it has no use for the client's credentials. The client
 //! nominates, and the path it nominated last carries what we send. Nothing here reads or writes anything but STUN.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
 
 use std::time::{Duration, Instant};
 

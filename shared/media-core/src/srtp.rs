@@ -5,7 +5,10 @@
 //! numbers packets knows the roll-over counter. Opening keeps a replay window per SSRC, made only by packets that were
 //! authentic and bounded before anything is decrypted. Keys have no `Debug` that shows them.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
+)]
 
 mod cipher;
 mod receive;

@@ -110,6 +110,13 @@ impl Guard {
     }
 }
 
+#[cfg(test)]
+impl Guard {
+    pub fn is_established(&self) -> bool {
+        self.established
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Chunk<'a> {
     kind: u8,

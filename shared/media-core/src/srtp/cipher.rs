@@ -23,7 +23,13 @@ pub(super) enum Scope {
 /// The keys of one direction and protocol.
 pub(super) enum Cipher {
     Gcm { key: LessSafeKey, salt: [u8; NONCE_LEN], profile: Profile },
-    CmSha1 { key: EncryptingKey, salt: [u8; CM_SALT_BYTES], authentication: hmac::Key },
+    CmSha1(Box<CmSha1>),
+}
+
+pub(super) struct CmSha1 {
+    key: EncryptingKey,
+    salt: [u8; CM_SALT_BYTES],
+    authentication: hmac::Key,
 }
 
 /// An authentication tag of either length.
@@ -86,17 +92,17 @@ impl Cipher {
         salting.fill(&prf, &mut salt)?;
         let mut authentication_key = [0; CM_AUTHENTICATION_BYTES];
         authentication.fill(&prf, &mut authentication_key)?;
-        Some(Self::CmSha1 {
+        Some(Self::CmSha1(Box::new(CmSha1 {
             key: EncryptingKey::ctr(UnboundCipherKey::new(&AES_128, key).ok()?).ok()?,
             salt,
             authentication: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &authentication_key),
-        })
+        })))
     }
 
     pub fn profile(&self) -> Profile {
         match self {
             Self::Gcm { profile, .. } => *profile,
-            Self::CmSha1 { .. } => Profile::Aes128CmSha1,
+            Self::CmSha1(_) => Profile::Aes128CmSha1,
         }
     }
 
@@ -104,9 +110,9 @@ impl Cipher {
     pub fn seal_rtp(&self, ssrc: u32, index: u64, header: &[u8], payload: &mut [u8]) -> Option<Tag> {
         match self {
             Self::Gcm { key, salt, .. } => Tag::of_gcm(key, rtp_nonce(salt, ssrc, index), Aad::from(header), payload),
-            Self::CmSha1 { key, salt, authentication } => {
-                counter_mode(key, salt, ssrc, index, payload)?;
-                Some(Tag::of_sha1(authentication, header, payload, roc_of(index)))
+            Self::CmSha1(cm) => {
+                cm.apply(ssrc, index, payload)?;
+                Some(Tag::of_sha1(&cm.authentication, header, payload, roc_of(index)))
             }
         }
     }
@@ -118,10 +124,10 @@ impl Cipher {
             Self::Gcm { key, salt, .. } => {
                 key.open_in_place(rtp_nonce(salt, ssrc, index), Aad::from(header), body).ok()?;
             }
-            Self::CmSha1 { key, salt, authentication } => {
+            Self::CmSha1(cm) => {
                 let (payload, tag) = body.split_at_mut_checked(payload_bytes)?;
-                Tag::of_sha1(authentication, header, payload, roc_of(index)).matches(tag)?;
-                counter_mode(key, salt, ssrc, index, payload)?;
+                Tag::of_sha1(&cm.authentication, header, payload, roc_of(index)).matches(tag)?;
+                cm.apply(ssrc, index, payload)?;
             }
         }
         Some(payload_bytes)
@@ -133,9 +139,9 @@ impl Cipher {
             Self::Gcm { key, salt, .. } => {
                 Tag::of_gcm(key, rtcp_nonce(salt, ssrc, index), Aad::from(rtcp_aad(header, word)?), payload)
             }
-            Self::CmSha1 { key, salt, authentication } => {
-                counter_mode(key, salt, ssrc, u64::from(index), payload)?;
-                Some(Tag::of_sha1(authentication, header, payload, word))
+            Self::CmSha1(cm) => {
+                cm.apply(ssrc, u64::from(index), payload)?;
+                Some(Tag::of_sha1(&cm.authentication, header, payload, word))
             }
         }
     }
@@ -148,11 +154,11 @@ impl Cipher {
                 let aad = Aad::from(rtcp_aad(header, word)?);
                 key.open_in_place(rtcp_nonce(salt, ssrc, index), aad, body.get_mut(..sealed_bytes)?).ok()?;
             }
-            Self::CmSha1 { key, salt, authentication } => {
+            Self::CmSha1(cm) => {
                 let (payload, rest) = body.split_at_mut_checked(sealed_bytes.checked_sub(CM_TAG_BYTES)?)?;
                 let tag = rest.get(word.len()..)?;
-                Tag::of_sha1(authentication, header, payload, word).matches(tag)?;
-                counter_mode(key, salt, ssrc, u64::from(index), payload)?;
+                Tag::of_sha1(&cm.authentication, header, payload, word).matches(tag)?;
+                cm.apply(ssrc, u64::from(index), payload)?;
             }
         }
         Some(())
@@ -201,6 +207,12 @@ impl Label {
         out.fill(0);
         prf.less_safe_encrypt(out, EncryptionContext::Iv128(FixedLength::from(iv))).ok()?;
         Some(())
+    }
+}
+
+impl CmSha1 {
+    fn apply(&self, ssrc: u32, index: u64, data: &mut [u8]) -> Option<()> {
+        counter_mode(&self.key, &self.salt, ssrc, index, data)
     }
 }
 

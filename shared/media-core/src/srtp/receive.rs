@@ -53,7 +53,7 @@ impl Receivers {
         let distance = i32::from(sequence).wrapping_sub(top);
         let roc = match distance {
             ..-0x8000 => roc.wrapping_add(1),
-            0x8001.. => roc.checked_sub(1).unwrap_or_default(),
+            0x8001.. => roc.saturating_sub(1),
             _ => roc,
         };
         (roc << 16) | u64::from(sequence)
@@ -131,8 +131,9 @@ impl Receiver {
 }
 
 fn place(index: u64) -> (usize, u64) {
-    let word = usize::try_from((index % WINDOW) / u64::from(u64::BITS)).unwrap_or_default();
-    (word, 1 << (index % u64::from(u64::BITS)))
+    // Masks instead of remainders: both divisors are powers of two.
+    let word = usize::try_from((index & (WINDOW - 1)) >> u64::BITS.trailing_zeros()).unwrap_or_default();
+    (word, 1_u64.rotate_left((index & 63) as u32))
 }
 
 /// SSRCs of one peer at a time. A client that publishes everything it may, in three layers with repair, has about 60 alive.
@@ -141,4 +142,4 @@ pub(super) const SSRCS_MAX: usize = 128;
 pub(super) const SSRC_IDLE: Duration = Duration::from_secs(60);
 /// How far behind the newest packet one may come. Clients without RTX repeat and probe with old packets.
 pub(super) const WINDOW: u64 = 1_024;
-const WINDOW_WORDS: usize = 16;
+const WINDOW_WORDS: usize = (WINDOW / 64) as usize;

@@ -161,7 +161,7 @@ impl Browser {
             sdp_fmtp_line: String::new(),
             rtcp_feedback: vec![],
         };
-        let parameters = RTCRtpCodecParameters { rtp_codec: codec.clone(), payload_type: 96, ..Default::default() };
+        let parameters = RTCRtpCodecParameters { rtp_codec: codec.clone(), payload_type: 96 };
         let mut engine = MediaEngine::default();
         engine.register_codec(parameters, RtpCodecKind::Video).unwrap();
         let mut connection = RTCPeerConnectionBuilder::new()
