@@ -159,6 +159,11 @@ impl Shared {
         counted.is_ok()
     }
 
+    fn has_place_for_a_room(&self) -> bool {
+        let limit = usize::try_from(self.limits.rooms).unwrap_or(usize::MAX);
+        limit == 0 || self.rooms_open.load(Ordering::Relaxed) < limit
+    }
+
     fn rooms_occupied(&self) -> bool {
         self.sessions.load(Ordering::Relaxed) > 0
     }

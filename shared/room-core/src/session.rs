@@ -201,7 +201,7 @@ impl Session {
             self.link.silent_at(self.settings.ping_timeout).map(|at| (at, Deadline::PingTimeout)),
             self.link.given_up_at(&self.settings, media_lives).map(|at| (at, Deadline::Resume)),
             self.negotiation_deadline().map(|at| (at, Deadline::Negotiation)),
-            self.subscriber.debounced_until().map(|at| (at, Deadline::Debounce)),
+            self.offer_deadline().map(|at| (at, Deadline::Debounce)),
             self.link.is_live().then_some((self.timers.quality, Deadline::Quality)),
             self.link.is_live().then_some((self.timers.refresh, Deadline::Refresh)),
             self.publications.oldest_unmatched(self.settings.announced_timeout).map(|at| (at, Deadline::Announced)),

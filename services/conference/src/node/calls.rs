@@ -31,8 +31,11 @@ impl RoomGate for Shared {
             match self.store.snapshot(ask.room.clone()).await {
                 Ok(snapshot) if is_full_for(&snapshot, ask) => Err(Refusal::RoomFull),
                 Ok(_) => Ok(()),
-                Err(StoreError::NoSuchRoom) if self.may_create(&ask.claims) => Ok(()),
-                Err(StoreError::NoSuchRoom) => Err(Refusal::RoomNotFound),
+                Err(StoreError::NoSuchRoom) if !self.may_create(&ask.claims) => Err(Refusal::RoomNotFound),
+                Err(StoreError::NoSuchRoom) if !self.has_place_for_a_room() => {
+                    Err(Refusal::NodeUnavailable("it has as many rooms as it may"))
+                }
+                Err(StoreError::NoSuchRoom) => Ok(()),
                 Err(_) => Err(Refusal::NodeUnavailable("the store did not answer")),
             }
         })
@@ -85,6 +88,9 @@ impl Shared {
             return Err(ApiError::TooLarge);
         }
         let name = create.name.clone();
+        if !self.has_place_for_a_room() && self.store.snapshot(name.clone()).await.is_err() {
+            return Err(ApiError::TooManyRooms);
+        }
         let new = NewRoom {
             metadata: create.metadata,
             empty_timeout_s: create.empty_timeout_s,

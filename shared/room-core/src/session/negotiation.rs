@@ -130,6 +130,12 @@ impl Session {
         }
     }
 
+    /// When gathered changes become an offer. None while none can be made: a deadline that cannot be met would never pass.
+    pub(super) fn offer_deadline(&self) -> Option<Instant> {
+        let possible = self.link.is_live() && self.transports.subscriber != TransportState::Unopened;
+        self.subscriber.debounced_until().filter(|_| possible)
+    }
+
     /// A restart may overtake an offer that is being made or out; the client drops the older one.
     pub(super) fn make_offer(&mut self, now: Instant, restart_ice: bool) {
         if self.transports.subscriber == TransportState::Unopened {

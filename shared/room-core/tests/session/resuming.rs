@@ -178,3 +178,14 @@ fn simulated_resume_faults_drop_the_socket_after_or_before_the_messages() {
     resumed(&mut driver);
     assert!(matches!(driver.out.first(), Some(Output::Send(ServerSignal::Reconnect { .. }))));
 }
+
+#[test]
+fn an_offer_that_is_due_while_nobody_is_there_waits_for_the_resume() {
+    let mut driver = Driver::active();
+    driver.give(Input::SocketLost);
+    driver.media(MediaEvent::OfferNeeded);
+    driver.wait(Duration::from_secs(1));
+    assert!(driver.commands().is_empty());
+    driver.give(Input::Resumed { protocol: 17 });
+    assert!(driver.commands().contains(&&MediaCommand::MakeOffer { restart_ice: true }));
+}

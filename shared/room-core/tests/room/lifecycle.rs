@@ -1,0 +1,197 @@
+//! The room's own facts, its emptiness and its end.
+
+use plenary_cluster::Store;
+use plenary_model::*;
+use plenary_room_core::{
+    notice::Request,
+    room::{Deadline, RecordChange},
+};
+
+use crate::driver::*;
+
+#[test]
+fn a_room_nobody_joins_closes_after_its_empty_timeout() {
+    let mut world = World::new();
+    world.room(|new| new.empty_timeout_s = Some(10));
+    assert_eq!(world.wait(seconds(9)), []);
+    assert_eq!(world.nodes[0].closed, None);
+    assert_eq!(world.wait(seconds(1)), [Deadline::EmptyTimeout]);
+    assert_eq!(world.nodes[0].closed, Some(LeaveReason::RoomClosed));
+    assert_eq!(done(world.store.rooms(Vec::new())), Ok(Vec::new()));
+}
+
+#[test]
+fn a_room_closes_its_departure_timeout_after_the_last_person() {
+    let mut world = World::new();
+    let (ann, bob) = (world.join("ann"), world.join("bob"));
+    world.ask(&ann, leave());
+    world.wait(seconds(100));
+    assert_eq!(world.nodes[0].closed, None, "bob is still there");
+    world.ask(&bob, leave());
+    world.wait(seconds(19));
+    assert_eq!(world.nodes[0].closed, None);
+    world.wait(seconds(1));
+    assert_eq!(world.nodes[0].closed, Some(LeaveReason::RoomClosed));
+}
+
+#[test]
+fn somebody_who_comes_back_in_time_keeps_the_room() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    world.ask(&ann, leave());
+    world.wait(seconds(15));
+    world.join("ann");
+    world.wait(seconds(100));
+    assert_eq!(world.nodes[0].closed, None);
+}
+
+#[test]
+fn dependents_keep_no_room_and_are_told_of_its_end() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    let recorder = world.join_as("rec", |person| person.permission.recorder = true);
+    let agent = world.join_as("agent", |person| person.kind = ParticipantKind::Agent);
+    world.ask(&ann, leave());
+    world.wait(seconds(20));
+    assert_eq!(world.nodes[0].closed, Some(LeaveReason::RoomClosed));
+    assert_eq!([&recorder, &agent].map(|who| world.client(who).ended), [Some(LeaveReason::RoomClosed); 2]);
+}
+
+#[test]
+fn a_hidden_person_keeps_the_room() {
+    let mut world = World::new();
+    world.join_as("eve", |person| person.permission.hidden = true);
+    world.wait(seconds(1000));
+    assert_eq!(world.nodes[0].closed, None);
+}
+
+#[test]
+fn a_lost_request_to_close_is_repeated() {
+    let mut world = World::new();
+    world.room(|new| new.empty_timeout_s = Some(10));
+    world.now += seconds(10);
+    for _ in 0..3 {
+        let room = &mut world.nodes[0].room;
+        assert_eq!(room.next_deadline(), Some((world.now, Deadline::EmptyTimeout)));
+        room.handle_timeout(world.now);
+        world.nodes[0].drain();
+        assert_eq!(world.nodes[0].writes.pop_front(), Some(RecordChange::CloseIfEmpty));
+        assert!(world.nodes[0].writes.is_empty());
+        world.now += seconds(5);
+    }
+}
+
+#[test]
+fn a_join_that_overtakes_the_closing_lives_on_in_the_next_room() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    world.ask(&ann, leave());
+    assert_eq!(done(world.store.delete_if_empty(name())), Ok(true));
+    let bob = world.seat(0, "bob", |_| {}).unwrap();
+    world.welcome(0);
+    let old_room = world.client(&bob).room.sid.clone();
+    world.settle();
+    assert_eq!(world.client(&bob).ended, None);
+    assert_eq!(world.nodes[0].closed, None);
+    assert_ne!(world.client(&bob).room.sid, old_room, "told of the new room");
+    let cyd = world.join("cyd");
+    assert_eq!(world.client(&cyd).others.len(), 1);
+    world.check_agreement("second life");
+}
+
+#[test]
+fn deleting_a_room_ends_everybody() {
+    let mut world = World::new();
+    let (ann, bob) = (world.join("ann"), world.join("bob"));
+    done(world.store.delete(name(), LeaveReason::RoomDeleted)).unwrap();
+    world.settle();
+    assert_eq!([&ann, &bob].map(|who| world.client(who).ended), [Some(LeaveReason::RoomDeleted); 2]);
+    assert_eq!(world.nodes[0].closed, Some(LeaveReason::RoomDeleted));
+    assert_eq!(world.nodes[0].room.next_deadline(), None);
+}
+
+#[test]
+fn metadata_is_told_at_once() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    world.wait(seconds(10));
+    world.forget_notices();
+    for text in ["one", "two"] {
+        set_metadata(&mut world, text);
+        let told = rooms(&world.heard(&ann));
+        assert_eq!(told.iter().map(|room| room.metadata.as_str()).collect::<Vec<_>>(), [text]);
+        assert_eq!(told[0].participants, 1);
+    }
+}
+
+#[test]
+fn recording_shows_at_once_while_a_recorder_is_here() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    world.join("bob");
+    for shape in [(|person| person.kind = ParticipantKind::Egress) as fn(&mut Participant), |person| {
+        person.permission.recorder = true;
+    }] {
+        let recorder = world.join_as("rec", shape);
+        assert!(world.client(&ann).room.active_recording);
+        world.ask(&recorder, leave());
+        assert!(!world.client(&ann).room.active_recording);
+    }
+}
+
+#[test]
+fn counts_go_out_at_most_once_an_interval() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    world.wait(seconds(10));
+    world.forget_notices();
+    let others: Vec<_> = (0..5).map(|at| world.join(&format!("p{at}"))).collect();
+    let told: Vec<_> = rooms(&world.heard(&ann)).iter().map(|room| room.participants).collect();
+    assert_eq!(told, [2], "the first change at once, the rest later");
+    assert_eq!(world.wait(seconds(5)), [Deadline::Counts]);
+    let told: Vec<_> = rooms(&world.heard(&ann)).iter().map(|room| room.participants).collect();
+    assert_eq!(told, [6]);
+    assert_eq!(world.client(&others[0]).room.participants, 6);
+    world.wait(seconds(5));
+    world.ask(&others[0], publish(vec![track("TR_1", Source::Camera)]));
+    assert_eq!(world.client(&ann).room.publishers, 1);
+}
+
+#[test]
+fn dependents_and_hidden_people_are_not_counted() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    world.join_as("eve", |person| person.permission.hidden = true);
+    world.join_as("agent", |person| person.permission.agent = true);
+    world.join_as("rec", |person| person.kind = ParticipantKind::Egress);
+    world.wait(seconds(10));
+    assert_eq!(world.client(&ann).room.participants, 1);
+    let stored = done(world.store.rooms(Vec::new())).unwrap();
+    assert_eq!(world.client(&ann).room, stored[0], "the store counts alike");
+}
+
+#[test]
+fn whoever_was_welcomed_with_passing_counts_is_put_right() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    let bob = world.join("bob");
+    let cyd = world.join("cyd");
+    world.ask(&cyd, leave());
+    world.wait(seconds(10));
+    assert_eq!([&ann, &bob].map(|who| world.client(who).room.participants), [2, 2]);
+    let dan = world.join("dan");
+    let eve = world.join("eve");
+    world.ask(&dan, leave());
+    world.wait(seconds(5));
+    assert_eq!([&ann, &eve].map(|who| world.client(who).room.participants), [3, 3]);
+}
+
+fn set_metadata(world: &mut World, metadata: &str) {
+    let room = done(world.store.snapshot(name())).unwrap().room;
+    done(world.store.set_meta(name(), RoomInfo { metadata: metadata.into(), ..room })).unwrap();
+    world.settle();
+}
+
+fn leave() -> Request {
+    Request::Leave { reason: LeaveReason::ClientInitiated }
+}

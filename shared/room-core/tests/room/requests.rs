@@ -1,0 +1,205 @@
+//! What sessions ask of their room.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use plenary_model::*;
+use plenary_room_core::{
+    notice::{Announce, Notice, Request},
+    room::Input,
+};
+
+use crate::driver::*;
+
+#[test]
+fn a_publication_reaches_the_others_when_its_delta_comes_home() {
+    let mut world = World::new();
+    let (ann, bob) = (world.join("ann"), world.join("bob"));
+    world.forget_notices();
+    world.handle(0, Input::Ask { who: ann.clone(), what: publish(vec![track("TR_1", Source::Camera)]) });
+    let own = own_changes(&world.heard(&ann));
+    assert!(matches!(own.as_slice(), [(own, Announce::No)] if own.is_publisher && own.tracks.len() == 1));
+    assert!(world.heard(&bob).is_empty(), "not before the store has it");
+    world.settle();
+    let heard = people(&world.heard(&bob)).concat();
+    assert_eq!(heard.len(), 1);
+    assert_eq!(*heard[0], world.stored_one("ann").participant);
+    world.check_agreement("published");
+}
+
+#[test]
+fn changes_build_on_the_newest_truth_while_a_write_is_out() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    let ask = |what| Input::Ask { who: ann.clone(), what };
+    world.handle(0, ask(Request::BecameActive));
+    world.handle(0, ask(publish(vec![track("TR_1", Source::Camera)])));
+    world.handle(0, ask(publish(vec![track("TR_2", Source::Microphone)])));
+    world.handle(0, ask(Request::Unpublish { tracks: vec!["TR_1".into()] }));
+    assert_eq!(world.nodes[0].writes.len(), 4);
+    world.settle();
+    let stored = world.stored_one("ann");
+    assert_eq!(stored.participant.state, ParticipantState::Active);
+    let tracks: Vec<_> = stored.participant.tracks.iter().map(|track| track.sid.to_string()).collect();
+    assert_eq!(tracks, ["TR_2"]);
+    world.check_agreement("four writes");
+}
+
+#[test]
+fn nothing_is_written_for_what_changes_nothing() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    world.ask(&ann, Request::BecameActive);
+    world.forget_notices();
+    let version = world.stored_one("ann").participant.version;
+    world.ask(&ann, Request::BecameActive);
+    world.ask(&ann, Request::Unpublish { tracks: vec!["TR_9".into()] });
+    world.ask(&ann, Request::UpdateTrack { track: track("TR_9", Source::Camera) });
+    assert_eq!(world.stored_one("ann").participant.version, version);
+    assert!(world.heard(&ann).is_empty());
+}
+
+#[test]
+fn a_publisher_without_tracks_is_none() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    world.ask(&ann, publish(vec![track("TR_1", Source::Camera)]));
+    assert!(world.stored_one("ann").participant.is_publisher);
+    world.ask(&ann, Request::Unpublish { tracks: vec!["TR_1".into()] });
+    assert!(!world.stored_one("ann").participant.is_publisher);
+}
+
+#[test]
+fn a_changed_track_gets_a_newer_version_even_from_a_standing_clock() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    let camera = track("TR_1", Source::Camera);
+    world.ask(&ann, publish(vec![camera.clone()]));
+    world.ask(&ann, Request::UpdateTrack { track: Track { muted: true, ..camera.clone() } });
+    let stored = world.stored_one("ann").participant.tracks[0].clone();
+    assert!(stored.muted && stored.version > camera.version);
+}
+
+#[test]
+fn tracks_that_are_no_longer_allowed_are_not_published() {
+    let mut world = World::new();
+    let ann = world.join_as("ann", |person| person.permission.can_publish_sources = vec![Source::Microphone]);
+    let bob = world.join_as("bob", |person| person.permission.can_publish = false);
+    world.ask(&ann, publish(vec![track("TR_1", Source::Camera), track("TR_2", Source::Microphone)]));
+    world.ask(&bob, publish(vec![track("TR_3", Source::Microphone)]));
+    let sids = |who| world.stored_one(who).participant.tracks.iter().map(|one| one.sid.to_string()).collect::<Vec<_>>();
+    assert_eq!(sids("ann"), ["TR_2"]);
+    assert!(sids("bob").is_empty());
+}
+
+#[test]
+fn own_metadata_is_announced_to_its_own_client() {
+    let mut world = World::new();
+    let ann = world.join_as("ann", |person| {
+        person.name = "Ann".into();
+        person.attributes = BTreeMap::from([("hand".into(), "up".into()), ("team".into(), "red".into())]);
+    });
+    world.forget_notices();
+    let attributes = BTreeMap::from([("hand".into(), String::new()), ("mood".into(), "good".into())]);
+    world.ask(&ann, Request::UpdateMetadata { name: None, metadata: Some("m".into()), attributes });
+    let own = own_changes(&world.heard(&ann));
+    let [(own, Announce::Yes)] = own.as_slice() else { panic!("{own:?}") };
+    assert_eq!((own.name.as_str(), own.metadata.as_str()), ("Ann", "m"));
+    let expected = BTreeMap::from([("mood".to_owned(), "good".to_owned()), ("team".to_owned(), "red".to_owned())]);
+    assert_eq!(own.attributes, expected);
+}
+
+#[test]
+fn metadata_beyond_the_limits_or_without_permission_is_ignored() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    let bob = world.join_as("bob", |person| person.permission.can_update_metadata = false);
+    let before = world.stored();
+    let change = |name: usize, metadata: usize, attribute: usize| Request::UpdateMetadata {
+        name: (name > 0).then(|| "n".repeat(name)),
+        metadata: Some("m".repeat(metadata)),
+        attributes: BTreeMap::from([("a".to_owned(), "b".repeat(attribute))]),
+    };
+    for refused in [change(NAME_BYTES_MAX + 1, 1, 1), change(1, 65, 1), change(1, 1, 32)] {
+        world.ask(&ann, refused);
+    }
+    world.ask(&bob, change(1, 1, 1));
+    assert_eq!(world.stored(), before);
+    world.ask(&ann, change(NAME_BYTES_MAX, 64, 31));
+    assert_ne!(world.stored(), before, "what just fits passes");
+}
+
+#[test]
+fn data_goes_to_everybody_but_its_sender() {
+    let mut world = World::new();
+    let (ann, bob) = (world.join("ann"), world.join("bob"));
+    let eve = world.join_as("eve", |person| person.permission.hidden = true);
+    let dan = world.join_as("dan", |person| person.state = ParticipantState::Joining);
+    world.forget_notices();
+    world.ask(&ann, data(Destination::Everybody));
+    assert_eq!([received(&mut world, &ann), received(&mut world, &bob)], [0, 1]);
+    assert_eq!(received(&mut world, &eve), 1, "hidden people listen");
+    assert_eq!(received(&mut world, &dan), 0, "not there yet");
+}
+
+#[test]
+fn data_goes_to_named_people_once() {
+    let mut world = World::new();
+    let (ann, bob, cyd) = (world.join("ann"), world.join("bob"), world.join("cyd"));
+    world.forget_notices();
+    let named = [identity("bob"), identity("bob"), identity("ann"), identity("nobody")];
+    world.ask(&ann, data(Destination::Identities(named.to_vec())));
+    assert_eq!([&ann, &bob, &cyd].map(|who| received(&mut world, who)), [0, 1, 0]);
+    world.ask(&ann, data(Destination::Sids(vec![cyd.clone(), cyd.clone()])));
+    assert_eq!([&ann, &bob, &cyd].map(|who| received(&mut world, who)), [0, 0, 1]);
+    world.ask(&ann, data(Destination::Identities(Vec::new())));
+    assert_eq!([&ann, &bob, &cyd].map(|who| received(&mut world, who)), [0, 0, 0]);
+}
+
+#[test]
+fn nobody_hears_from_somebody_before_hearing_of_them() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    world.forget_notices();
+    let bob = world.seat(0, "bob", |_| {}).unwrap();
+    let (delta, joined) = (world.next_delta(0).unwrap(), world.nodes[0].joined.pop_front().unwrap());
+    let ask = Input::Ask { who: bob, what: data(Destination::Everybody) };
+    world.burst(vec![delta, Input::Joined { record: joined.record }, ask]);
+    let heard = world.heard(&ann);
+    let at = |which: fn(&Notice) -> bool| heard.iter().position(which).expect("it was told");
+    assert!(at(|one| matches!(one, Notice::Participants { .. })) < at(|one| matches!(one, Notice::Data { .. })));
+}
+
+#[test]
+fn a_publisher_hears_once_that_somebody_receives_its_track() {
+    let mut world = World::new();
+    let (ann, bob, cyd) = (world.join("ann"), world.join("bob"), world.join("cyd"));
+    let eve = world.join_as("eve", |person| person.permission.hidden = true);
+    world.ask(&ann, publish(vec![track("TR_1", Source::Camera)]));
+    world.forget_notices();
+    let bound = || Request::Bound { track: "TR_1".into() };
+    let expected = Notice::TrackSubscribed { track: "TR_1".into() };
+    world.ask(&eve, bound());
+    assert!(world.heard(&ann).is_empty(), "hidden people do not show");
+    world.ask(&bob, bound());
+    assert_eq!(world.heard(&ann), std::slice::from_ref(&expected));
+    world.ask(&cyd, bound());
+    world.ask(&cyd, Request::Bound { track: "TR_9".into() });
+    assert!(world.heard(&ann).is_empty());
+    // A track that is published anew is a new track.
+    world.ask(&ann, Request::Unpublish { tracks: vec!["TR_1".into()] });
+    world.ask(&ann, publish(vec![track("TR_1", Source::Camera)]));
+    world.forget_notices();
+    world.ask(&bob, bound());
+    assert_eq!(world.heard(&ann), [expected]);
+}
+
+fn data(to: Destination) -> Request {
+    let payload = Bytes::from_static(b"hello");
+    Request::Data { message: DataMessage { channel: Channel::Reliable, to, payload } }
+}
+
+fn received(world: &mut World, who: &ParticipantSid) -> usize {
+    let notices = world.heard(who);
+    notices.iter().filter(|notice| matches!(notice, Notice::Data { .. })).count()
+}
