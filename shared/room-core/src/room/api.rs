@@ -9,23 +9,23 @@ use plenary_model::{
 
 use crate::notice::{Notice, Request, Welcome};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Input {
-    /// The store's state, read at the start and after a gap.
+    /// The store's state: the first one starts the room, later ones follow a [`Output::Reread`] or come unasked.
     Snapshot(RoomSnapshot),
     /// The next change of the room's history.
     Delta(Arc<RoomDelta>),
     /// A session of this node whose record the store has accepted. Answered by [`Output::Welcome`].
     Joined { record: Arc<Record> },
-    /// A local session asks.
+    /// A local session asks. Unknown and ended ones are ignored.
     Ask { who: ParticipantSid, what: Request },
     /// The room API asks; answered by [`Output::AdminDone`] with the same number.
     Admin(AdminAsk),
-    /// A local session's actor ended without a word.
+    /// A local session's actor ended, with or without a [`Request::Leave`] before.
     SessionLost { who: ParticipantSid, reason: LeaveReason },
-    /// Loudness over the last window, from the media routers.
+    /// Loudness over the last window, from the room's media router; who is not in it is silent.
     Levels { levels: Vec<(ParticipantSid, TrackSid, SpeakerLevel)> },
-    /// The store refused or lost a write.
+    /// The store refused or lost a record of this session.
     WriteFailed { who: ParticipantSid },
 }
 
@@ -49,13 +49,13 @@ pub enum Output {
     },
     /// To the store, in order.
     Write(RecordChange),
-    /// Read the snapshot again: the history has a hole or is another one.
+    /// Read the snapshot again: the history has a hole or is another one. One at a time.
     Reread,
     AdminDone {
         number: u64,
         outcome: Result<Option<Arc<Participant>>, AdminRefusal>,
     },
-    /// Nobody is here any more and the timeouts have run out, or the room was deleted.
+    /// Nobody is here any more and the timeouts have run out, or the room was deleted. Always the last output.
     Closed {
         reason: LeaveReason,
     },
@@ -71,7 +71,7 @@ pub enum RecordChange {
         reason: LeaveReason,
     },
     Meta(RoomInfo),
-    /// Delete the room if it is empty in the store too.
+    /// Delete the room if it is empty in the store too; its `Closed` comes home as a delta.
     CloseIfEmpty,
 }
 

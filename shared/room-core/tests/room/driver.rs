@@ -29,12 +29,14 @@ pub struct Node {
     pub writes: VecDeque<RecordChange>,
     pub rereads: usize,
     pub rereads_seen: usize,
-    pub outcomes: Vec<(u64, Result<Option<Arc<Participant>>, AdminRefusal>)>,
+    pub outcomes: Vec<(u64, Outcome)>,
     pub closed: Option<LeaveReason>,
     pub joined: VecDeque<Joined>,
     heard: Subscription,
     warm: bool,
 }
+
+type Outcome = Result<Option<Arc<Participant>>, AdminRefusal>;
 
 /// What a session knows, checked while it learns it.
 #[derive(Debug)]
@@ -123,7 +125,7 @@ impl World {
         self.settle();
     }
 
-    pub fn admin(&mut self, what: Admin) -> Result<Option<Arc<Participant>>, AdminRefusal> {
+    pub fn admin(&mut self, what: Admin) -> Outcome {
         let number = self.nodes[0].outcomes.len() as u64;
         self.handle(0, Input::Admin(AdminAsk { number, what }));
         let outcome = self.nodes[0].outcomes.last().expect("every ask is answered").clone();

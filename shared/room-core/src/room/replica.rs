@@ -1,0 +1,191 @@
+//! This node's copy of the store's records (`cluster.md` 2.5): the next number of its own view is applied, older ones are
+//! dropped, and anything else waits for a fresh snapshot.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use plenary_model::{
+    Identity, LeaveReason, Participant, ParticipantSid, Record, RoomChange, RoomDelta, RoomInfo, RoomSnapshot,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Replica {
+    known: Option<Known>,
+    /// By view and number: what cannot be applied yet.
+    waiting: BTreeMap<(u64, u64), Arc<RoomDelta>>,
+    /// Something was heard since the last request for a snapshot that is neither applied nor waiting.
+    missed: bool,
+    /// A snapshot was asked for and has not come.
+    rereading: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    view: u64,
+    seq: u64,
+    info: RoomInfo,
+    records: BTreeMap<Identity, Arc<Record>>,
+    sids: HashMap<ParticipantSid, Identity>,
+}
+
+/// What a step of the history means here.
+#[derive(Debug)]
+pub(super) enum Change {
+    Put {
+        record: Arc<Record>,
+        before: Option<Arc<Record>>,
+    },
+    Removed {
+        record: Arc<Record>,
+        reason: LeaveReason,
+    },
+    Closed {
+        reason: LeaveReason,
+    },
+    /// The room's own facts, or a late word about a session that is gone already.
+    Nothing,
+}
+
+impl Replica {
+    pub(super) fn receive(&mut self, delta: Arc<RoomDelta>) {
+        let at = (delta.view, delta.seq);
+        if let Some(known) = &self.known
+            && delta.view == known.view
+            && delta.seq <= known.seq
+        {
+            return;
+        }
+        if self.waiting.len() < WAITING_MAX || self.next_place() == Some(at) {
+            self.waiting.insert(at, delta);
+        } else {
+            self.missed = true;
+        }
+    }
+
+    /// The next change, applied.
+    pub(super) fn next(&mut self) -> Option<Change> {
+        let delta = self.waiting.remove(&self.next_place()?)?;
+        let known = self.known.as_mut()?;
+        known.seq = delta.seq;
+        Some(known.apply(&delta.change))
+    }
+
+    /// Whether [`Self::next`] left something that only a snapshot explains.
+    pub(super) fn is_behind(&self) -> bool {
+        self.known.is_some() && (self.missed || !self.waiting.is_empty())
+    }
+
+    /// True if a snapshot must be asked for now; one that is on its way will do.
+    pub(super) fn reread(&mut self) -> bool {
+        let asked = std::mem::replace(&mut self.rereading, true);
+        if !asked {
+            self.missed = false;
+        }
+        !asked
+    }
+
+    /// Starts from a snapshot; the changes are what it says that was not known.
+    pub(super) fn restart(&mut self, snapshot: RoomSnapshot) -> Vec<Change> {
+        self.rereading = false;
+        let RoomSnapshot { view, seq, room, records } = snapshot;
+        if self.known.as_ref().is_some_and(|known| known.view == view && known.seq > seq) {
+            return Vec::new();
+        }
+        let mut known = Known { view, seq, info: room, records: BTreeMap::new(), sids: HashMap::new() };
+        for record in records {
+            known.insert(record);
+        }
+        // Of another history only the fact is kept that it was heard of: a snapshot read from now on knows better.
+        let waiting = self.waiting.len();
+        self.waiting.retain(|(of, _), _| *of == view);
+        self.missed |= self.waiting.len() < waiting;
+        self.waiting = self.waiting.split_off(&(view, seq.saturating_add(1)));
+        let before = self.known.replace(known).map(|known| known.records).unwrap_or_default();
+        self.differences(before)
+    }
+
+    /// Forgets a history that ended; the next one starts with a snapshot. Gives back who was there.
+    pub(super) fn forget(&mut self) -> Vec<Arc<Record>> {
+        self.known.take().map(|known| known.records.into_values().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn info(&self) -> Option<&RoomInfo> {
+        self.known.as_ref().map(|known| &known.info)
+    }
+
+    pub(super) fn record(&self, identity: &Identity) -> Option<&Arc<Record>> {
+        self.known.as_ref()?.records.get(identity)
+    }
+
+    pub(super) fn person(&self, sid: &ParticipantSid) -> Option<&Participant> {
+        let known = self.known.as_ref()?;
+        known.records.get(known.sids.get(sid)?).map(|record| &record.participant)
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.known.iter().flat_map(|known| known.records.values())
+    }
+
+    fn next_place(&self) -> Option<(u64, u64)> {
+        let known = self.known.as_ref()?;
+        Some((known.view, known.seq.checked_add(1)?))
+    }
+
+    fn differences(&self, mut before: BTreeMap<Identity, Arc<Record>>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for record in self.records() {
+            let before = before.remove(&record.participant.identity);
+            if before.as_ref() != Some(record) {
+                changes.push(Change::Put { record: record.clone(), before });
+            }
+        }
+        let gone = before.into_values().map(|record| Change::Removed { record, reason: LeaveReason::Unknown });
+        changes.extend(gone);
+        changes
+    }
+}
+
+impl Known {
+    fn apply(&mut self, change: &RoomChange) -> Change {
+        match change {
+            RoomChange::Put(record) => {
+                let before = self.records.get(&record.participant.identity);
+                if before.is_some_and(|before| before.generation > record.generation) {
+                    return Change::Nothing;
+                }
+                Change::Put { record: record.clone(), before: self.insert(record.clone()) }
+            }
+            RoomChange::Removed { identity, generation, reason, .. } => match self.records.get(identity) {
+                Some(record) if record.generation == *generation => match self.remove(identity) {
+                    Some(record) => Change::Removed { record, reason: *reason },
+                    None => Change::Nothing,
+                },
+                _ => Change::Nothing,
+            },
+            RoomChange::Meta(info) => {
+                self.info = info.clone();
+                Change::Nothing
+            }
+            RoomChange::Closed { reason } => Change::Closed { reason: *reason },
+        }
+    }
+
+    fn insert(&mut self, record: Arc<Record>) -> Option<Arc<Record>> {
+        let identity = record.participant.identity.clone();
+        let before = self.remove(&identity);
+        self.sids.insert(record.participant.sid.clone(), identity.clone());
+        self.records.insert(identity, record);
+        before
+    }
+
+    fn remove(&mut self, identity: &Identity) -> Option<Arc<Record>> {
+        let record = self.records.remove(identity)?;
+        self.sids.remove(&record.participant.sid);
+        Some(record)
+    }
+}
+
+/// Changes that wait for a snapshot; more are forgotten and another snapshot is read.
+const WAITING_MAX: usize = 1024;
