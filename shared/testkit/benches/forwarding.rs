@@ -22,7 +22,7 @@ use plenary_media_core::{DropReason, Input, Path, Sink, Transmit};
 use plenary_model::{MediaKind, Target};
 
 use self::{
-    client::Source,
+    client::{Source, transport_feedback, transport_sequence},
     measure::{CountingAllocator, Passes, Stopwatch, malloc_bytes},
     stage::{Kept, Stage},
 };
@@ -33,16 +33,26 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 fn main() {
     let stopwatch = Stopwatch::calibrated();
     print_machine();
-    println!(
-        "\n| Forwarding | ns per output | seal alone | ratio | timers, ns per output | allocations per output: packets / timers | heap per transport | packets per message |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("\n| {} |\n|{}", COLUMNS.join(" | "), "---|".repeat(COLUMNS.len()));
     for shape in SHAPES {
         println!("{}", measure_shape(shape, stopwatch));
     }
     println!();
     print_join(stopwatch);
 }
+
+/// Times are in ns per output packet. `timers` is what falls due meanwhile, `feedback` what subscribers say.
+const COLUMNS: [&str; 9] = [
+    "Shape",
+    "forwarded",
+    "seal alone",
+    "ratio",
+    "timers",
+    "feedback",
+    "allocations per output: packets / the rest",
+    "heap per transport",
+    "packets per message",
+];
 
 /// Rooms and what is said in them.
 struct Shape {
@@ -80,6 +90,10 @@ impl Shape {
         let receivers = self.publishers - 1 + self.subscribers;
         self.rooms * self.publishers * receivers * self.sizes.len()
     }
+
+    fn outputs_per_subscriber(&self) -> usize {
+        self.sizes.len() * (self.publishers - usize::from(self.subscribers == 0))
+    }
 }
 
 /// Counts and drops.
@@ -107,6 +121,7 @@ struct Call<'s> {
     stage: Stage,
     sources: Vec<Source>,
     stopwatch: Stopwatch,
+    ticks: u32,
 }
 
 /// What one or more ticks cost.
@@ -115,7 +130,9 @@ struct Cost {
     forward_ns: u64,
     forward_allocations: u64,
     timers_ns: u64,
-    timers_allocations: u64,
+    feedback_ns: u64,
+    /// Of timers and feedback.
+    other_allocations: u64,
 }
 
 impl<'s> Call<'s> {
@@ -137,7 +154,7 @@ impl<'s> Call<'s> {
                 sources.push(Source::new(at, shape.kind));
             }
         }
-        Self { shape, stage, sources, stopwatch }
+        Self { shape, stage, sources, stopwatch, ticks: 0 }
     }
 
     fn tick(&mut self, sink: &mut dyn Sink, cost: &mut Cost) {
@@ -169,21 +186,52 @@ impl<'s> Call<'s> {
             }
         });
         cost.forward_allocations += between - before;
-        cost.timers_allocations += CountingAllocator::allocations() - between;
+        cost.other_allocations += CountingAllocator::allocations() - between;
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(TICKS_PER_FEEDBACK) {
+            self.feedback(cost);
+        }
         self.stage.keep_alive();
+    }
+
+    /// Every subscriber tells what arrived since it last did.
+    fn feedback(&mut self, cost: &mut Cost) {
+        let count = TICKS_PER_FEEDBACK as usize * self.shape.outputs_per_subscriber();
+        let reference = self.ticks * self.shape.frame_interval().as_millis() as u32 / 64;
+        let (mut datagrams, number) = (Vec::new(), (self.ticks / TICKS_PER_FEEDBACK) as u8);
+        for client in &mut self.stage.clients {
+            let (Some(next), Some((keys, _))) = (&mut client.next_transport_sequence, &mut client.keys) else {
+                continue;
+            };
+            let feedback = transport_feedback(*next, count as u16, reference, number);
+            datagrams.push((client.path, keys.encrypt_rtcp(&feedback).expect("feedback is sealed").to_vec()));
+            *next = next.wrapping_add(count as u16);
+        }
+        let (router, now) = (&mut self.stage.router, self.stage.now);
+        let before = CountingAllocator::allocations();
+        cost.feedback_ns += self.stopwatch.ns(|| {
+            for (path, bytes) in &mut datagrams {
+                router.handle(now, Input::Datagram { path: *path, bytes });
+            }
+        });
+        cost.other_allocations += CountingAllocator::allocations() - before;
     }
 
     /// What leaves is what came in, for everybody, and can be opened.
     fn check(&mut self) {
         let mut kept = Kept::default();
+        while !(self.ticks + 1).is_multiple_of(TICKS_PER_FEEDBACK) {
+            self.tick(&mut Dropped, &mut Cost::default());
+        }
         self.tick(&mut kept, &mut Cost::default());
         let media = kept.0;
         assert_eq!(media.len(), self.shape.outputs_per_tick(), "every packet reaches everybody");
         for client in &mut self.stage.clients {
-            let Some((_, datagram)) = media.iter().find(|(to, _)| *to == client.path.remote) else { continue };
+            let Some((_, datagram)) = media.iter().rfind(|(to, _)| *to == client.path.remote) else { continue };
             let (_, keys) = client.keys.as_mut().expect("it is connected");
             let opened = keys.decrypt_rtp(datagram).expect("it is authentic");
             assert!(opened.ends_with(&[0x5a; 32]), "the payload is the publisher's");
+            client.next_transport_sequence = Some(transport_sequence(&opened).wrapping_add(1));
         }
     }
 }
@@ -199,17 +247,17 @@ impl Sink for Dropped {
 
 fn measure_shape(shape: &Shape, stopwatch: Stopwatch) -> String {
     let mut call = Call::new(shape, stopwatch);
+    call.tick(&mut Dropped, &mut Cost::default());
+    call.check();
     for _ in 0..WARM_UP_TICKS {
         call.tick(&mut Dropped, &mut Cost::default());
     }
-    call.check();
     let seal = Seal::new(call.stage.clients.len(), shape.sizes[0]);
     let ticks = OUTPUTS_PER_RUN.div_ceil(shape.outputs_per_tick());
-    let [mut forward, mut alone, mut ratio, mut timers] =
-        [const { Vec::new() }; 4].map(|_: Vec<f64>| Passes::default());
+    let [mut forward, mut alone, mut ratio, mut timers, mut feedback] = std::array::from_fn(|_| Passes::default());
     let (mut total, mut count) = (Cost::default(), Count::default());
     for _ in 0..PASSES {
-        for passes in [&mut forward, &mut alone, &mut ratio, &mut timers] {
+        for passes in [&mut forward, &mut alone, &mut ratio, &mut timers, &mut feedback] {
             passes.start_pass();
         }
         for _ in 0..RUNS {
@@ -222,10 +270,11 @@ fn measure_shape(shape: &Shape, stopwatch: Stopwatch) -> String {
             let floor = seal.ns_per_packet(stopwatch);
             forward.add(cost.forward_ns as f64 / outputs);
             timers.add(cost.timers_ns as f64 / outputs);
+            feedback.add(cost.feedback_ns as f64 / outputs);
             alone.add(floor);
             ratio.add(cost.forward_ns as f64 / outputs / floor);
             total.forward_allocations += cost.forward_allocations;
-            total.timers_allocations += cost.timers_allocations;
+            total.other_allocations += cost.other_allocations;
         }
     }
     let expected = (PASSES * RUNS * ticks * shape.outputs_per_tick()) as u64;
@@ -239,14 +288,15 @@ fn measure_shape(shape: &Shape, stopwatch: Stopwatch) -> String {
     let runs: Vec<_> =
         count.runs.iter().map(|(k, n)| format!("{k}: {:.0} %", *n as f64 * 100.0 / messages as f64)).collect();
     format!(
-        "| {} | {} | {} | {} | {} | {:.5} / {:.5} | {} KiB | {} |",
+        "| {} | {} | {} | {} | {} | {} | {:.5} / {:.5} | {} KiB | {} |",
         shape.name,
         forward.show(0),
         alone.show(0),
         ratio.show(2),
         timers.show(1),
+        feedback.show(1),
         per_output(total.forward_allocations),
-        per_output(total.timers_allocations),
+        per_output(total.other_allocations),
         heap / 1024,
         runs.join(", "),
     )
@@ -340,17 +390,21 @@ fn print_machine() {
 
 const PASSES: usize = 3;
 const RUNS: usize = 7;
-const OUTPUTS_PER_RUN: usize = 50_000;
+const OUTPUTS_PER_RUN: usize = 120_000;
 /// Until every packet store and queue has grown to what it needs.
 const WARM_UP_TICKS: usize = 300;
+/// 100 ms of video, as browsers do.
+const TICKS_PER_FEEDBACK: u32 = 3;
 const PARTICIPANTS: u64 = 40;
 /// RTP header with two words of extensions, as packets leave.
 const HEADER_BYTES: usize = 24;
 
-/// Reasons that media could be dropped for.
+/// Reasons that something of the clients' could be dropped for.
 const DROPS: &[DropReason] = &[
     DropReason::RtpMalformed,
     DropReason::SrtpNotAuthentic,
+    DropReason::RtcpMalformed,
+    DropReason::SrtcpNotAuthentic,
     DropReason::SrtpReplayed,
     DropReason::UnknownAddress,
     DropReason::UnknownStream,

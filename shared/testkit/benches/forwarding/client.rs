@@ -6,7 +6,10 @@ use aws_lc_rs::{digest, hmac};
 use dimpl::{Config, Dtls, DtlsCertificate, Output, SrtpProfile};
 use plenary_media_core::{IceCredentials, Path, Protocol};
 use plenary_model::{MediaKind, PeerId};
-use rtc::srtp::{context::Context, protection_profile::ProtectionProfile};
+use rtc::{
+    shared::marshal::Unmarshal,
+    srtp::{context::Context, protection_profile::ProtectionProfile},
+};
 
 /// What all clients share; that they have one certificate changes nothing for the router.
 pub struct Identity {
@@ -24,6 +27,8 @@ pub struct Client {
     dtls: Dtls,
     /// Seals what this client sends, and opens what it receives.
     pub keys: Option<(Context, Context)>,
+    /// The transport-wide number that its next feedback begins with, once it is known.
+    pub next_transport_sequence: Option<u16>,
 }
 
 impl Identity {
@@ -48,6 +53,7 @@ impl Client {
             is_connected: false,
             dtls,
             keys: None,
+            next_transport_sequence: None,
         }
     }
 
@@ -126,6 +132,29 @@ impl Client {
         };
         offer.lines().map(line).collect()
     }
+}
+
+/// Says that `count` packets from `first` on arrived back to back (draft-holmer-rmcat-transport-wide-cc-extensions-01, 3.1).
+pub fn transport_feedback(first: u16, count: u16, reference: u32, number: u8) -> Vec<u8> {
+    let words = (20 + 2 + usize::from(count)).div_ceil(4);
+    let mut out = vec![0x8f, 205];
+    out.extend_from_slice(&(words as u16 - 1).to_be_bytes());
+    out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2]);
+    out.extend_from_slice(&first.to_be_bytes());
+    out.extend_from_slice(&count.to_be_bytes());
+    out.extend_from_slice(&reference.to_be_bytes()[1..]);
+    out.push(number);
+    // One run of small deltas, each of them 0.
+    out.extend_from_slice(&(0x2000 | count).to_be_bytes());
+    out.resize(words * 4, 0);
+    out
+}
+
+/// The transport-wide sequence number that the router wrote into a packet.
+pub fn transport_sequence(packet: &[u8]) -> u16 {
+    let packet = rtc::rtp::Packet::unmarshal(&mut &*packet).expect("it is RTP");
+    let extension = packet.header.get_extension(TRANSPORT_SEQUENCE_ID).expect("it was negotiated");
+    u16::from_be_bytes([extension[0], extension[1]])
 }
 
 /// One stream on its way out of a client.
