@@ -58,7 +58,9 @@ impl Guard {
             match chunk.kind {
                 INIT if !self.admits_association(&chunk) => return Verdict::Drop,
                 INIT | INIT_ACK => {
-                    if !self.established
+                    // A repeated INIT of ours may be answered with another TSN; the first answer is the one that counts
+                    // (RFC 9260 section 5.2.3).
+                    if self.acknowledged.is_none()
                         && let Some(initial_tsn) = chunk.word(12)
                     {
                         self.acknowledged = Some(initial_tsn.wrapping_sub(1));
