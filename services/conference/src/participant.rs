@@ -12,7 +12,7 @@ use plenary_model::{LeaveReason, ParticipantSid, PeerId, Target};
 use plenary_room_core::{
     notice::Notice,
     session::{Input, MediaCommand, MediaEvent, Output, Published, Session, SocketEnd},
-    signal::ClientSignal,
+    signal::{ClientSignal, Scenario},
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     ids,
     media_router::{FromRouter, Open, Tell},
     node::RouterHandle,
-    room::{FromSession, Room, SessionEnded},
+    room::{FromSession, PreferTcp, Room, SessionEnded},
     tokens::Refresher,
 };
 
@@ -40,6 +40,8 @@ pub struct Participant {
     /// Since when the socket does not take what it is given.
     stuck_since: Option<Instant>,
     refresher: Refresher,
+    /// The client asked for media over TCP in the session before.
+    tcp_only: bool,
     timer: Option<(Instant, SpawnHandle)>,
     started: Instant,
     ended: Option<LeaveReason>,
@@ -113,6 +115,7 @@ impl Participant {
         room: WeakAddr<Room>,
         router: RouterHandle,
         refresher: Refresher,
+        tcp_only: bool,
     ) -> Self {
         Self {
             sid: session.own().sid.clone(),
@@ -124,6 +127,7 @@ impl Participant {
             backlog: VecDeque::new(),
             stuck_since: None,
             refresher,
+            tcp_only,
             timer: None,
             started: now,
             ended: None,
@@ -242,7 +246,7 @@ impl Participant {
                     participant: self.sid.clone(),
                     target,
                     ice: ids::ice_credentials(&self.router),
-                    options: media::PeerOptions { open_channels, allow_pause },
+                    options: media::PeerOptions { open_channels, allow_pause, tcp_only: self.tcp_only },
                 };
                 let open = Open {
                     command: open,
@@ -414,9 +418,15 @@ impl Handler<FromClient> for Participant {
     type Result = ();
 
     fn handle(&mut self, FromClient { id, signal }: FromClient, ctx: &mut Self::Context) {
-        if self.socket.as_ref().is_some_and(|socket| socket.id == id) {
-            self.handle(Input::Signal(signal), ctx);
+        if self.socket.as_ref().is_none_or(|socket| socket.id != id) {
+            return;
         }
+        if let ClientSignal::Simulate(Scenario::SwitchCandidateProtocol { tcp }) = &signal
+            && let Some(room) = self.room.upgrade()
+        {
+            room.do_send(PreferTcp { identity: self.session.own().identity.clone(), tcp: *tcp });
+        }
+        self.handle(Input::Signal(signal), ctx);
     }
 }
 

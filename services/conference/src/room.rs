@@ -1,7 +1,7 @@
 //! One room on this node: carries between the store, the bus, the sessions and the room core, which decides.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -44,6 +44,8 @@ pub struct Room {
     /// Whether the core knows the store's state yet.
     warm: bool,
     sessions: HashMap<ParticipantSid, Seated>,
+    /// Who asked for media over TCP: their next session gets no UDP candidates.
+    tcp_only: HashSet<Identity>,
     /// Joins the store is deciding or the core is welcoming.
     joining: HashMap<ParticipantSid, Joining>,
     admin: HashMap<u64, oneshot::Sender<AdminReply>>,
@@ -112,6 +114,14 @@ pub struct FromSession {
     pub what: Request,
 }
 
+/// A client wants its media over TCP, or over UDP again, from its next session on.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct PreferTcp {
+    pub identity: Identity,
+    pub tcp: bool,
+}
+
 /// A session's death notice.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -139,6 +149,7 @@ impl Room {
             router,
             warm: false,
             sessions: HashMap::new(),
+            tcp_only: HashSet::new(),
             joining: HashMap::new(),
             admin: HashMap::new(),
             next_admin: 0,
@@ -242,7 +253,8 @@ impl Room {
         let session = Session::new(now, self.shared.session_settings.clone(), start);
         let refresher = Refresher::new(self.shared.minter.clone(), joining.claims);
         let room = ctx.address().downgrade();
-        let addr = Participant::new(now, session, room, self.router.clone(), refresher).start();
+        let tcp_only = self.tcp_only.contains(&identity);
+        let addr = Participant::new(now, session, room, self.router.clone(), refresher, tcp_only).start();
         JoinAccepted { after: joining.asked.elapsed() }.emit();
         self.sessions.insert(who.clone(), Seated { identity, addr: addr.clone() });
         if joining.reply.send(Ok(addr)).is_err() {
@@ -395,6 +407,18 @@ impl Handler<FromSession> for Room {
     }
 }
 
+impl Handler<PreferTcp> for Room {
+    type Result = ();
+
+    fn handle(&mut self, PreferTcp { identity, tcp }: PreferTcp, _: &mut Self::Context) {
+        if !tcp {
+            self.tcp_only.remove(&identity);
+        } else if self.tcp_only.len() < TCP_ONLY_MAX {
+            self.tcp_only.insert(identity);
+        }
+    }
+}
+
 impl Handler<SessionEnded> for Room {
     type Result = ();
 
@@ -489,5 +513,8 @@ fn newcomer(sid: ParticipantSid, identity: Identity, claims: &Claims, client: &C
 
 /// Requests of sessions and levels of routers that may wait for this room.
 const MAILBOX: usize = 1024;
+
+/// People whose wish for TCP is remembered; beyond, the wish is not.
+const TCP_ONLY_MAX: usize = 1024;
 
 const REREAD_PAUSE: Duration = Duration::from_secs(1);

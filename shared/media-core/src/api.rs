@@ -76,6 +76,8 @@ pub enum Command {
 pub struct PeerOptions {
     /// Open the three data channels ourselves (a subscriber transport that is the client's primary).
     pub open_channels: bool,
+    /// Offer no UDP candidates.
+    pub tcp_only: bool,
     /// Pause video for this subscriber when the estimate is too low (`subscriber_allow_pause`).
     pub allow_pause: bool,
 }

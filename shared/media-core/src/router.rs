@@ -70,8 +70,7 @@ pub trait Sink {
 pub struct Router {
     identity: DtlsIdentity,
     config: RouterConfig,
-    /// The candidates as lines of an SDP.
-    candidate_lines: Vec<String>,
+    candidate_lines: CandidateLines,
     random: Random,
     book: AddressBook,
     peers: Peers,
@@ -92,7 +91,7 @@ impl Router {
     pub fn new(config: RouterConfig, identity: DtlsIdentity) -> Self {
         Self {
             identity,
-            candidate_lines: config.candidates.iter().enumerate().map(|(at, one)| one.line(at)).collect(),
+            candidate_lines: CandidateLines::new(&config.candidates),
             random: Random(config.seed),
             config,
             book: AddressBook::default(),
@@ -419,6 +418,26 @@ fn send_control(control: &mut VecDeque<(Path, Vec<u8>)>, counters: &Counters, pa
         control.push_back((path, datagram));
     } else {
         counters.count_drop(DropReason::QueueFull);
+    }
+}
+
+/// The candidates as lines of an SDP.
+#[derive(Debug)]
+struct CandidateLines {
+    all: Vec<String>,
+    tcp: Vec<String>,
+}
+
+impl CandidateLines {
+    fn new(candidates: &[Candidate]) -> Self {
+        let lines = candidates.iter().enumerate().map(|(at, one)| (one.protocol, one.line(at)));
+        let lines: Vec<_> = lines.collect();
+        let tcp = lines.iter().filter(|(protocol, _)| *protocol == Protocol::Tcp).map(|(_, line)| line.clone());
+        Self { tcp: tcp.collect(), all: lines.into_iter().map(|(_, line)| line).collect() }
+    }
+
+    fn for_peer(&self, tcp_only: bool) -> &[String] {
+        if tcp_only { &self.tcp } else { &self.all }
     }
 }
 

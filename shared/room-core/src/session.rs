@@ -441,7 +441,8 @@ impl Session {
             // The state is to be gone when the client resumes, without a word before.
             Scenario::NodeFailure | Scenario::Migration => self.finish(LeaveReason::Migration, SocketEnd::Simulated),
             Scenario::ServerLeave => self.end(LeaveReason::ServerShutdown, Some(LeaveAction::Disconnect)),
-            Scenario::SwitchCandidateProtocol => self.make_offer(now, true),
+            // The client starts over by itself; its next session is told of no UDP candidates.
+            Scenario::SwitchCandidateProtocol { .. } => {}
             Scenario::SubscriberBandwidth { bits_per_second } => {
                 self.outputs.push_back(Output::Media(MediaCommand::CapBandwidth { bits_per_second }));
             }

@@ -123,7 +123,8 @@ pub enum Scenario {
     NodeFailure,
     Migration,
     ServerLeave,
-    SwitchCandidateProtocol,
+    /// Media over TCP or over UDP again; the client starts a new session for it.
+    SwitchCandidateProtocol { tcp: bool },
     SubscriberBandwidth { bits_per_second: u64 },
     DisconnectSignalOnResume,
     DisconnectSignalOnResumeNoMessages,

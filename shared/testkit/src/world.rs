@@ -111,7 +111,7 @@ impl World {
                 participant: participant(id),
                 target,
                 ice,
-                options: PeerOptions { open_channels, allow_pause: false },
+                options: PeerOptions { open_channels, ..PeerOptions::default() },
             });
         }
         id
@@ -127,9 +127,11 @@ impl World {
         self.client(id).publisher.open_channels();
         self.offer_publisher(id);
         self.make_offer(id);
+        let is_open = |event: &Event, of| matches!(event, Event::ChannelOpen { peer, .. } if *peer == of);
         self.run_until(Duration::from_secs(5), |world| {
-            let client = &world.clients[id.0];
-            client.publisher.connected && client.subscriber.connected && client.subscriber.open_channels.len() == 3
+            let both = [id.publisher(), id.subscriber()];
+            both.into_iter().all(|peer| world.count_events(|event| is_open(event, peer)) == 3)
+                && world.clients[id.0].publisher.open_channels.len() == 3
         });
         id
     }
@@ -283,9 +285,19 @@ impl World {
     pub fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
         let end = self.now + limit;
         while !done(self) {
-            assert!(self.now < end, "not within {limit:?}; events: {:#?}", self.events);
+            assert!(self.now < end, "not within {limit:?}; {}", self.story());
             self.step(end);
         }
+    }
+
+    /// What happened so far, a line per event.
+    pub fn story(&self) -> String {
+        let line = |(at, event): &(Instant, Event)| {
+            let text: String = format!("{event:?}").chars().take(160).collect();
+            format!("{:?} ago: {text}\n", self.now - *at)
+        };
+        let events: String = self.events.iter().map(line).collect();
+        format!("counters {:?}, events\n{events}", self.counters())
     }
 
     /// Media of somebody arrives at somebody else within a few seconds.

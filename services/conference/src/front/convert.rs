@@ -191,7 +191,9 @@ fn scenario(scenario: pb::simulate_scenario::Scenario) -> ClientSignal {
         Wire::NodeFailure(_) => Scenario::NodeFailure,
         Wire::Migration(_) => Scenario::Migration,
         Wire::ServerLeave(_) => Scenario::ServerLeave,
-        Wire::SwitchCandidateProtocol(_) => Scenario::SwitchCandidateProtocol,
+        Wire::SwitchCandidateProtocol(protocol) => {
+            Scenario::SwitchCandidateProtocol { tcp: protocol != pb::CandidateProtocol::Udp as i32 }
+        }
         Wire::SubscriberBandwidth(rate) => {
             Scenario::SubscriberBandwidth { bits_per_second: u64::try_from(rate).unwrap_or_default() }
         }

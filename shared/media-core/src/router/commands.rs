@@ -79,6 +79,7 @@ impl Router {
             role,
             egress: EgressQueue::default(),
             is_ready: false,
+            tcp_only: options.tcp_only,
         });
         self.counters.peers.set(self.peers.len());
     }
@@ -94,6 +95,8 @@ impl Router {
         let Some((slot, peer)) = self.peers.remove(id) else { return };
         self.book.remove(id);
         self.timers.remove(id);
+        // Its slot may be somebody else's before the next datagram leaves.
+        self.ready.retain(|ready| *ready != slot);
         match peer.role {
             Role::Publisher(publisher) => {
                 let tracks: Vec<_> = publisher.tracks().cloned().collect();
@@ -102,6 +105,7 @@ impl Router {
                 }
             }
             Role::Subscriber(subscriber) => {
+                self.counters.subscriptions.moved(subscriber.len(), 0);
                 for track in subscriber.tracks() {
                     if let Some(track) = self.tracks.get_mut(track) {
                         track.receivers.retain(|receiver| receiver.peer != slot);
@@ -129,7 +133,7 @@ impl Router {
             ice: peer.transport.local_ice(),
             restart: &restart,
             fingerprint: self.identity.fingerprint(),
-            candidates: &self.candidate_lines,
+            candidates: self.candidate_lines.for_peer(peer.tcp_only),
             limits: self.config.sdp,
         };
         let PublisherAnswer { sdp, remote, ice_restarted, receive, published, gone } =
@@ -169,7 +173,7 @@ impl Router {
             ice,
             restart: ice,
             fingerprint: self.identity.fingerprint(),
-            candidates: &self.candidate_lines,
+            candidates: self.candidate_lines.for_peer(peer.tcp_only),
             limits: self.config.sdp,
         };
         let sdp = subscriber.sdp.offer(&local);
@@ -182,11 +186,13 @@ impl Router {
         let Role::Subscriber(subscriber) = &mut peer.role else { return Err(Refusal::NotExpected) };
         let answer = subscriber.sdp.accept(sdp, self.config.sdp)?;
         peer.transport.set_remote(now, answer.remote);
-        subscriber.accepted(now, slot, answer.send, &mut self.tracks, &mut self.random);
+        subscriber.accepted(now, answer.send, &self.tracks, &mut self.random);
+        let before = subscriber.len();
         for track in answer.undecodable {
-            subscriber.drop_track(&track, &self.tracks);
+            subscriber.drop_track(slot, &track, &mut self.tracks);
             self.events.push_back(Event::Undecodable { peer: id, track });
         }
+        self.counters.subscriptions.moved(before, subscriber.len());
         let retargeted = subscriber.retarget(now, &self.tracks);
         self.retargeted(now, id, retargeted);
         self.settle(now, id);
@@ -197,7 +203,9 @@ impl Router {
         let slot = self.peers.slot(id);
         let Some((slot, peer)) = slot.and_then(|slot| Some((slot, self.peers.at(slot)?))) else { return };
         let Role::Subscriber(subscriber) = &mut peer.role else { return };
+        let before = subscriber.len();
         let changed = subscriber.want(slot, wanted, &mut self.tracks, &mut self.random);
+        self.counters.subscriptions.moved(before, subscriber.len());
         let retargeted = subscriber.retarget(now, &self.tracks);
         if changed {
             self.events.push_back(Event::OfferNeeded { peer: id });
@@ -225,7 +233,10 @@ impl Router {
         for receiver in &track.receivers {
             let Some(peer) = self.peers.at(receiver.peer) else { continue };
             let Role::Subscriber(subscriber) = &mut peer.role else { continue };
-            if subscriber.drop_track(sid, &self.tracks) {
+            let before = subscriber.len();
+            let changed = subscriber.drop_track(receiver.peer, sid, &mut self.tracks);
+            self.counters.subscriptions.moved(before, subscriber.len());
+            if changed {
                 self.events.push_back(Event::OfferNeeded { peer: peer.id });
             }
         }

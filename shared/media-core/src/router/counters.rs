@@ -40,6 +40,12 @@ impl Count {
     pub(crate) fn set(&self, value: usize) {
         self.0.store(u64::try_from(value).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
+
+    /// One of the parts that make up this figure went from `before` to `after`.
+    pub(crate) fn moved(&self, before: usize, after: usize) {
+        let others = usize::try_from(self.get()).unwrap_or(usize::MAX).saturating_sub(before);
+        self.set(others.saturating_add(after));
+    }
 }
 
 impl Counters {

@@ -18,6 +18,8 @@ pub(super) struct Peer {
     pub(super) role: Role,
     /// Sealed media for this client.
     pub(super) egress: EgressQueue,
+    /// It is offered no UDP candidates.
+    pub(super) tcp_only: bool,
     /// It stands in the router's line of those who have media to send.
     pub(super) is_ready: bool,
 }

@@ -164,7 +164,7 @@ impl Subscriber {
             }
         }
         for one in wanted {
-            let Some(track) = tracks.get(&one.track) else { continue };
+            let Some(track) = tracks.get_mut(&one.track) else { continue };
             match self.subscriptions.iter_mut().flatten().find(|known| known.wanted.track == one.track) {
                 Some(known) => known.wanted = one,
                 None => {
@@ -178,10 +178,14 @@ impl Subscriber {
                         paused: false,
                         wanted: one,
                     };
-                    match self.subscriptions.iter_mut().find(|place| place.is_none()) {
+                    let free = self.subscriptions.iter().position(Option::is_none);
+                    let at = free.unwrap_or(self.subscriptions.len());
+                    match self.subscriptions.get_mut(at) {
                         Some(place) => *place = Some(new),
                         None => self.subscriptions.push(Some(new)),
                     }
+                    // Known to its track before it can flow, so that it goes when its track does.
+                    track.receivers.push(Receiver { peer: slot, slot: at });
                 }
             }
         }
@@ -189,9 +193,12 @@ impl Subscriber {
     }
 
     /// The track is gone, or its codec is not understood here.
-    pub(super) fn drop_track(&mut self, sid: &TrackSid, tracks: &Tracks) -> bool {
+    pub(super) fn drop_track(&mut self, slot: usize, sid: &TrackSid, tracks: &mut Tracks) -> bool {
         for place in &mut self.subscriptions {
             place.take_if(|one| one.wanted.track == *sid);
+        }
+        if let Some(track) = tracks.get_mut(sid) {
+            track.receivers.retain(|receiver| receiver.peer != slot);
         }
         self.describe(tracks)
     }
@@ -200,18 +207,14 @@ impl Subscriber {
     pub(super) fn accepted(
         &mut self,
         now: Instant,
-        slot: usize,
         sections: Vec<SendSection>,
-        tracks: &mut Tracks,
+        tracks: &Tracks,
         random: &mut Random,
     ) {
         for section in sections {
-            let Some(track) = tracks.get_mut(&section.track) else { continue };
-            let at = self.subscriptions.iter().position(|one| {
-                one.as_ref().is_some_and(|one| one.wanted.track == section.track && one.forwarder.is_none())
-            });
-            let Some(at) = at else { continue };
-            let Some(Some(subscription)) = self.subscriptions.get_mut(at) else { continue };
+            let Some(track) = tracks.get(&section.track) else { continue };
+            let waits = |one: &&mut Subscription| one.wanted.track == section.track && one.forwarder.is_none();
+            let Some(subscription) = self.subscriptions.iter_mut().flatten().find(waits) else { continue };
             let rtx = subscription.rtx_ssrc.zip(section.rtx_payload_type);
             let mut forwarder = Forwarder::new(
                 now,
@@ -227,8 +230,6 @@ impl Subscriber {
             );
             forwarder.set_muted(track.muted);
             subscription.forwarder = Some(forwarder);
-            track.receivers.retain(|receiver| receiver.peer != slot || receiver.slot != at);
-            track.receivers.push(Receiver { peer: slot, slot: at });
         }
     }
 

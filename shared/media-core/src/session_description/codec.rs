@@ -11,6 +11,9 @@ pub(crate) struct Payload {
     pub(crate) rtx_payload_type: Option<u8>,
     pub(crate) clock_rate: u32,
     pub(crate) codec: SendCodec,
+    /// Parameters as this description says them. Echoed in answers: a client that finds others under its number takes a
+    /// new number for its own, and has none left after some renegotiations.
+    pub(crate) format: String,
 }
 
 /// A codec as subscribers are told of it.
@@ -70,13 +73,14 @@ fn payload(section: &Section<'_>, format: &str) -> Option<Payload> {
     let rtpmap = map_line(section, "rtpmap", format)?;
     let parameters = map_line(section, "fmtp", format).unwrap_or_default();
     let known = [OPUS, VP8, H264].into_iter().find(|known| same_codec(known, rtpmap))?;
-    let codec_format = match known {
-        H264 => h264_format(parameters)?,
-        OPUS => OPUS_FORMAT.to_owned(),
-        _ => String::new(),
+    let (own, common) = match known {
+        H264 => (parameters.to_owned(), h264_format(parameters)?),
+        OPUS => (OPUS_FORMAT.to_owned(), OPUS_FORMAT.to_owned()),
+        _ => (String::new(), String::new()),
     };
-    let codec = SendCodec { name: known, format: codec_format };
-    Some(Payload { payload_type, rtx_payload_type: rtx_of(section, format), clock_rate: codec.clock_rate(), codec })
+    let codec = SendCodec { name: known, format: common };
+    let rtx_payload_type = rtx_of(section, format);
+    Some(Payload { payload_type, rtx_payload_type, clock_rate: codec.clock_rate(), codec, format: own })
 }
 
 /// The repair payload type whose `apt` is this one (RFC 4588 8.1).

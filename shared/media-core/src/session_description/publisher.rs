@@ -214,7 +214,7 @@ impl Matching<'_> {
         payloads.retain(|payload| payload.codec.kind() == media);
         for payload in &mut payloads {
             if media == MediaKind::Audio {
-                payload.codec.format = opus_format(&carried.options);
+                payload.format = opus_format(&carried.options);
             }
         }
         let Some(first) = payloads.first() else { return Ok(plain(Reply::Refuse, Vec::new())) };

@@ -235,7 +235,8 @@ fn payload_of(assigned: &mut Vec<(SendCodec, u8)>, codec: SendCodec) -> Payload 
         number
     });
     let rtx_payload_type = (codec.kind() == MediaKind::Video).then(|| payload_type.saturating_add(1));
-    Payload { payload_type, rtx_payload_type, clock_rate: codec.clock_rate(), codec }
+    let format = codec.format.clone();
+    Payload { payload_type, rtx_payload_type, clock_rate: codec.clock_rate(), codec, format }
 }
 
 fn our_extensions(kind: Kind) -> Extensions {

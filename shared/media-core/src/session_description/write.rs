@@ -71,8 +71,8 @@ impl Writer {
         for payload in payloads {
             let number = payload.payload_type;
             self.line(format_args!("a=rtpmap:{number} {}", payload.codec.name));
-            if !payload.codec.format.is_empty() {
-                self.line(format_args!("a=fmtp:{number} {}", payload.codec.format));
+            if !payload.format.is_empty() {
+                self.line(format_args!("a=fmtp:{number} {}", payload.format));
             }
             self.line(format_args!("a=rtcp-fb:{number} transport-cc"));
             self.line(format_args!("a=rtcp-fb:{number} nack"));
