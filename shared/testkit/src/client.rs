@@ -112,7 +112,7 @@ impl Client {
         for (source, transceiver) in self.sources.iter_mut().zip(&self.transceivers) {
             let Some(mid) = self.publisher.mid(*transceiver) else { continue };
             if let Some(section) = sections.iter().find(|section| section.mid == mid) {
-                source.negotiated(section, self.options.has_rtx);
+                source.negotiated(now, section, self.options.has_rtx);
             }
         }
     }

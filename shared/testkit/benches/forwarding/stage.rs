@@ -69,7 +69,7 @@ impl Stage {
             participant: participant(at),
             target,
             ice: client.ice.clone(),
-            options: PeerOptions { open_channels, allow_pause: false },
+            options: PeerOptions { open_channels, ..PeerOptions::default() },
         });
         self.clients.push(client);
         at

@@ -28,7 +28,7 @@ use rtc::{
     rtp_transceiver::{
         RTCRtpTransceiverDirection, RTCRtpTransceiverId, RTCRtpTransceiverInit,
         rtp_sender::{
-            RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
+            RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters, RTCRtpEncodingParameters,
             RTCRtpHeaderExtensionCapability, RtpCodecKind,
         },
     },
@@ -347,12 +347,19 @@ fn vp8() -> RTCRtpCodecParameters {
 }
 
 fn codec(payload_type: u8, mime: &str, clock_rate: u32, channels: u16, format: &str) -> RTCRtpCodecParameters {
+    let feedback: &[_] = match mime {
+        "audio/opus" => &[("transport-cc", "")],
+        "video/rtx" => &[],
+        _ => &[("transport-cc", ""), ("ccm", "fir"), ("nack", ""), ("nack", "pli")],
+    };
+    let rtcp_feedback =
+        |typ: &str, parameter: &str| RTCPFeedback { typ: typ.to_owned(), parameter: parameter.to_owned() };
     let rtp_codec = RTCRtpCodec {
         mime_type: mime.to_owned(),
         clock_rate,
         channels,
         sdp_fmtp_line: format.to_owned(),
-        rtcp_feedback: Vec::new(),
+        rtcp_feedback: feedback.iter().map(|(typ, parameter)| rtcp_feedback(typ, parameter)).collect(),
     };
     RTCRtpCodecParameters { rtp_codec, payload_type, ..Default::default() }
 }

@@ -36,7 +36,7 @@ pub struct Source {
     pub paused: bool,
     /// What the microphone's packets say, in dB below overload.
     pub level_db: u8,
-    /// Whether packets name their section and layer all the time instead of at the beginning only.
+    /// Unpublished.
     pub ended: bool,
     pub answers_nacks: bool,
     wire: Option<Wire>,
@@ -105,7 +105,7 @@ impl Source {
         self.wire.is_some()
     }
 
-    pub(crate) fn negotiated(&mut self, section: &Section, has_rtx: bool) {
+    pub(crate) fn negotiated(&mut self, now: Instant, section: &Section, has_rtx: bool) {
         let payload_type = section.formats.first().copied().unwrap_or_default();
         let wire = Wire {
             mid: section.mid.clone(),
@@ -114,11 +114,11 @@ impl Source {
             section: section.clone(),
         };
         self.wire = (section.port != 0 && section.direction == "recvonly").then_some(wire);
+        self.next_frame.get_or_insert(now);
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let frame = self.next_frame.filter(|_| self.is_sending());
-        // Until the first frame the deadline is whenever somebody looks.
         frame.into_iter().chain(self.next_report).min().filter(|_| self.wire.is_some() && !self.ended)
     }
 
@@ -248,6 +248,15 @@ impl SentStream {
             history: VecDeque::new(),
             octets: 0,
         }
+    }
+
+    /// The encoder begins anew under another name.
+    pub fn restart_with_ssrc(&mut self, ssrc: u32) {
+        (self.ssrc, self.rtx_ssrc) = (ssrc, ssrc.wrapping_add(1));
+        (self.sequence, self.packets, self.octets) = (100, 0, 0);
+        self.timestamp_base = self.timestamp_base.wrapping_mul(7);
+        self.wants_keyframe = true;
+        self.history.clear();
     }
 
     fn timestamp(&self, kind: MediaKind, since: Duration) -> u32 {

@@ -1,0 +1,98 @@
+//! Simulcast: which layer a subscriber gets, and that nobody can see the seams.
+
+use plenary_model::{Quality, SubscriptionSettings, TrackSid};
+use plenary_testkit::{ClientId, Conditions, Direction, World, seed};
+
+use super::{SECOND, ms};
+
+fn settings(quality: Quality, width: u32, height: u32) -> SubscriptionSettings {
+    SubscriptionSettings { quality, width, height, ..SubscriptionSettings::default() }
+}
+
+fn simulcast(of_test: u64) -> (World, ClientId, TrackSid) {
+    let mut world = World::seeded(seed(of_test));
+    let (ann, bob) = (world.join_connected("ann"), world.join_connected("bob"));
+    let video = world.publish_simulcast(ann);
+    world.subscribe(bob, std::slice::from_ref(&video));
+    world.run_until_received(bob, &video, 10);
+    (world, bob, video)
+}
+
+fn newest_layer(world: &World, id: ClientId, track: &TrackSid) -> u8 {
+    world.received(id, track).packets.values().next_back().unwrap().video().layer
+}
+
+#[test]
+fn settings_choose_the_layer_and_switches_leave_no_seam() {
+    let (mut world, bob, video) = simulcast(11);
+    world.run_for(3 * SECOND);
+    for (settings, layer) in [
+        (settings(Quality::Low, 0, 0), 0),
+        (settings(Quality::High, 0, 0), 2),
+        (settings(Quality::Medium, 0, 0), 1),
+        (settings(Quality::High, 200, 110), 0),
+        (settings(Quality::Low, 600, 330), 1),
+        (settings(Quality::Low, 3_840, 2_160), 2),
+    ] {
+        world.set_settings(bob, &video, settings);
+        world.run_for(2 * SECOND);
+        assert_eq!(newest_layer(&world, bob, &video), layer, "{settings:?}");
+    }
+    let seen = world.received(bob, &video);
+    seen.assert_continuous_video();
+    assert!(seen.since(world.now - 2 * SECOND).count() > 150, "three packets a frame");
+}
+
+#[test]
+fn disabling_a_track_pauses_it_without_a_new_offer() {
+    let (mut world, bob, video) = simulcast(12);
+    world.events.clear();
+    world.set_settings(bob, &video, SubscriptionSettings { disabled: true, ..SubscriptionSettings::default() });
+    world.run_for(ms(100));
+    let paused = world.received(bob, &video).packets.len();
+    world.run_for(SECOND);
+    assert_eq!(world.received(bob, &video).packets.len(), paused);
+    world.set_settings(bob, &video, SubscriptionSettings::default());
+    world.run_for(SECOND);
+    assert!(world.received(bob, &video).packets.len() > paused + 20);
+    world.received(bob, &video).assert_continuous_video();
+    assert_eq!(world.count_events(|event| matches!(event, plenary_media_core::Event::OfferNeeded { .. })), 0);
+}
+
+#[test]
+fn a_layer_that_stops_gives_way_to_the_one_below() {
+    let (mut world, bob, video) = simulcast(13);
+    world.run_for(3 * SECOND);
+    assert_eq!(newest_layer(&world, bob, &video), 2);
+    world.source(&video).streams[2].active = false;
+    world.run_for(3 * SECOND);
+    assert_eq!(newest_layer(&world, bob, &video), 1);
+    world.source(&video).streams[2].active = true;
+    world.run_for(3 * SECOND);
+    assert_eq!(newest_layer(&world, bob, &video), 2);
+    world.received(bob, &video).assert_continuous_video();
+}
+
+#[test]
+fn each_subscriber_gets_its_own_layer() {
+    let (mut world, bob, video) = simulcast(14);
+    let cem = world.join_connected("cem");
+    world.subscribe(cem, std::slice::from_ref(&video));
+    world.set_settings(cem, &video, settings(Quality::Low, 0, 0));
+    world.run_for(4 * SECOND);
+    assert_eq!((newest_layer(&world, bob, &video), newest_layer(&world, cem, &video)), (2, 0));
+    world.received(bob, &video).assert_continuous_video();
+    world.received(cem, &video).assert_continuous_video();
+}
+
+#[test]
+fn a_narrow_path_gets_a_layer_that_fits() {
+    let (mut world, bob, video) = simulcast(15);
+    world.run_for(3 * SECOND);
+    assert_eq!(newest_layer(&world, bob, &video), 2);
+    let address = world.client(bob).subscriber.public;
+    let narrow = Conditions { bits_per_second: Some(180_000), ..Conditions::default() };
+    world.network.set(address, Direction::Down, narrow);
+    world.run_for(10 * SECOND);
+    assert!(newest_layer(&world, bob, &video) < 2, "layer {}", newest_layer(&world, bob, &video));
+}
