@@ -24,6 +24,11 @@ impl KeyframeRequests {
         self.needed = true;
     }
 
+    /// Nobody waits any more.
+    pub(crate) fn withdraw(&mut self) {
+        self.needed = false;
+    }
+
     /// A key frame has begun; it serves everybody who asked.
     pub(crate) fn arrived(&mut self) {
         self.needed = false;
