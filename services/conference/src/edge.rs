@@ -20,7 +20,7 @@ pub trait Edge: Debug + Send {
 /// To the client, in order.
 #[derive(Debug, Clone)]
 pub enum ToEdge {
-    Signal(ServerSignal),
+    Signal(Box<ServerSignal>),
     RefreshToken(String),
     /// Write what is queued, then close.
     Close(SocketEnd),

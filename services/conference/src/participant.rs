@@ -145,10 +145,10 @@ impl Participant {
                 Output::RefreshToken => {
                     // Without a fresh token the client keeps the one it has.
                     if let Some(token) = self.refresher.token(self.session.own()) {
-                        self.to_socket(ToEdge::RefreshToken(token));
+                        self.tell_client(ToEdge::RefreshToken(token));
                     }
                 }
-                Output::Send(signal) => self.to_socket(ToEdge::Signal(signal)),
+                Output::Send(signal) => self.tell_client(ToEdge::Signal(Box::new(signal))),
                 Output::Ask(what) => {
                     if let Some(room) = self.room.upgrade() {
                         room.do_send(FromSession { who: self.sid.clone(), what });
@@ -188,7 +188,7 @@ impl Participant {
         });
     }
 
-    fn to_socket(&mut self, message: ToEdge) {
+    fn tell_client(&mut self, message: ToEdge) {
         if self.backlog.len() >= BACKLOG_MAX {
             self.evict();
             return;

@@ -53,6 +53,7 @@ pub struct Room {
     /// Changes on their way to the store, one after the other.
     writes: VecDeque<RecordChange>,
     writing: bool,
+    is_closing: bool,
     timer: Option<(Instant, SpawnHandle)>,
     /// It holds one of the node's places for rooms.
     counted: bool,
@@ -155,6 +156,7 @@ impl Room {
             next_admin: 0,
             writes: VecDeque::new(),
             writing: false,
+            is_closing: false,
             timer: None,
             counted: false,
             opened,
@@ -175,10 +177,7 @@ impl Room {
                     }
                 }
                 Output::Welcome { who, welcome } => self.welcome(who, welcome, ctx),
-                Output::Write(change) => {
-                    self.writes.push_back(change);
-                    self.write_next(ctx);
-                }
+                Output::Write(change) => self.writes.push_back(change),
                 Output::Reread => self.reread(Duration::ZERO, ctx),
                 Output::AdminDone { number, outcome } => {
                     if let Some(reply) = self.admin.remove(&number) {
@@ -188,10 +187,11 @@ impl Room {
                 }
                 Output::Closed { reason } => {
                     RoomClosed { reason, after: self.opened.elapsed() }.emit();
-                    ctx.stop();
+                    self.is_closing = true;
                 }
             }
         }
+        self.write_next(ctx);
         self.arm(ctx);
     }
 
@@ -267,7 +267,13 @@ impl Room {
         if self.writing {
             return;
         }
-        let Some(change) = self.writes.pop_front() else { return };
+        let Some(change) = self.writes.pop_front() else {
+            // What the store must still hear of keeps the room until it has.
+            if self.is_closing {
+                ctx.stop();
+            }
+            return;
+        };
         self.writing = true;
         let (store, room) = (self.shared.store.clone(), self.name.clone());
         let whose = match &change {

@@ -26,9 +26,14 @@ pub enum Protocol {
 #[derive(Debug)]
 pub enum Input<'a> {
     /// One datagram or one TCP frame. Decrypted in place.
-    Datagram { path: Path, bytes: &'a mut [u8] },
+    Datagram {
+        path: Path,
+        bytes: &'a mut [u8],
+    },
     /// The TCP connection of this path is gone.
-    PathClosed { path: Path },
+    PathClosed {
+        path: Path,
+    },
     Command(Command),
 }
 
@@ -50,26 +55,60 @@ impl std::fmt::Debug for IceCredentials {
 #[derive(Debug)]
 pub enum Command {
     /// A new transport. `Publisher` answers the client's offers, `Subscriber` makes offers.
-    Open { peer: PeerId, participant: ParticipantSid, target: Target, ice: IceCredentials, options: PeerOptions },
-    Close { peer: PeerId },
+    Open {
+        peer: PeerId,
+        participant: ParticipantSid,
+        target: Target,
+        ice: IceCredentials,
+        options: PeerOptions,
+    },
+    Close {
+        peer: PeerId,
+    },
     /// The client's offer on a publisher transport, with the tracks it announced and that no section carries yet.
     /// Answered by [`Event::Answered`] or [`Event::Refused`]. `restart` is used if the offer restarts ICE.
-    Offer { peer: PeerId, sdp: String, announced: Vec<Announced>, restart: IceCredentials },
+    Offer {
+        peer: PeerId,
+        sdp: String,
+        announced: Vec<Announced>,
+        restart: IceCredentials,
+    },
     /// Make the next offer of a subscriber transport from what is wanted now. Yields [`Event::Offered`].
-    MakeOffer { peer: PeerId, restart: Option<IceCredentials> },
+    MakeOffer {
+        peer: PeerId,
+        restart: Option<IceCredentials>,
+    },
     /// The client's answer to the offer in flight. Yields [`Event::Accepted`] or [`Event::Refused`].
-    Answer { peer: PeerId, sdp: String },
+    Answer {
+        peer: PeerId,
+        sdp: String,
+    },
     /// The whole set of tracks a subscriber transport shall carry. New ones flow after the next offer and answer;
     /// settings take effect at once. Yields [`Event::OfferNeeded`] when sections must change.
-    Want { peer: PeerId, tracks: Vec<Wanted> },
+    Want {
+        peer: PeerId,
+        tracks: Vec<Wanted>,
+    },
     /// Stop or resume forwarding of a published track; subscriptions stay.
-    SetMuted { track: TrackSid, muted: bool },
+    SetMuted {
+        track: TrackSid,
+        muted: bool,
+    },
     /// The track is gone whatever the SDP says (permission withdrawn, unpublished by the API).
-    Unpublish { track: TrackSid },
+    Unpublish {
+        track: TrackSid,
+    },
     /// A ceiling on the downstream estimate of a subscriber transport; 0 lifts it.
-    CapBandwidth { peer: PeerId, bits_per_second: u64 },
+    CapBandwidth {
+        peer: PeerId,
+        bits_per_second: u64,
+    },
     /// Send one message on a data channel of each peer. Reliable messages over the limit close the peer, lossy are dropped.
-    Send { peers: Vec<PeerId>, channel: Channel, payload: Bytes },
+    Send {
+        peers: Vec<PeerId>,
+        channel: Channel,
+        payload: Bytes,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -131,29 +170,71 @@ pub struct Published {
 /// What happened. Events of one peer come in order.
 #[derive(Debug)]
 pub enum Event {
-    Answered { peer: PeerId, sdp: String, published: Vec<Published>, gone: Vec<TrackSid> },
-    Offered { peer: PeerId, sdp: String },
-    Accepted { peer: PeerId },
-    Refused { peer: PeerId, why: Refusal },
+    Answered {
+        peer: PeerId,
+        sdp: String,
+        published: Vec<Published>,
+        gone: Vec<TrackSid>,
+    },
+    Offered {
+        peer: PeerId,
+        sdp: String,
+    },
+    Accepted {
+        peer: PeerId,
+    },
+    Refused {
+        peer: PeerId,
+        why: Refusal,
+    },
     /// The subscriber's sections must change before what it wants can flow.
-    OfferNeeded { peer: PeerId },
+    OfferNeeded {
+        peer: PeerId,
+    },
     /// ICE and DTLS are up for the first time.
-    Connected { peer: PeerId },
-    ChannelOpen { peer: PeerId, channel: Channel },
+    Connected {
+        peer: PeerId,
+    },
+    ChannelOpen {
+        peer: PeerId,
+        channel: Channel,
+    },
     /// A message from a client's data channel.
-    Data { peer: PeerId, channel: Channel, payload: Bytes },
+    Data {
+        peer: PeerId,
+        channel: Channel,
+        payload: Bytes,
+    },
     /// First RTP of a published track came in.
-    FirstPacketIn { peer: PeerId, track: TrackSid },
+    FirstPacketIn {
+        peer: PeerId,
+        track: TrackSid,
+    },
     /// First RTP of this track went out to this subscriber.
-    FirstPacketOut { peer: PeerId, track: TrackSid },
+    FirstPacketOut {
+        peer: PeerId,
+        track: TrackSid,
+    },
     /// The subscriber's client cannot decode this track's codec.
-    Undecodable { peer: PeerId, track: TrackSid },
+    Undecodable {
+        peer: PeerId,
+        track: TrackSid,
+    },
     /// Allocation paused (`true`) or resumed (`false`) a subscribed video.
-    Paused { peer: PeerId, track: TrackSid, paused: bool },
+    Paused {
+        peer: PeerId,
+        track: TrackSid,
+        paused: bool,
+    },
     /// Loudness of published audio over the last window, for tracks that had packets or fell silent.
-    Levels { levels: Vec<TrackLevel> },
+    Levels {
+        levels: Vec<TrackLevel>,
+    },
     /// ICE heard nothing for the disconnect time; the transport may still come back.
-    Closed { peer: PeerId, why: PeerEnd },
+    Closed {
+        peer: PeerId,
+        why: PeerEnd,
+    },
 }
 
 /// One track's audio in the last 400 ms window.

@@ -29,7 +29,7 @@ pub use self::counters::{Count, Counters};
 use self::{
     peer::{Peer, Peers, Role},
     publisher::Part,
-    subscriber::{Incoming, KeyframeNeed, Retargeted},
+    subscriber::{Exit, Incoming, KeyframeNeed, Retargeted},
     timers::Timers,
     track::Tracks,
 };
@@ -255,7 +255,8 @@ impl Router {
         for receiver in &track.receivers {
             let Some(peer) = self.peers.at(receiver.peer) else { continue };
             let Role::Subscriber(subscriber) = &mut peer.role else { continue };
-            match subscriber.forward(now, receiver.slot, &incoming, &peer.transport, &mut peer.egress, &self.counters) {
+            let exit = Exit { transport: &peer.transport, egress: &mut peer.egress, counters: &self.counters };
+            match subscriber.forward(now, receiver.slot, &incoming, exit) {
                 Ok(is_first) => {
                     if !peer.is_ready && !peer.egress.is_empty() {
                         peer.is_ready = true;
@@ -295,8 +296,8 @@ impl Router {
         let needs = match &mut peer.role {
             Role::Publisher(publisher) => return publisher.on_rtcp(now, datagram, &mut self.tracks),
             Role::Subscriber(subscriber) => {
-                let (transport, egress) = (&peer.transport, &mut peer.egress);
-                subscriber.on_rtcp(now, datagram, &self.tracks, transport, egress, &self.counters)?
+                let exit = Exit { transport: &peer.transport, egress: &mut peer.egress, counters: &self.counters };
+                subscriber.on_rtcp(now, datagram, &self.tracks, exit)?
             }
         };
         if !peer.is_ready && !peer.egress.is_empty() {

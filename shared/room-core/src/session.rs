@@ -263,7 +263,7 @@ impl Session {
             }
             ClientSignal::Leave { .. } => self.finish(LeaveReason::ClientInitiated, SocketEnd::Left),
             ClientSignal::SyncState(state) => self.on_sync_state(now, state),
-            ClientSignal::Simulate(scenario) => self.on_simulate(now, scenario),
+            ClientSignal::Simulate(scenario) => self.on_simulate(scenario),
             ClientSignal::Ping { timestamp_ms } => self.send(ServerSignal::Pong { timestamp_ms }),
             ClientSignal::PingReq { timestamp_ms, .. } => {
                 self.send(ServerSignal::PongResp { last_ping_timestamp_ms: timestamp_ms });
@@ -433,7 +433,7 @@ impl Session {
         self.respond(request_id, RequestOutcome::NotAllowed, message, About::Unsupported(what));
     }
 
-    fn on_simulate(&mut self, now: Instant, scenario: Scenario) {
+    fn on_simulate(&mut self, scenario: Scenario) {
         match scenario {
             Scenario::SpeakerUpdate { seconds } => {
                 self.outputs.push_back(Output::Ask(Request::SimulateSpeaker { seconds }));

@@ -119,13 +119,19 @@ pub struct SyncState {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
-    SpeakerUpdate { seconds: u32 },
+    SpeakerUpdate {
+        seconds: u32,
+    },
     NodeFailure,
     Migration,
     ServerLeave,
     /// Media over TCP or over UDP again; the client starts a new session for it.
-    SwitchCandidateProtocol { tcp: bool },
-    SubscriberBandwidth { bits_per_second: u64 },
+    SwitchCandidateProtocol {
+        tcp: bool,
+    },
+    SubscriberBandwidth {
+        bits_per_second: u64,
+    },
     DisconnectSignalOnResume,
     DisconnectSignalOnResumeNoMessages,
     LeaveRequestFullReconnect,
@@ -135,69 +141,23 @@ pub enum Scenario {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerSignal {
     Join(Box<Join>),
-    Reconnect {
-        last_message_seq: u32,
-        ice_servers: Vec<IceServer>,
-    },
-    Answer {
-        sdp: String,
-        id: u32,
-    },
-    Offer {
-        sdp: String,
-        id: u32,
-    },
-    Update {
-        participants: Vec<Arc<Participant>>,
-    },
-    TrackPublished {
-        cid: String,
-        track: Track,
-    },
-    TrackUnpublished {
-        track: TrackSid,
-    },
-    Leave {
-        reason: LeaveReason,
-        action: LeaveAction,
-    },
-    Mute {
-        track: TrackSid,
-        muted: bool,
-    },
-    SpeakersChanged {
-        speakers: Vec<(ParticipantSid, SpeakerLevel)>,
-    },
-    RoomUpdate {
-        room: RoomInfo,
-    },
-    ConnectionQuality {
-        updates: Vec<(ParticipantSid, ConnectionQuality)>,
-    },
-    StreamState {
-        publisher: ParticipantSid,
-        track: TrackSid,
-        paused: bool,
-    },
-    Pong {
-        timestamp_ms: i64,
-    },
-    PongResp {
-        last_ping_timestamp_ms: i64,
-    },
-    SubscriptionFailed {
-        track: TrackSid,
-        why: SubscriptionFailure,
-    },
-    RequestResponse {
-        request_id: u32,
-        reason: RequestOutcome,
-        message: String,
-        about: About,
-    },
-    TrackSubscribed {
-        track: TrackSid,
-    },
+    Reconnect { last_message_seq: u32, ice_servers: Vec<IceServer> },
+    Answer { sdp: String, id: u32 },
+    Offer { sdp: String, id: u32 },
+    Update { participants: Vec<Arc<Participant>> },
+    TrackPublished { cid: String, track: Track },
+    TrackUnpublished { track: TrackSid },
+    Leave { reason: LeaveReason, action: LeaveAction },
+    Mute { track: TrackSid, muted: bool },
+    SpeakersChanged { speakers: Vec<(ParticipantSid, SpeakerLevel)> },
+    RoomUpdate { room: RoomInfo },
+    ConnectionQuality { updates: Vec<(ParticipantSid, ConnectionQuality)> },
+    StreamState { publisher: ParticipantSid, track: TrackSid, paused: bool },
+    Pong { timestamp_ms: i64 },
+    PongResp { last_ping_timestamp_ms: i64 },
+    SubscriptionFailed { track: TrackSid, why: SubscriptionFailure },
+    RequestResponse { request_id: u32, reason: RequestOutcome, message: String, about: About },
+    TrackSubscribed { track: TrackSid },
 }
 
 #[derive(Debug, Clone, PartialEq)]

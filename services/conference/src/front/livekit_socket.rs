@@ -104,7 +104,7 @@ async fn resumed(shared: &Arc<Shared>, ask: JoinAsk, resume: ResumeAsk) -> Resul
         }
         _ => {
             let leave = ServerSignal::Leave { reason: LeaveReason::StateMismatch, action: LeaveAction::Reconnect };
-            Err(ToEdge::Signal(leave))
+            Err(ToEdge::Signal(Box::new(leave)))
         }
     }
 }

@@ -89,6 +89,13 @@ pub(super) struct Incoming<'p> {
     pub(super) packet: &'p [u8],
 }
 
+/// The way out to one client.
+pub(super) struct Exit<'a> {
+    pub(super) transport: &'a Transport,
+    pub(super) egress: &'a mut EgressQueue,
+    pub(super) counters: &'a Counters,
+}
+
 /// A layer without whose key frame somebody stands still.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyframeNeed {
@@ -115,12 +122,13 @@ impl Subscriber {
         now: Instant,
         slot: usize,
         incoming: &Incoming<'_>,
-        transport: &Transport,
-        egress: &mut EgressQueue,
-        counters: &Counters,
+        exit: Exit<'_>,
     ) -> Result<bool, DropReason> {
+        let Exit { transport, egress, counters } = exit;
         let subscription = self.subscriptions.get_mut(slot).and_then(Option::as_mut);
-        let Some(Subscription { forwarder: Some(forwarder), flowing, kind, .. }) = subscription else { return Ok(false) };
+        let Some(Subscription { forwarder: Some(forwarder), flowing, kind, .. }) = subscription else {
+            return Ok(false);
+        };
         // What comes while it still connects is not kept for it; it starts with the next key frame.
         if !transport.is_connected() {
             return Ok(false);
@@ -204,13 +212,7 @@ impl Subscriber {
     }
 
     /// Sections that the client accepted begin to flow.
-    pub(super) fn accepted(
-        &mut self,
-        now: Instant,
-        sections: Vec<SendSection>,
-        tracks: &Tracks,
-        random: &mut Random,
-    ) {
+    pub(super) fn accepted(&mut self, now: Instant, sections: Vec<SendSection>, tracks: &Tracks, random: &mut Random) {
         for section in sections {
             let Some(track) = tracks.get(&section.track) else { continue };
             let waits = |one: &&mut Subscription| one.wanted.track == section.track && one.forwarder.is_none();
@@ -286,9 +288,7 @@ impl Subscriber {
         now: Instant,
         datagram: &[u8],
         tracks: &Tracks,
-        transport: &Transport,
-        egress: &mut EgressQueue,
-        counters: &Counters,
+        mut exit: Exit<'_>,
     ) -> Result<Vec<KeyframeNeed>, DropReason> {
         let mut needs = Vec::new();
         for packet in rtcp::packets(datagram) {
@@ -305,8 +305,8 @@ impl Subscriber {
                 }
                 Packet::Nack { media_ssrc, lost } => {
                     for sequence in lost {
-                        counters.nacks_received.add(1);
-                        self.repair(now, media_ssrc, sequence, tracks, transport, egress, counters);
+                        exit.counters.nacks_received.add(1);
+                        self.repair(now, media_ssrc, sequence, tracks, &mut exit);
                     }
                 }
                 Packet::PictureLoss { media_ssrc } => needs.extend(self.keyframe_need(media_ssrc)),
@@ -365,16 +365,8 @@ impl Subscriber {
         self.sdp.want(&sent)
     }
 
-    fn repair(
-        &mut self,
-        now: Instant,
-        ssrc: u32,
-        sequence: u16,
-        tracks: &Tracks,
-        transport: &Transport,
-        egress: &mut EgressQueue,
-        counters: &Counters,
-    ) {
+    fn repair(&mut self, now: Instant, ssrc: u32, sequence: u16, tracks: &Tracks, exit: &mut Exit<'_>) {
+        let Exit { transport, egress, counters } = exit;
         let round_trip = self.estimator.rtt();
         let estimator = &mut self.estimator;
         let found = self.subscriptions.iter_mut().flatten().find(|one| one.ssrc == ssrc);

@@ -87,7 +87,8 @@ impl<'t> Description<'t> {
             _ => return Err(Refusal::Missing("setup attribute")),
         };
         let data = self.sections.iter().find(|section| section.kind == Kind::Data);
-        let max_message = data.and_then(|section| section.attribute("max-message-size")).and_then(|text| text.parse().ok());
+        let max_message =
+            data.and_then(|section| section.attribute("max-message-size")).and_then(|text| text.parse().ok());
         Ok(RemoteParameters {
             fingerprint,
             remote_is_dtls_client,
@@ -105,7 +106,12 @@ impl<'t> Description<'t> {
 
     fn attributes_of<'s>(&'s self, section: &'s Section<'t>, name: &'s str) -> impl Iterator<Item = &'t str> + 's {
         let named = move |attribute: &&Attribute<'t>| attribute.name == name;
-        section.attributes.iter().filter(named).chain(self.session.iter().filter(named)).map(|attribute| attribute.value)
+        section
+            .attributes
+            .iter()
+            .filter(named)
+            .chain(self.session.iter().filter(named))
+            .map(|attribute| attribute.value)
     }
 }
 

@@ -107,7 +107,8 @@ impl PublisherSdp {
         let gone = self.tracks().filter(|track| !sections.iter().any(|one| one.carries(track))).cloned().collect();
 
         // Only a client that insists on being the DTLS server makes us the client.
-        let setup = *self.setup.get_or_insert(if remote.remote_is_dtls_client { Setup::Passive } else { Setup::Active });
+        let setup =
+            *self.setup.get_or_insert(if remote.remote_is_dtls_client { Setup::Passive } else { Setup::Active });
         self.answers = self.answers.saturating_add(1);
         self.ufrag = ufrag.to_owned();
         let ice = if ice_restarted { local.restart } else { local.ice };
@@ -182,14 +183,8 @@ impl Matching<'_> {
     fn section(&mut self, section: &Section<'_>, before: Option<Carried>) -> Result<Answered, Refusal> {
         let mid = section.mid()?.to_owned();
         let kind = section.kind;
-        let plain = |reply, payloads| Answered {
-            mid: mid.clone(),
-            kind,
-            reply,
-            carried: None,
-            receive: None,
-            payloads,
-        };
+        let plain =
+            |reply, payloads| Answered { mid: mid.clone(), kind, reply, carried: None, receive: None, payloads };
         let media = match kind {
             Kind::Data if section.port == 0 => return Ok(plain(Reply::Refuse, Vec::new())),
             Kind::Data => return Ok(plain(Reply::Data, Vec::new())),
@@ -233,7 +228,11 @@ impl Matching<'_> {
             ssrcs,
             rtx_ssrcs,
             // Audio is asked for it in the answer whether it offered or not.
-            repair: if media == MediaKind::Audio || section.offers_nack() { Repair::Requested } else { Repair::Unavailable },
+            repair: if media == MediaKind::Audio || section.offers_nack() {
+                Repair::Requested
+            } else {
+                Repair::Unavailable
+            },
         };
         Ok(Answered { mid, kind, reply: Reply::Receive, carried: Some(carried), receive: Some(receive), payloads })
     }
@@ -243,7 +242,12 @@ impl Matching<'_> {
     /// An announcement for the very track id wins even over what the section carries: it was unpublished and published
     /// again before an offer could say so. A section that carries a track keeps it when its track id changes, since that
     /// is a replaced source. Otherwise the oldest announcement of the kind is meant: some browsers make up track ids.
-    fn track_for(&mut self, section: &Section<'_>, kind: MediaKind, before: Option<Carried>) -> Option<(Carried, bool)> {
+    fn track_for(
+        &mut self,
+        section: &Section<'_>,
+        kind: MediaKind,
+        before: Option<Carried>,
+    ) -> Option<(Carried, bool)> {
         let id = section.track_id().unwrap_or_default();
         let named = self.open.iter().position(|one| one.kind == kind && one.cids.iter().any(|cid| cid == id));
         let found = match (named, before) {
@@ -263,7 +267,8 @@ fn write_answer(
     sections: &[Answered],
     transport: Transport<'_>,
 ) -> Result<String, Refusal> {
-    let bundled: Vec<_> = sections.iter().filter(|one| one.reply != Reply::Refuse).map(|one| one.mid.as_str()).collect();
+    let bundled: Vec<_> =
+        sections.iter().filter(|one| one.reply != Reply::Refuse).map(|one| one.mid.as_str()).collect();
     let mut out = Writer::new(version, &bundled);
     let mut first = true;
     for (section, answered) in offer.sections.iter().zip(sections) {

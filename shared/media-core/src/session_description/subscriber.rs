@@ -91,7 +91,8 @@ impl SubscriberSdp {
             changed |= gone.is_some();
         }
         for track in tracks {
-            if self.sections.iter().any(|section| section.carries.as_ref().is_some_and(|one| one.track == track.track)) {
+            if self.sections.iter().any(|section| section.carries.as_ref().is_some_and(|one| one.track == track.track))
+            {
                 continue;
             }
             changed = true;
@@ -164,7 +165,8 @@ impl SubscriberSdp {
         let answer = Description::parse(answer, limits)?;
         let remote = answer.remote()?;
         // Sections that a change has added since the offer are not in the answer yet.
-        let offered = self.sections.iter().filter(|one| one.kind == Kind::Data || one.offered != Agreed::Nothing).count();
+        let offered =
+            self.sections.iter().filter(|one| one.kind == Kind::Data || one.offered != Agreed::Nothing).count();
         if answer.sections.len() != offered {
             return Err(Refusal::SectionsChanged);
         }
@@ -177,7 +179,8 @@ impl SubscriberSdp {
             let Agreed::Track(offered) = &section.offered else { continue };
             // The track may have been withdrawn since the offer.
             let Some(track) = section.carries.as_ref().filter(|track| track.track == *offered) else { continue };
-            let receives = answered.port != 0 && matches!(answered.direction(), Direction::RecvOnly | Direction::SendRecv);
+            let receives =
+                answered.port != 0 && matches!(answered.direction(), Direction::RecvOnly | Direction::SendRecv);
             match codec::find(answered, &track.codec).filter(|_| receives) {
                 Some(payload) => send.push(SendSection {
                     track: track.track.clone(),
@@ -228,7 +231,8 @@ fn payload_of(assigned: &mut Vec<(SendCodec, u8)>, codec: SendCodec) -> Payload 
             VP8 => VP8_PAYLOAD_TYPE,
             _ => H264_PAYLOAD_TYPE,
         };
-        let taken = |number: u8| assigned.iter().any(|(_, taken)| *taken == number || taken.checked_add(1) == Some(number));
+        let taken =
+            |number: u8| assigned.iter().any(|(_, taken)| *taken == number || taken.checked_add(1) == Some(number));
         let free = std::iter::once(usual).chain((FIRST_FREE..LAST_FREE).step_by(2)).find(|number| !taken(*number));
         let number = free.unwrap_or(usual);
         assigned.push((codec.clone(), number));

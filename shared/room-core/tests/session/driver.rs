@@ -105,17 +105,17 @@ impl Driver {
     }
 
     pub fn sent(&self) -> Vec<&ServerSignal> {
-        let sent = |output| if let &Output::Send(ref signal) = output { Some(signal) } else { None };
+        let sent = |output| if let Output::Send(signal) = output { Some(signal) } else { None };
         self.out.iter().filter_map(sent).collect()
     }
 
     pub fn asked(&self) -> Vec<&Request> {
-        let asked = |output| if let &Output::Ask(ref request) = output { Some(request) } else { None };
+        let asked = |output| if let Output::Ask(request) = output { Some(request) } else { None };
         self.out.iter().filter_map(asked).collect()
     }
 
     pub fn commands(&self) -> Vec<&MediaCommand> {
-        let command = |output| if let &Output::Media(ref command) = output { Some(command) } else { None };
+        let command = |output| if let Output::Media(command) = output { Some(command) } else { None };
         self.out.iter().filter_map(command).collect()
     }
 
