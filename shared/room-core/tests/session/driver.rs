@@ -105,18 +105,24 @@ impl Driver {
     }
 
     pub fn sent(&self) -> Vec<&ServerSignal> {
-        let sent = |output| if let Output::Send(signal) = output { Some(signal) } else { None };
-        self.out.iter().filter_map(sent).collect()
+        self.out
+            .iter()
+            .filter_map(|output| if let Output::Send(signal) = output { Some(signal) } else { None })
+            .collect()
     }
 
     pub fn asked(&self) -> Vec<&Request> {
-        let asked = |output| if let Output::Ask(request) = output { Some(request) } else { None };
-        self.out.iter().filter_map(asked).collect()
+        self.out
+            .iter()
+            .filter_map(|output| if let Output::Ask(request) = output { Some(request) } else { None })
+            .collect()
     }
 
     pub fn commands(&self) -> Vec<&MediaCommand> {
-        let command = |output| if let Output::Media(command) = output { Some(command) } else { None };
-        self.out.iter().filter_map(command).collect()
+        self.out
+            .iter()
+            .filter_map(|output| if let Output::Media(command) = output { Some(command) } else { None })
+            .collect()
     }
 
     pub fn last_offer(&self) -> Option<(u32, String)> {
