@@ -170,7 +170,7 @@ test('the_api_asks_for_the_right_grant', async (call) => {
   const stranger = new RoomServiceClient(call.server.http, KEY, 'another-secret-which-is-long-enough');
   await refuses(stranger.listRooms(), 'unauthenticated');
   const bare = async (method, body, grant) => {
-    const token = new AccessToken(KEY, SECRET, { ttl: '1m' });
+    const token = new AccessToken(KEY, SECRET, { ttl: '1m', identity: 'host' });
     if (grant) token.addGrant(grant);
     const headers = { 'content-type': 'application/json', ...(grant && { authorization: `Bearer ${await token.toJwt()}` }) };
     const response = await fetch(`${call.server.http}/twirp/livekit.RoomService/${method}`, { method: 'POST', headers, body: JSON.stringify(body) });

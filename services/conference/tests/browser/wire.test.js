@@ -252,6 +252,24 @@ test('a_socket_lost_before_its_media_connected_leaves_nobody_behind', async (cal
   await ann.until('misses eve', ({ people }) => !people.eve);
 });
 
+test('of_two_sockets_of_one_person_the_first_is_told_and_closed', async (call) => {
+  // Many rounds, because it matters how far the first has come when the second arrives.
+  for (let round = 0; round < 20; round += 1) {
+    const url = `${call.server.url}/rtc?access_token=${await call.server.token(`${call.room}-${round}`, 'ann')}&${QUERY}`;
+    const sockets = await Promise.all([Wire.open(url), Wire.open(url)]);
+    const [loser] = await until(`one of two is closed in round ${round}`, () => {
+      const closed = sockets.filter((socket) => socket.closed);
+      return closed.length > 0 && closed;
+    }, { within: 2000, every: 10, seen: () => sockets.map((socket) => socket.messages.map(({ message }) => message.case)) });
+    const leave = await loser.receives('leave');
+    assert.deepEqual([leave.reason, leave.action], [DisconnectReason.DUPLICATE_IDENTITY, LeaveRequest_Action.DISCONNECT]);
+    const winner = sockets.find((socket) => socket !== loser);
+    await winner.receives('join');
+    assert.equal(winner.closed, undefined);
+    winner.destroy();
+  }
+});
+
 test('a_resume_of_an_unknown_session_is_told_to_start_anew', async (call) => {
   const token = await call.server.token(call.room, 'ann');
   const socket = await Wire.open(`${call.server.url}/rtc?access_token=${token}&${QUERY}&reconnect=1&sid=PA_unknown`);

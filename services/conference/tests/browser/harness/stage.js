@@ -33,11 +33,11 @@ export function stage({ server: environment, browser: switches, deadline = FILE_
   /**
    * @param {string} behaviour
    * @param {(call: Call) => Promise<void>} body
-   * @param {{ timeout?: number }} [options]
+   * @param {{ timeout?: number, skip?: string }} [options] `skip` says why it cannot pass yet
    */
-  return function test(behaviour, body, { timeout = TEST_DEADLINE_MS } = {}) {
-    nodeTest(behaviour, { timeout }, async (context) => {
-      const call = new Call(set, (reason) => context.skip(reason));
+  return function test(behaviour, body, { timeout = TEST_DEADLINE_MS, skip } = {}) {
+    nodeTest(behaviour, { timeout, skip }, async () => {
+      const call = new Call(set);
       // The runner's own timeout would abandon the body without a word about why.
       const late = new Promise((_, reject) => {
         setTimeout(() => reject(new Error(`took longer than ${timeout} ms`)), timeout - REPORT_MS).unref();
@@ -60,9 +60,8 @@ export class Call {
   #people = /** @type {Person[]} */ ([]);
   #cleanup = /** @type {(() => unknown)[]} */ ([]);
 
-  constructor(set, skip) {
+  constructor(set) {
     this.#set = set;
-    this.skip = skip;
     this.room = `room-${randomBytes(6).toString('hex')}`;
   }
 
