@@ -16,7 +16,17 @@ const ALLOWED: [(&str, &[&str]); 5] = [
     ),
     (
         "plenary-protocol",
-        &["plenary-model", "livekit-protocol", "prost", "jsonwebtoken", "serde", "serde_json", "secrecy", "thiserror"],
+        &[
+            "plenary-model",
+            "base64",
+            "livekit-protocol",
+            "prost",
+            "jsonwebtoken",
+            "serde",
+            "serde_json",
+            "secrecy",
+            "thiserror",
+        ],
     ),
     ("plenary-cluster", &["plenary-model", "futures-util", "thiserror", "tokio", "bytes"]),
 ];
