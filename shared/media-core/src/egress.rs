@@ -89,6 +89,30 @@ impl EgressQueue {
     pub(crate) fn is_empty(&self) -> bool {
         self.front().is_none()
     }
+
+    /// Takes memory from `spare` if it has none of its own. The spare used last comes first, since it is still in the
+    /// cache: with thousands of destinations, memory of their own would be cold at every burst.
+    pub(crate) fn borrow(&mut self, spare: &mut Vec<Self>) {
+        if self.capacity() == 0
+            && let Some(warm) = spare.pop()
+        {
+            *self = warm;
+        }
+    }
+
+    /// Leaves its memory to others once it has nothing to send. What grew large while a socket stood still is freed.
+    pub(crate) fn give_back(&mut self, spare: &mut Vec<Self>) {
+        if self.is_empty() {
+            let used = std::mem::take(self);
+            if spare.len() < SPARES_MAX && used.capacity() <= SPARE_BYTES_MAX {
+                spare.push(used);
+            }
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        self.lanes.iter().fold(0, |sum, lane| sum.saturating_add(lane.bytes.capacity()))
+    }
 }
 
 impl Lane {
@@ -155,6 +179,10 @@ const RUN_PACKETS_MAX: usize = 64;
 /// Below the largest UDP payload, which holds for a whole run.
 const RUN_BYTES_MAX: usize = 65_000;
 const DATAGRAM_BYTES_MAX: usize = 1_500;
+/// Queues that wait for their next use: more destinations than one batch of received datagrams reaches at once.
+const SPARES_MAX: usize = 512;
+/// Room for a large key frame.
+const SPARE_BYTES_MAX: usize = 128 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -241,6 +269,32 @@ mod tests {
             }
             assert!(queue.lanes[2].bytes.len() <= 1024 * 1024 + 1_001);
         }
+    }
+
+    #[test]
+    fn a_queue_that_ran_empty_leaves_its_memory_to_the_next() {
+        let (mut spare, mut first, mut second) = (Vec::new(), EgressQueue::default(), EgressQueue::default());
+        push(&mut first, Class::Video, 1_000, 1).unwrap();
+        let memory = first.lanes[2].bytes.as_ptr();
+        first.give_back(&mut spare);
+        assert!(!first.is_empty() && spare.is_empty(), "not while something waits in it");
+        drain(&mut first);
+        first.give_back(&mut spare);
+        second.borrow(&mut spare);
+        assert!(spare.is_empty());
+        push(&mut second, Class::Video, 900, 2).unwrap();
+        assert_eq!(second.lanes[2].bytes.as_ptr(), memory);
+        assert_eq!(drain(&mut second), [[vec![2; 900]]], "nothing is left of what the first sent");
+    }
+
+    #[test]
+    fn memory_of_a_long_backlog_is_not_kept() {
+        let (mut spare, mut queue) = (Vec::new(), EgressQueue::default());
+        while push(&mut queue, Class::Video, 1_000, 1).is_ok() {}
+        drain(&mut queue);
+        queue.give_back(&mut spare);
+        assert!(spare.is_empty());
+        assert_eq!(queue.capacity(), 0);
     }
 
     #[test]

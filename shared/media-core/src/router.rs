@@ -36,6 +36,7 @@ use self::{
 use crate::{
     Deadline, DropReason, DtlsIdentity, Event, Input, Path, Protocol, SdpLimits, TrackLevel, Transmit,
     demux::{AddressBook, classify},
+    egress::EgressQueue,
     ingress::{Rtx, Stream, StreamConfig, after},
     levels::WINDOW,
     rtp::Header,
@@ -80,6 +81,8 @@ pub struct Router {
     control: VecDeque<(Path, Vec<u8>)>,
     /// Slots of peers that have media to send.
     ready: VecDeque<usize>,
+    /// Memory of egress queues that ran empty, for those that fill next.
+    spare: Vec<EgressQueue>,
     events: VecDeque<Event>,
     levels_due: Option<Instant>,
     counters: Arc<Counters>,
@@ -100,6 +103,7 @@ impl Router {
             timers: Timers::default(),
             control: VecDeque::new(),
             ready: VecDeque::new(),
+            spare: Vec::new(),
             events: VecDeque::new(),
             levels_due: None,
             counters: Arc::default(),
@@ -170,6 +174,8 @@ impl Router {
                 peer.is_ready = !peer.egress.is_empty();
                 if peer.is_ready {
                     self.ready.push_back(slot);
+                } else {
+                    peer.egress.give_back(&mut self.spare);
                 }
             }
             if sent < filled || filled == 0 {
@@ -255,6 +261,7 @@ impl Router {
         for receiver in &track.receivers {
             let Some(peer) = self.peers.at(receiver.peer) else { continue };
             let Role::Subscriber(subscriber) = &mut peer.role else { continue };
+            peer.egress.borrow(&mut self.spare);
             let exit = Exit { transport: &peer.transport, egress: &mut peer.egress, counters: &self.counters };
             match subscriber.forward(now, receiver.slot, &incoming, exit) {
                 Ok(is_first) => {
@@ -296,11 +303,14 @@ impl Router {
         let needs = match &mut peer.role {
             Role::Publisher(publisher) => return publisher.on_rtcp(now, datagram, &mut self.tracks),
             Role::Subscriber(subscriber) => {
+                peer.egress.borrow(&mut self.spare);
                 let exit = Exit { transport: &peer.transport, egress: &mut peer.egress, counters: &self.counters };
                 subscriber.on_rtcp(now, datagram, &self.tracks, exit)?
             }
         };
-        if !peer.is_ready && !peer.egress.is_empty() {
+        if peer.egress.is_empty() {
+            peer.egress.give_back(&mut self.spare);
+        } else if !peer.is_ready {
             peer.is_ready = true;
             self.ready.push_back(slot);
         }

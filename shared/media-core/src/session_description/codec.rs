@@ -1,132 +1,183 @@
-//! Codecs: which of an offer's payload types are taken, and how a track's codec is described to its subscribers.
+//! Codecs by name, which of them this version speaks, and the payload types of our own offers.
 
 use plenary_model::MediaKind;
 
-use super::description::Section;
+use super::SendTrack;
 
-/// A payload type of a publisher's section that is taken, with the one that repairs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Payload {
-    pub(crate) payload_type: u8,
-    pub(crate) rtx_payload_type: Option<u8>,
-    pub(crate) clock_rate: u32,
-    pub(crate) codec: SendCodec,
-    /// Parameters as this description says them. Echoed in answers: a client that finds others under its number takes a
-    /// new number for its own, and has none left after some renegotiations.
-    pub(crate) format: String,
+/// Every codec that clients offer today. Only those of [`Codec::is_spoken`] are ever agreed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Codec {
+    Opus,
+    Red,
+    Pcmu,
+    Pcma,
+    G722,
+    Vp8,
+    Vp9,
+    H264,
+    H265,
+    Av1,
 }
 
-/// A codec as subscribers are told of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SendCodec {
-    /// As in `a=rtpmap`: `opus/48000/2`, `VP8/90000`.
-    pub(crate) name: &'static str,
-    pub(crate) format: String,
-}
+impl Codec {
+    /// From `vp8`, `video/VP8` and the like.
+    pub(super) fn of_mime(text: &str) -> Option<Self> {
+        let name = text.rsplit('/').next().unwrap_or(text);
+        ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
+    }
 
-impl SendCodec {
-    pub(crate) fn mime(&self) -> &'static str {
-        match self.name {
-            OPUS => "audio/opus",
-            H264 => "video/H264",
-            _ => "video/VP8",
+    /// What clients call it, such as `video/VP8`.
+    pub(super) fn mime(self) -> &'static str {
+        match self {
+            Self::Opus => "audio/opus",
+            Self::Red => "audio/red",
+            Self::Pcmu => "audio/PCMU",
+            Self::Pcma => "audio/PCMA",
+            Self::G722 => "audio/G722",
+            Self::Vp8 => "video/VP8",
+            Self::Vp9 => "video/VP9",
+            Self::H264 => "video/H264",
+            Self::H265 => "video/H265",
+            Self::Av1 => "video/AV1",
         }
     }
 
-    pub(crate) fn kind(&self) -> MediaKind {
-        if self.name == OPUS { MediaKind::Audio } else { MediaKind::Video }
+    pub(super) fn kind(self) -> MediaKind {
+        if self.mime().starts_with("audio/") { MediaKind::Audio } else { MediaKind::Video }
     }
 
-    pub(crate) fn clock_rate(&self) -> u32 {
-        if self.name == OPUS { AUDIO_CLOCK_RATE } else { VIDEO_CLOCK_RATE }
+    /// From the value of `a=rtpmap` behind the payload type, such as `opus/48000/2`.
+    pub(super) fn of_rtpmap(value: &str, kind: MediaKind) -> Option<Self> {
+        let mut parts = value.split('/');
+        let (name, clock_rate) = (parts.next()?, parts.next()?.parse());
+        ALL.into_iter().find(|codec| {
+            codec.kind() == kind && codec.name().eq_ignore_ascii_case(name) && clock_rate == Ok(codec.clock_rate())
+        })
+    }
+
+    /// Whether this version agrees to it. The rest is known so that enabling it is one line.
+    pub(super) fn is_spoken(self) -> bool {
+        matches!(self, Self::Opus | Self::Vp8 | Self::H264)
+    }
+
+    /// The value of `a=rtpmap` behind the payload type.
+    pub(super) fn rtpmap(self) -> String {
+        let channels = if matches!(self, Self::Opus | Self::Red) { "/2" } else { "" };
+        format!("{}/{}{channels}", self.name(), self.clock_rate())
+    }
+
+    fn name(self) -> &'static str {
+        self.mime().split_once('/').map_or("", |(_, name)| name)
+    }
+
+    pub(super) fn clock_rate(self) -> u32 {
+        match self {
+            Self::Opus | Self::Red => 48_000,
+            Self::Pcmu | Self::Pcma | Self::G722 => 8_000,
+            Self::Vp8 | Self::Vp9 | Self::H264 | Self::H265 | Self::Av1 => 90_000,
+        }
     }
 }
 
-/// What a section that carries nothing is written with.
-pub(super) fn fallback(kind: MediaKind) -> SendCodec {
-    match kind {
-        MediaKind::Audio => SendCodec { name: OPUS, format: OPUS_FORMAT.to_owned() },
-        MediaKind::Video => SendCodec { name: VP8, format: String::new() },
+const ALL: [Codec; 10] = [
+    Codec::Opus,
+    Codec::Red,
+    Codec::Pcmu,
+    Codec::Pcma,
+    Codec::G722,
+    Codec::Vp8,
+    Codec::Vp9,
+    Codec::H264,
+    Codec::H265,
+    Codec::Av1,
+];
+
+/// How a track's codec is told to its subscribers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SendCodec {
+    pub(super) codec: Codec,
+    /// The publisher's format parameters, for the profile.
+    pub(super) fmtp: String,
+}
+
+/// One codec as our own offers describe it. A payload type means one codec in all sections of a bundle (RFC 9143 9.1);
+/// only the stereo words of Opus differ under one number, which every client accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Offered {
+    pub(super) codec: Codec,
+    pub(super) payload_type: u8,
+    pub(super) rtx: Option<u8>,
+    pub(super) fmtp: &'static str,
+}
+
+impl Offered {
+    /// The entry of our table for a track. `None`: its codec is not spoken.
+    pub(super) fn of_track(track: &SendTrack) -> Option<Self> {
+        match track.codec.codec {
+            Codec::Opus => Some(if track.stereo { OPUS_STEREO } else { OPUS }),
+            Codec::Vp8 => Some(VP8),
+            Codec::H264 => Some(if packetization_mode(&track.codec.fmtp) == 1 { H264_MODE_1 } else { H264_MODE_0 }),
+            Codec::Red | Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::Vp9 | Codec::H265 | Codec::Av1 => None,
+        }
+    }
+
+    /// What a section without a track is described with.
+    pub(super) fn idle(kind: MediaKind) -> Self {
+        match kind {
+            MediaKind::Audio => OPUS,
+            MediaKind::Video => VP8,
+        }
     }
 }
 
-/// The payload types of a section that we take, the preferred codec first, otherwise as offered.
-pub(super) fn taken(section: &Section<'_>, preferred: &str) -> Vec<Payload> {
-    let mut payloads: Vec<_> = section.formats.iter().filter_map(|format| payload(section, format)).collect();
-    let is_preferred = |one: &Payload| {
-        let name = preferred.rsplit('/').next().unwrap_or_default();
-        one.codec.mime().rsplit('/').next().is_some_and(|mine| mine.eq_ignore_ascii_case(name))
-    };
-    // Stable, so that the client's order stays within each half.
-    payloads.sort_by_key(|one| !is_preferred(one));
-    payloads
-}
+const OPUS: Offered = Offered { codec: Codec::Opus, payload_type: 111, rtx: None, fmtp: "minptime=10;useinbandfec=1" };
+// libwebrtc decodes stereo only if the receiver's own parameters say so; SDKs write `stereo=1` into the answer when the
+// offer has `sprop-stereo=1`.
+const OPUS_STEREO: Offered = Offered {
+    codec: Codec::Opus,
+    payload_type: 111,
+    rtx: None,
+    fmtp: "minptime=10;useinbandfec=1;sprop-stereo=1;stereo=1",
+};
+const VP8: Offered = Offered { codec: Codec::Vp8, payload_type: 96, rtx: Some(97), fmtp: "" };
+const H264_MODE_1: Offered = Offered {
+    codec: Codec::H264,
+    payload_type: 108,
+    rtx: Some(109),
+    fmtp: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+};
+const H264_MODE_0: Offered = Offered {
+    codec: Codec::H264,
+    payload_type: 125,
+    rtx: Some(126),
+    fmtp: "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42e01f",
+};
 
-/// The payload of a section that carries this codec, in a client's answer.
-pub(super) fn find(section: &Section<'_>, wanted: &SendCodec) -> Option<Payload> {
-    let mut offered = section.formats.iter().filter_map(|format| payload(section, format));
-    offered.find(|one| one.codec.name == wanted.name)
-}
-
-fn payload(section: &Section<'_>, format: &str) -> Option<Payload> {
-    let payload_type: u8 = format.parse().ok().filter(|payload_type| *payload_type < 128)?;
-    let rtpmap = map_line(section, "rtpmap", format)?;
-    let parameters = map_line(section, "fmtp", format).unwrap_or_default();
-    let known = [OPUS, VP8, H264].into_iter().find(|known| same_codec(known, rtpmap))?;
-    let (own, common) = match known {
-        H264 => (parameters.to_owned(), h264_format(parameters)?),
-        OPUS => (OPUS_FORMAT.to_owned(), OPUS_FORMAT.to_owned()),
-        _ => (String::new(), String::new()),
-    };
-    let codec = SendCodec { name: known, format: common };
-    let rtx_payload_type = rtx_of(section, format);
-    Some(Payload { payload_type, rtx_payload_type, clock_rate: codec.clock_rate(), codec, format: own })
-}
-
-/// The repair payload type whose `apt` is this one (RFC 4588 8.1).
-fn rtx_of(section: &Section<'_>, format: &str) -> Option<u8> {
-    let repairs = |candidate: &&&str| {
-        let is_rtx = map_line(section, "rtpmap", candidate).is_some_and(|name| same_codec("rtx/90000", name));
-        is_rtx && parameter(map_line(section, "fmtp", candidate).unwrap_or_default(), "apt") == Some(format)
-    };
-    section.formats.iter().find(repairs)?.parse().ok().filter(|payload_type: &u8| *payload_type < 128)
-}
-
-fn map_line<'t>(section: &Section<'t>, name: &str, format: &str) -> Option<&'t str> {
-    let value_of = |line: &'t str| {
-        let (first, rest) = line.split_once(' ')?;
-        (first == format).then_some(rest.trim())
-    };
-    section.all(name).find_map(value_of)
-}
-
-fn same_codec(known: &str, rtpmap: &str) -> bool {
-    known.eq_ignore_ascii_case(rtpmap)
-}
-
-fn parameter<'t>(parameters: &'t str, name: &str) -> Option<&'t str> {
-    parameters.split(';').find_map(|one| {
-        let (key, value) = one.trim().split_once('=')?;
-        key.eq_ignore_ascii_case(name).then_some(value)
+/// One parameter of an `a=fmtp` value.
+pub(super) fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
+    fmtp.split(';').find_map(|part| {
+        let (known, value) = part.split_once('=')?;
+        known.trim().eq_ignore_ascii_case(name).then_some(value.trim())
     })
 }
 
-/// Baseline and main, which every subscriber decodes; a high profile would reach those who do not.
-fn h264_format(parameters: &str) -> Option<String> {
-    let profile = parameter(parameters, "profile-level-id").unwrap_or("42001f");
-    let mode = parameter(parameters, "packetization-mode").unwrap_or("0");
-    let family = profile.get(..2)?;
-    if !["42", "4d", "4D"].contains(&family) || !["0", "1"].contains(&mode) {
-        return None;
-    }
-    // Clients offer both members of the baseline family under one or the other name.
-    let profile = if family == "42" { "42e01f" } else { "4d001f" };
-    Some(format!("level-asymmetry-allowed=1;packetization-mode={mode};profile-level-id={profile}"))
+/// RFC 6184 8.1: absent means 0.
+pub(super) fn packetization_mode(fmtp: &str) -> u8 {
+    parameter(fmtp, "packetization-mode").and_then(|mode| mode.parse().ok()).unwrap_or(0)
 }
 
-pub(super) const OPUS: &str = "opus/48000/2";
-pub(super) const VP8: &str = "VP8/90000";
-pub(super) const H264: &str = "H264/90000";
-pub(super) const OPUS_FORMAT: &str = "minptime=10;useinbandfec=1";
-pub(super) const AUDIO_CLOCK_RATE: u32 = 48_000;
-pub(super) const VIDEO_CLOCK_RATE: u32 = 90_000;
+/// The `profile-level-id` if it is of the baseline family, whose members every H.264 decoder on the client side takes.
+/// Main and High reach too few receivers to be forwarded.
+pub(super) fn baseline_profile(fmtp: &str) -> Option<u32> {
+    // RFC 6184 8.1: absent means Baseline at level 1.
+    let Some(text) = parameter(fmtp, "profile-level-id") else { return Some(0x42_000a) };
+    let id = u32::from_str_radix(text, 16).ok().filter(|_| text.len() == 6)?;
+    let (profile, constraints) = ((id >> 16) & 0xff, (id >> 8) & 0xff);
+    // RFC 6184 table 5.
+    let baseline = match profile {
+        0x42 => true,
+        0x4d | 0x58 => constraints & 0x80 != 0,
+        _ => false,
+    };
+    baseline.then_some(id)
+}

@@ -1,91 +1,42 @@
-//! Answers to a client's offers on its publisher transport.
+//! A client's offers and our answers to them: which section carries which announced track, over all renegotiations.
 
 use plenary_model::{MediaKind, TrackSid};
 
 use super::{
-    Extensions, LocalParameters, Payload, SendCodec,
-    codec::{self, VIDEO_CLOCK_RATE},
-    description::{Description, Kind, Section},
-    write::{Setup, Transport, Writer, format_list},
+    Extensions, LocalParameters, ReceiveSection,
+    codec::{self, Codec},
+    parse::{Description, Section, SectionKind, Setup, Transport},
+    section::{self, Payload},
+    write::{Origin, Writer},
 };
-use crate::{Announced, Published, Refusal, ingress::Repair, transport::RemoteParameters};
+use crate::{Announced, Published, Refusal, transport::RemoteParameters};
 
-/// What a publisher transport has described so far.
+/// What is remembered between the offers of one publisher transport.
 #[derive(Debug, Default)]
 pub(crate) struct PublisherSdp {
-    known: Vec<Known>,
-    ufrag: String,
-    answers: u64,
-    /// Said in the first answer and never changed: a transport whose roles flip is lost.
-    setup: Option<Setup>,
+    slots: Vec<Slot>,
+    remote_ice: Option<(String, String)>,
+    remote_is_dtls_client: Option<bool>,
+    origin: Origin,
 }
 
-/// A section as it stood after the last answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Known {
-    mid: String,
-    kind: Kind,
-    refused: bool,
-    carries: Option<Carried>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Carried {
-    track: TrackSid,
-    options: Options,
-}
-
-/// What the announcement said about how to answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Options {
-    codec: String,
-    stereo: bool,
-    dtx: bool,
-}
-
+/// What one offer came to.
 #[derive(Debug)]
 pub(crate) struct PublisherAnswer {
     pub(crate) sdp: String,
     pub(crate) remote: RemoteParameters,
+    /// The client's ICE credentials are new, and the answer names `restart` as ours.
     pub(crate) ice_restarted: bool,
-    /// Every section that carries a track now.
+    /// Every section that carries a track from now on.
     pub(crate) receive: Vec<ReceiveSection>,
+    /// Tracks that found their section in this offer.
     pub(crate) published: Vec<Published>,
+    /// Tracks whose section ended in this offer.
     pub(crate) gone: Vec<TrackSid>,
 }
 
-/// A section of the publisher with a track in it, as far as its packets are concerned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ReceiveSection {
-    pub(crate) track: TrackSid,
-    pub(crate) mid: String,
-    pub(crate) payloads: Vec<Payload>,
-    pub(crate) extensions: Extensions,
-    /// Layers by their place in the track, low to high.
-    pub(crate) rids: Vec<String>,
-    pub(crate) ssrcs: Vec<u32>,
-    /// (media, repair)
-    pub(crate) rtx_ssrcs: Vec<(u32, u32)>,
-    repair: Repair,
-}
-
-impl ReceiveSection {
-    /// The codec that the answer put first, as subscribers are told of it.
-    pub(crate) fn send_codec(&self) -> SendCodec {
-        self.payloads.first().map_or_else(|| codec::fallback(MediaKind::Video), |payload| payload.codec.clone())
-    }
-
-    pub(crate) fn clock_rate(&self, payload_type: u8) -> u32 {
-        let found = self.payloads.iter().find(|payload| payload.payload_type == payload_type);
-        found.or(self.payloads.first()).map_or(VIDEO_CLOCK_RATE, |payload| payload.clock_rate)
-    }
-
-    pub(crate) fn repair(&self) -> Repair {
-        self.repair
-    }
-}
-
 impl PublisherSdp {
+    /// Answers an offer. `announced` comes oldest first.
     pub(crate) fn answer(
         &mut self,
         offer: &str,
@@ -93,243 +44,304 @@ impl PublisherSdp {
         local: &LocalParameters<'_>,
     ) -> Result<PublisherAnswer, Refusal> {
         let offer = Description::parse(offer, local.limits)?;
-        let remote = offer.remote()?;
-        let ufrag = offer.ufrag()?;
-        self.check_order(&offer)?;
-        let ice_restarted = !self.ufrag.is_empty() && self.ufrag != ufrag;
-
-        let mut matching = Matching { open: announced.iter().collect(), published: Vec::new() };
+        let Transport { ice, fingerprint, setup, max_message_bytes } = offer.transport()?;
+        let bundle = offer.bundle();
+        let mut has_data = false;
         let mut sections = Vec::with_capacity(offer.sections.len());
-        for (at, section) in offer.sections.iter().enumerate() {
-            let before = self.known.get(at).and_then(|known| known.carries.clone());
-            sections.push(matching.section(section, before)?);
+        for (index, section) in offer.sections.iter().enumerate() {
+            let slot = self.slots.get(index);
+            if slot.is_some_and(|slot| !slot.may_become(section)) {
+                return Err(Refusal::SectionsChanged);
+            }
+            let bundled = bundle.as_ref().map_or(index == 0, |mids| mids.contains(&section.mid));
+            let agreed = if section.stopped || !bundled { Agreed::Nothing } else { Agreed::on(section, has_data) };
+            has_data |= agreed == Agreed::Data;
+            sections.push((section, agreed, slot.filter(|slot| section.mid.is_empty() || slot.mid == section.mid)));
         }
-        let gone = self.tracks().filter(|track| !sections.iter().any(|one| one.carries(track))).cloned().collect();
+        if sections.len() < self.slots.len() {
+            return Err(Refusal::SectionsChanged);
+        }
 
-        // Only a client that insists on being the DTLS server makes us the client.
-        let setup =
-            *self.setup.get_or_insert(if remote.remote_is_dtls_client { Setup::Passive } else { Setup::Active });
-        self.answers = self.answers.saturating_add(1);
-        self.ufrag = ufrag.to_owned();
-        let ice = if ice_restarted { local.restart } else { local.ice };
-        let sdp = write_answer(self.answers, &offer, &sections, Transport { ice, local, setup })?;
-        self.known = sections.iter().map(Answered::known).collect();
+        let (slots, published) = assign(&sections, announced);
+        let carried = |slots: &[Slot], track: &TrackSid| slots.iter().any(|slot| slot.carries(track));
+        let gone = self.slots.iter().filter_map(|slot| Some(&slot.carried.as_ref()?.track));
+        let gone = gone.filter(|track| !carried(&slots, track)).cloned().collect();
+
+        // RFC 8842 5.3 lets a new association change the roles, ours never does: Chromium does not recover from it.
+        let remote_is_dtls_client = *self.remote_is_dtls_client.get_or_insert(setup != Setup::Passive);
+        let ice_restarted = self.remote_ice.as_ref().is_some_and(|(ufrag, pwd)| (ufrag.as_str(), pwd.as_str()) != ice);
+        self.remote_ice = Some((ice.0.to_owned(), ice.1.to_owned()));
+        let local = LocalParameters { ice: if ice_restarted { local.restart } else { local.ice }, ..*local };
+        let sections: Vec<_> = sections.into_iter().map(|(section, agreed, _)| (section, agreed)).collect();
+        self.slots = slots;
+        let answered: Vec<_> =
+            sections.iter().zip(&self.slots).map(|((section, agreed), slot)| (*section, agreed, slot)).collect();
+        let origin = self.origin.next(&local.ice.ufrag);
+        let setup = if remote_is_dtls_client { Setup::Passive } else { Setup::Active };
         Ok(PublisherAnswer {
-            sdp,
-            remote,
+            sdp: write(&answered, origin, &offer, &local, setup),
+            remote: RemoteParameters { fingerprint, remote_is_dtls_client, max_message_bytes },
             ice_restarted,
-            receive: sections.iter().filter_map(|one| one.receive.clone()).collect(),
-            published: matching.published,
+            receive: answered.iter().filter_map(|(section, agreed, slot)| agreed.receive(section, slot)).collect(),
+            published,
             gone,
         })
     }
-
-    fn tracks(&self) -> impl Iterator<Item = &TrackSid> {
-        self.known.iter().filter_map(|known| Some(&known.carries.as_ref()?.track))
-    }
-
-    /// RFC 9429 5.2.2: sections are never removed or moved; one that was refused may be used for something else.
-    fn check_order(&self, offer: &Description<'_>) -> Result<(), Refusal> {
-        if offer.sections.len() < self.known.len() {
-            return Err(Refusal::SectionsChanged);
-        }
-        for (known, section) in self.known.iter().zip(&offer.sections) {
-            let same = known.mid == section.mid()? && known.kind == section.kind;
-            if !same && !known.refused {
-                return Err(Refusal::SectionsChanged);
-            }
-        }
-        Ok(())
-    }
 }
 
-/// A section with what the answer says to it.
-struct Answered {
+/// One section as it stood in the last offer.
+#[derive(Debug)]
+struct Slot {
     mid: String,
-    kind: Kind,
-    reply: Reply,
+    kind: SectionKind,
+    /// Port 0 in the offer or in our answer: the place may be taken by any other section (RFC 9429 5.2.2).
+    stopped: bool,
     carried: Option<Carried>,
-    receive: Option<ReceiveSection>,
-    payloads: Vec<Payload>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reply {
-    Receive,
-    Data,
-    Inactive,
-    /// Port 0: there is nothing in it that we take.
-    Refuse,
+/// The track of a section, with what its announcement says about the answer.
+#[derive(Debug, Clone)]
+struct Carried {
+    track: TrackSid,
+    codec: Option<Codec>,
+    stereo: bool,
+    dtx: bool,
 }
 
-impl Answered {
+impl Slot {
     fn carries(&self, track: &TrackSid) -> bool {
         self.carried.as_ref().is_some_and(|carried| carried.track == *track)
     }
 
-    fn known(&self) -> Known {
-        let refused = self.reply == Reply::Refuse;
-        Known { mid: self.mid.clone(), kind: self.kind, refused, carries: self.carried.clone() }
+    fn may_become(&self, section: &Section<'_>) -> bool {
+        let unnamed = section.stopped && section.mid.is_empty();
+        self.stopped || (self.kind == section.kind && (self.mid == section.mid || unnamed))
     }
 }
 
-/// Announced tracks that no section carries yet.
-struct Matching<'a> {
-    open: Vec<&'a Announced>,
-    published: Vec<Published>,
+impl Carried {
+    fn of(announced: &Announced) -> Self {
+        Self {
+            track: announced.track.clone(),
+            codec: Codec::of_mime(&announced.codec),
+            stereo: announced.stereo,
+            dtx: announced.dtx,
+        }
+    }
+
+    /// Only the wanted codec if it was offered, so that what the subscribers are promised is what comes.
+    fn choose(&self, payloads: &[Payload]) -> Vec<Payload> {
+        let wanted: Vec<_> = payloads.iter().filter(|payload| Some(payload.codec) == self.codec).cloned().collect();
+        if wanted.is_empty() { payloads.to_vec() } else { wanted }
+    }
 }
 
-impl Matching<'_> {
-    fn section(&mut self, section: &Section<'_>, before: Option<Carried>) -> Result<Answered, Refusal> {
-        let mid = section.mid()?.to_owned();
-        let kind = section.kind;
-        let plain =
-            |reply, payloads| Answered { mid: mid.clone(), kind, reply, carried: None, receive: None, payloads };
-        let media = match kind {
-            Kind::Data if section.port == 0 => return Ok(plain(Reply::Refuse, Vec::new())),
-            Kind::Data => return Ok(plain(Reply::Data, Vec::new())),
-            Kind::Other => return Ok(plain(Reply::Refuse, Vec::new())),
-            Kind::Audio => MediaKind::Audio,
-            Kind::Video => MediaKind::Video,
+/// What we agree to in a section, whether or not it carries a track.
+#[derive(Debug, PartialEq, Eq)]
+enum Agreed {
+    Nothing,
+    Data,
+    Media { kind: MediaKind, payloads: Vec<Payload>, extensions: Extensions, sends: bool },
+}
+
+impl Agreed {
+    fn on(section: &Section<'_>, has_data: bool) -> Self {
+        if section.kind == SectionKind::Data {
+            return if has_data { Self::Nothing } else { Self::Data };
+        }
+        let Some(kind) = section.kind.media() else { return Self::Nothing };
+        let mut payloads = section::payloads(section, kind);
+        if payloads.is_empty() || !section.has("rtcp-mux") || !section.protocol.ends_with("TLS/RTP/SAVPF") {
+            return Self::Nothing;
+        }
+        let offered = Extensions::of(section);
+        let transport_cc = payloads.iter().any(|payload| payload.feedback.transport_cc);
+        let extensions = offered.agreed_with_publisher(kind, transport_cc);
+        for Payload { codec, feedback, .. } in &mut payloads {
+            feedback.transport_cc &= extensions.transport_sequence.is_some();
+            // Upstream congestion is told by transport-cc alone.
+            feedback.remb = false;
+            // No client offers it for audio, all of them honour it.
+            feedback.nack |= *codec == Codec::Opus;
+        }
+        Self::Media { kind, payloads, extensions, sends: section.direction.sends }
+    }
+
+    /// Kind of the media that the client sends here.
+    fn sent_kind(&self) -> Option<MediaKind> {
+        match self {
+            Self::Media { kind, sends: true, .. } => Some(*kind),
+            Self::Media { .. } | Self::Data | Self::Nothing => None,
+        }
+    }
+
+    fn receive(&self, section: &Section<'_>, slot: &Slot) -> Option<ReceiveSection> {
+        let (Self::Media { payloads, extensions, .. }, Some(carried)) = (self, &slot.carried) else {
+            return None;
         };
-        if section.port == 0 {
-            return Ok(plain(Reply::Refuse, Vec::new()));
-        }
-        let any = codec::taken(section, "");
-        if any.is_empty() {
-            return Ok(plain(Reply::Refuse, Vec::new()));
-        }
-        if !section.sends() {
-            return Ok(plain(Reply::Inactive, any));
-        }
-        let Some((carried, new)) = self.track_for(section, media, before) else {
-            return Ok(plain(Reply::Inactive, any));
-        };
-        let mut payloads = codec::taken(section, &carried.options.codec);
-        payloads.retain(|payload| payload.codec.kind() == media);
-        for payload in &mut payloads {
-            if media == MediaKind::Audio {
-                payload.format = opus_format(&carried.options);
-            }
-        }
-        let Some(first) = payloads.first() else { return Ok(plain(Reply::Refuse, Vec::new())) };
-        if new {
-            let mime = first.codec.mime().to_owned();
-            let cid = section.track_id().unwrap_or_default().to_owned();
-            self.published.push(Published { track: carried.track.clone(), mid: mid.clone(), mime, cid });
-        }
-        let (ssrcs, rtx_ssrcs) = section.ssrcs();
-        let receive = ReceiveSection {
+        let (ssrcs, rtx_ssrcs) = section::streams(section);
+        Some(ReceiveSection {
             track: carried.track.clone(),
-            mid: mid.clone(),
-            payloads: payloads.clone(),
-            extensions: section.extensions(),
-            rids: low_to_high(section.send_rids()),
+            mid: slot.mid.clone(),
+            payloads: carried.choose(payloads),
+            extensions: *extensions,
+            rids: section::low_to_high(section::rids(section)),
             ssrcs,
             rtx_ssrcs,
-            // Audio is asked for it in the answer whether it offered or not.
-            repair: if media == MediaKind::Audio || section.offers_nack() {
-                Repair::Requested
+        })
+    }
+}
+
+/// Finds each sending section's track.
+///
+/// An announcement for the very id that a section says now is meant, even if the section carried another track: that one
+/// ended and this one began between two offers. Otherwise a section keeps its track, whatever id it says now, since a
+/// replaced source stays the same publication. What is left takes the oldest announcement of its kind: some browsers
+/// make up ids.
+fn assign(sections: &[(&Section<'_>, Agreed, Option<&Slot>)], announced: &[Announced]) -> (Vec<Slot>, Vec<Published>) {
+    let mut slots: Vec<Slot> = sections
+        .iter()
+        .map(|(section, agreed, before)| Slot {
+            mid: if section.mid.is_empty() {
+                before.map(|slot| slot.mid.clone()).unwrap_or_default()
             } else {
-                Repair::Unavailable
+                section.mid.to_owned()
             },
-        };
-        Ok(Answered { mid, kind, reply: Reply::Receive, carried: Some(carried), receive: Some(receive), payloads })
-    }
-
-    /// The track of a sending section, and whether it is a new one.
-    ///
-    /// An announcement for the very track id wins even over what the section carries: it was unpublished and published
-    /// again before an offer could say so. A section that carries a track keeps it when its track id changes, since that
-    /// is a replaced source. Otherwise the oldest announcement of the kind is meant: some browsers make up track ids.
-    fn track_for(
-        &mut self,
-        section: &Section<'_>,
-        kind: MediaKind,
-        before: Option<Carried>,
-    ) -> Option<(Carried, bool)> {
-        let id = section.track_id().unwrap_or_default();
-        let named = self.open.iter().position(|one| one.kind == kind && one.cids.iter().any(|cid| cid == id));
-        let found = match (named, before) {
-            (Some(at), _) => at,
-            (None, Some(before)) => return Some((before, false)),
-            (None, None) => self.open.iter().position(|one| one.kind == kind)?,
-        };
-        let announced = self.open.remove(found);
-        let options = Options { codec: announced.codec.clone(), stereo: announced.stereo, dtx: announced.dtx };
-        Some((Carried { track: announced.track.clone(), options }, true))
-    }
-}
-
-fn write_answer(
-    version: u64,
-    offer: &Description<'_>,
-    sections: &[Answered],
-    transport: Transport<'_>,
-) -> Result<String, Refusal> {
-    let bundled: Vec<_> =
-        sections.iter().filter(|one| one.reply != Reply::Refuse).map(|one| one.mid.as_str()).collect();
-    let mut out = Writer::new(version, &bundled);
-    let mut first = true;
-    for (section, answered) in offer.sections.iter().zip(sections) {
-        let kind = match section.kind {
-            Kind::Audio => "audio",
-            Kind::Video => "video",
-            Kind::Data => "application",
-            Kind::Other => return Err(Refusal::Malformed("a section of an unknown kind")),
-        };
-        if answered.reply == Reply::Refuse {
-            let formats = section.formats.first().copied().unwrap_or("0");
-            out.line(format_args!("m={kind} 0 {} {formats}", section.protocol));
-            out.line("c=IN IP4 0.0.0.0");
-            out.line(format_args!("a=mid:{}", answered.mid));
-            out.line("a=inactive");
-            continue;
-        }
-        if answered.reply == Reply::Data {
-            out.data_section(DISCARD_PORT, section.protocol, &answered.mid);
-            out.transport(transport, std::mem::take(&mut first));
-            continue;
-        }
-        out.line(format_args!("m={kind} {DISCARD_PORT} {} {}", section.protocol, format_list(&answered.payloads)));
-        out.transport(transport, std::mem::take(&mut first));
-        out.line(format_args!("a=mid:{}", answered.mid));
-        out.line(if answered.reply == Reply::Receive { "a=recvonly" } else { "a=inactive" });
-        out.line("a=rtcp-mux");
-        out.line("a=rtcp-rsize");
-        out.payloads(&answered.payloads);
-        out.extensions(&section.extensions());
-        let rids = section.send_rids();
-        if answered.reply == Reply::Receive && !rids.is_empty() {
-            for rid in &rids {
-                out.line(format_args!("a=rid:{rid} recv"));
+            kind: section.kind,
+            stopped: *agreed == Agreed::Nothing,
+            carried: before.and_then(|slot| slot.carried.clone()).filter(|_| agreed.sent_kind().is_some()),
+        })
+        .collect();
+    let mut left: Vec<&Announced> =
+        announced.iter().filter(|announced| !slots.iter().any(|slot| slot.carries(&announced.track))).collect();
+    let mut published = Vec::new();
+    for by_id in [true, false] {
+        for ((section, agreed, _), slot) in sections.iter().zip(&mut slots) {
+            let Some(kind) = agreed.sent_kind().filter(|_| by_id || slot.carried.is_none()) else { continue };
+            let id = section::track_id(section);
+            let is_its_own = |announced: &Announced| id.is_some_and(|id| announced.cids.iter().any(|cid| cid == id));
+            let position =
+                left.iter().position(|announced| announced.kind == kind && (!by_id || is_its_own(announced)));
+            let Some(position) = position else { continue };
+            let track = left.remove(position);
+            let carried = Carried::of(track);
+            if let Agreed::Media { payloads, .. } = agreed {
+                published.push(Published {
+                    track: track.track.clone(),
+                    mid: slot.mid.clone(),
+                    mime: carried.choose(payloads).first().map_or("", |payload| payload.codec.mime()).to_owned(),
+                    cid: id.or(track.cids.first().map(String::as_str)).unwrap_or_default().to_owned(),
+                });
             }
-            // A layer left out here would be off for good.
-            out.line(format_args!("a=simulcast:recv {}", rids.join(";")));
+            slot.carried = Some(carried);
         }
     }
-    Ok(out.finish())
+    (slots, published)
 }
 
-/// Layers go by their names, since clients list them in either order.
-fn low_to_high(mut rids: Vec<String>) -> Vec<String> {
-    let rank = |rid: &String| ["q", "h", "f"].iter().position(|known| known == rid);
-    if rids.iter().all(|rid| rank(rid).is_some()) {
-        rids.sort_by_key(rank);
+fn write(
+    sections: &[(&Section<'_>, &Agreed, &Slot)],
+    origin: (u64, u64),
+    offer: &Description<'_>,
+    local: &LocalParameters<'_>,
+    setup: Setup,
+) -> String {
+    let mut bundle: Vec<&str> =
+        sections.iter().filter(|(_, _, slot)| !slot.stopped).map(|(section, ..)| section.mid).collect();
+    let tagged = bundle.first().copied();
+    if offer.bundle().is_none() {
+        bundle.clear();
     }
-    rids
+    let mut out = Writer::session(origin, &bundle, offer.allows_mixed_extensions());
+    for (section, agreed, slot) in sections {
+        let candidates = tagged == Some(section.mid);
+        match agreed {
+            Agreed::Nothing => write_refused(&mut out, section),
+            Agreed::Data => out.data(section.mid, local, setup, candidates),
+            Agreed::Media { payloads, extensions, .. } => {
+                let payloads =
+                    slot.carried.as_ref().map_or_else(|| payloads.clone(), |carried| carried.choose(payloads));
+                write_media_line(&mut out, section, &payloads);
+                out.transport(section.mid, local, setup, candidates);
+                write_media(&mut out, section, &payloads, extensions, slot);
+            }
+        }
+    }
+    out.finish()
 }
 
-fn opus_format(options: &Options) -> String {
-    let mut format = codec::OPUS_FORMAT.to_owned();
-    if options.dtx {
-        format.push_str(";usedtx=1");
+/// RFC 9429 5.3.1: port 0, everything else as offered.
+fn write_refused(out: &mut Writer, section: &Section<'_>) {
+    out.line(format_args!("m={} 0 {} {}", section.media, section.protocol, section.formats.join(" ")));
+    out.line(format_args!("c=IN IP4 0.0.0.0"));
+    if !section.mid.is_empty() {
+        out.line(format_args!("a=mid:{}", section.mid));
     }
-    if options.stereo {
-        format.push_str(";stereo=1;maxaveragebitrate=510000");
-    }
-    format
+    out.line(format_args!("a=inactive"));
 }
 
-/// RFC 8840 4.1.1: the port of a section whose candidates are its transport's.
-pub(super) const DISCARD_PORT: u16 = 9;
+fn write_media_line(out: &mut Writer, section: &Section<'_>, payloads: &[Payload]) {
+    let formats = payloads.iter().flat_map(|payload| [Some(payload.payload_type), payload.rtx_payload_type]).flatten();
+    let formats: Vec<String> = formats.map(|number| number.to_string()).collect();
+    out.line(format_args!("m={} 9 {} {}", section.media, section.protocol, formats.join(" ")));
+}
+
+fn write_media(out: &mut Writer, section: &Section<'_>, payloads: &[Payload], extensions: &Extensions, slot: &Slot) {
+    out.extensions(extensions);
+    if section.has("extmap-allow-mixed") {
+        out.line(format_args!("a=extmap-allow-mixed"));
+    }
+    out.line(format_args!("a={}", if slot.carried.is_some() { "recvonly" } else { "inactive" }));
+    out.line(format_args!("a=rtcp-mux"));
+    if section.has("rtcp-rsize") {
+        out.line(format_args!("a=rtcp-rsize"));
+    }
+    for payload in payloads {
+        let fmtp = answered_fmtp(payload, slot.carried.as_ref());
+        out.payload(payload.payload_type, &payload.codec.rtpmap(), payload.feedback, &fmtp);
+        if let Some(rtx) = payload.rtx_payload_type {
+            out.repair(rtx, payload.payload_type);
+        }
+    }
+    let rids = if slot.carried.is_some() { section::rids(section) } else { Vec::new() };
+    for rid in &rids {
+        out.line(format_args!("a=rid:{rid} recv"));
+    }
+    // libwebrtc turns a layer that the answer leaves out off for good, so all of them stay.
+    if !rids.is_empty() && section.has("simulcast") {
+        out.line(format_args!("a=simulcast:recv {}", rids.join(";")));
+    }
+}
+
+/// What we as the receiver say about a format. Limits that the client set for its own receiving are not ours to repeat.
+fn answered_fmtp(payload: &Payload, carried: Option<&Carried>) -> String {
+    let mut parameters: Vec<String> = Vec::new();
+    match payload.codec {
+        Codec::Opus => {
+            for name in ["minptime", "useinbandfec"] {
+                let offered = codec::parameter(&payload.fmtp, name).and_then(|value| value.parse::<u16>().ok());
+                parameters.extend(offered.map(|value| format!("{name}={value}")));
+            }
+            if carried.is_some_and(|carried| carried.dtx) {
+                parameters.push("usedtx=1".to_owned());
+            }
+            if carried.is_some_and(|carried| carried.stereo) {
+                parameters.push("stereo=1".to_owned());
+                parameters.push(format!("maxaveragebitrate={STEREO_BPS_MAX}"));
+            }
+        }
+        Codec::H264 => {
+            if codec::parameter(&payload.fmtp, "level-asymmetry-allowed") == Some("1") {
+                parameters.push("level-asymmetry-allowed=1".to_owned());
+            }
+            parameters.push(format!("packetization-mode={}", codec::packetization_mode(&payload.fmtp)));
+            let profile = codec::baseline_profile(&payload.fmtp);
+            parameters.extend(profile.map(|profile| format!("profile-level-id={profile:06x}")));
+        }
+        Codec::Red | Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::Vp8 | Codec::Vp9 | Codec::H265 | Codec::Av1 => {}
+    }
+    parameters.join(";")
+}
+
+/// What clients are told to send at most for music in stereo.
+const STEREO_BPS_MAX: u32 = 510_000;

@@ -1,70 +1,66 @@
-//! Our offers on a client's subscriber transport, and its answers.
+//! Our offers to a subscriber and the client's answers: which section carries which track, over all renegotiations.
+//!
+//! Sections are never removed and never move. One whose track ended is offered inactive, and carries another track of
+//! its kind once the client has answered that; one the client refused is taken over under a new mid.
+//! Chromium keeps the first track id of a section for good, so in a section that is used again only the stream id tells
+//! which track it is.
 
 use plenary_model::{MediaKind, ParticipantSid, TrackSid};
 
 use super::{
-    Extensions, LocalParameters, Payload, SdpLimits, SendCodec,
-    codec::{self, OPUS, VP8},
-    description::{Description, Direction, Kind},
-    publisher::DISCARD_PORT,
-    write::{Setup, Transport, Writer, format_list},
+    Extensions, LocalParameters, SECTIONS_MAX, SdpLimits, SendCodec,
+    codec::{self, Codec, Offered},
+    parse::{Description, Section, SectionKind, Setup, Transport},
+    section::{self, Feedback},
+    write::{Origin, Writer},
 };
 use crate::{Refusal, transport::RemoteParameters};
 
-/// What a subscriber transport has described so far. Sections never move; one that is empty is used again once the client
-/// has answered that it is.
-#[derive(Debug)]
-pub(crate) struct SubscriberSdp {
-    sections: Vec<Section>,
-    /// Payload types of codecs that differ from the usual by their parameters.
-    assigned: Vec<(SendCodec, u8)>,
-    offers: u64,
-    /// An offer is out.
-    pending: bool,
-}
-
-#[derive(Debug)]
-struct Section {
-    mid: String,
-    kind: Kind,
-    carries: Option<SendTrack>,
-    /// What the last accepted answer agreed to.
-    agreed: Agreed,
-    offered: Agreed,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Agreed {
-    Nothing,
-    Empty,
-    Track(TrackSid),
-}
-
-/// A track that shall be sent.
+/// A track as it is offered to one subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SendTrack {
     pub(crate) track: TrackSid,
+    /// Goes into the stream id, from which clients find the participant.
     pub(crate) publisher: ParticipantSid,
     pub(crate) kind: MediaKind,
     pub(crate) codec: SendCodec,
+    /// Never used before on this transport.
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: Option<u32>,
     pub(crate) stereo: bool,
 }
 
+/// What is remembered between the offers of one subscriber transport.
+#[derive(Debug)]
+pub(crate) struct SubscriberSdp {
+    data_channels: bool,
+    wanted: Vec<SendTrack>,
+    /// Wanted, but the client said that it cannot decode them. Forgotten when no longer wanted.
+    undecodable: Vec<SendTrack>,
+    slots: Vec<Slot>,
+    mids_used: u32,
+    awaits_answer: bool,
+    remote_is_dtls_client: Option<bool>,
+    origin: Origin,
+}
+
+/// What one answer came to.
 #[derive(Debug)]
 pub(crate) struct SubscriberAnswer {
     pub(crate) remote: RemoteParameters,
+    /// Every section that may send from now on.
     pub(crate) send: Vec<SendSection>,
+    /// Tracks the client refused in this answer.
     pub(crate) undecodable: Vec<TrackSid>,
 }
 
-/// A section that the client accepted, as far as its packets are concerned.
+/// How the packets of one track are to look for this subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SendSection {
     pub(crate) track: TrackSid,
     pub(crate) mid: String,
     pub(crate) payload_type: u8,
+    /// Agreed only for a track that has a repair stream.
     pub(crate) rtx_payload_type: Option<u8>,
     pub(crate) clock_rate: u32,
     pub(crate) extensions: Extensions,
@@ -72,190 +68,339 @@ pub(crate) struct SendSection {
 
 impl SubscriberSdp {
     pub(crate) fn new(data_channels: bool) -> Self {
-        let data = Section {
-            mid: "0".to_owned(),
-            kind: Kind::Data,
-            carries: None,
-            agreed: Agreed::Nothing,
-            offered: Agreed::Nothing,
-        };
-        let sections = if data_channels { vec![data] } else { Vec::new() };
-        Self { sections, assigned: Vec::new(), offers: 0, pending: false }
+        Self {
+            data_channels,
+            wanted: Vec::new(),
+            undecodable: Vec::new(),
+            slots: Vec::new(),
+            mids_used: 0,
+            awaits_answer: false,
+            remote_is_dtls_client: None,
+            origin: Origin::default(),
+        }
     }
 
-    /// What shall be sent from now on. True if the description must change for it.
+    /// The whole set of tracks to send from now on. True if that is news for which the description must change. Tracks
+    /// of a codec that this version does not speak are left out.
     pub(crate) fn want(&mut self, tracks: &[SendTrack]) -> bool {
-        let mut changed = false;
-        for section in &mut self.sections {
-            let gone = section.carries.take_if(|carried| !tracks.iter().any(|track| track.track == carried.track));
-            changed |= gone.is_some();
+        let wanted: Vec<_> = tracks.iter().filter(|track| Offered::of_track(track).is_some()).cloned().collect();
+        if wanted == self.wanted {
+            return false;
         }
-        for track in tracks {
-            if self.sections.iter().any(|section| section.carries.as_ref().is_some_and(|one| one.track == track.track))
-            {
-                continue;
-            }
-            changed = true;
-            let kind = match track.kind {
-                MediaKind::Audio => Kind::Audio,
-                MediaKind::Video => Kind::Video,
-            };
-            let empty = |one: &&mut Section| {
-                one.kind == kind && one.carries.is_none() && one.agreed == Agreed::Empty && one.offered == Agreed::Empty
-            };
-            match self.sections.iter_mut().find(empty) {
-                Some(section) => section.carries = Some(track.clone()),
-                None => {
-                    let mid = self.sections.len().to_string();
-                    let (agreed, offered) = (Agreed::Nothing, Agreed::Nothing);
-                    self.sections.push(Section { mid, kind, carries: Some(track.clone()), agreed, offered });
-                }
-            }
-        }
-        changed
+        self.wanted = wanted;
+        self.undecodable.retain(|refused| self.wanted.contains(refused));
+        self.needs_offer()
     }
 
+    /// Whether what is wanted differs from what was last offered, as far as there is room.
+    fn needs_offer(&self) -> bool {
+        let first = self.data_channels && self.slots.is_empty();
+        let ended = || self.slots.iter().any(|slot| slot.track().is_some_and(|track| !self.wanted.contains(track)));
+        let placeable = || self.unplaced().any(|track| self.place_for(track.kind).is_some());
+        first || ended() || placeable()
+    }
+
+    /// Describes what is wanted now. An earlier offer that was not answered is superseded.
     pub(crate) fn offer(&mut self, local: &LocalParameters<'_>) -> String {
-        self.offers = self.offers.saturating_add(1);
-        self.pending = true;
-        let bundled: Vec<_> = self.sections.iter().map(|section| section.mid.clone()).collect();
-        let bundled: Vec<_> = bundled.iter().map(String::as_str).collect();
-        let mut out = Writer::new(self.offers, &bundled);
-        let transport = Transport { ice: local.ice, local, setup: Setup::ActPass };
-        let assigned = &mut self.assigned;
-        let mut first = true;
-        for section in &mut self.sections {
-            let carries_candidates = std::mem::take(&mut first);
-            if section.kind == Kind::Data {
-                out.data_section(DISCARD_PORT, "UDP/DTLS/SCTP", &section.mid);
-                out.transport(transport, carries_candidates);
-                continue;
-            }
-            let media = if section.kind == Kind::Audio { "audio" } else { "video" };
-            let codec = match &section.carries {
-                Some(track) => offered_codec(track),
-                None if section.kind == Kind::Audio => codec::fallback(MediaKind::Audio),
-                None => codec::fallback(MediaKind::Video),
-            };
-            let payloads = [payload_of(assigned, codec)];
-            let formats = format_list(&payloads);
-            out.line(format_args!("m={media} {DISCARD_PORT} UDP/TLS/RTP/SAVPF {formats}"));
-            out.transport(transport, carries_candidates);
-            out.line(format_args!("a=mid:{}", section.mid));
-            out.line(if section.carries.is_some() { "a=sendonly" } else { "a=inactive" });
-            out.line("a=rtcp-mux");
-            out.line("a=rtcp-rsize");
-            out.payloads(&payloads);
-            out.extensions(&our_extensions(section.kind));
-            section.offered = match &section.carries {
-                Some(track) => {
-                    write_track(&mut out, track);
-                    Agreed::Track(track.track.clone())
-                }
-                None => Agreed::Empty,
-            };
+        self.arrange();
+        self.awaits_answer = true;
+        let origin = self.origin.next(&local.ice.ufrag);
+        let bundle: Vec<&str> =
+            self.slots.iter().filter(|slot| slot.content != Content::Refused).map(|slot| slot.mid.as_str()).collect();
+        let mut out = Writer::session(origin, &bundle, true);
+        for slot in &self.slots {
+            slot.write(&mut out, local, bundle.first() == Some(&slot.mid.as_str()));
         }
         out.finish()
     }
 
+    /// The answer to the last offer.
     pub(crate) fn accept(&mut self, answer: &str, limits: SdpLimits) -> Result<SubscriberAnswer, Refusal> {
-        if !std::mem::take(&mut self.pending) {
+        if !self.awaits_answer {
             return Err(Refusal::NotExpected);
         }
         let answer = Description::parse(answer, limits)?;
-        let remote = answer.remote()?;
-        // Sections that a change has added since the offer are not in the answer yet.
-        let offered =
-            self.sections.iter().filter(|one| one.kind == Kind::Data || one.offered != Agreed::Nothing).count();
-        if answer.sections.len() != offered {
+        let unchanged = self.slots.len() == answer.sections.len()
+            && self.slots.iter().zip(&answer.sections).all(|(slot, section)| slot.is_answered_by(section));
+        if !unchanged {
             return Err(Refusal::SectionsChanged);
         }
-        let (mut send, mut undecodable) = (Vec::new(), Vec::new());
-        for (section, answered) in self.sections.iter_mut().zip(&answer.sections) {
-            if answered.kind != section.kind || answered.mid()? != section.mid {
-                return Err(Refusal::SectionsChanged);
-            }
-            section.agreed = section.offered.clone();
-            let Agreed::Track(offered) = &section.offered else { continue };
-            // The track may have been withdrawn since the offer.
-            let Some(track) = section.carries.as_ref().filter(|track| track.track == *offered) else { continue };
-            let receives =
-                answered.port != 0 && matches!(answered.direction(), Direction::RecvOnly | Direction::SendRecv);
-            match codec::find(answered, &track.codec).filter(|_| receives) {
-                Some(payload) => send.push(SendSection {
-                    track: track.track.clone(),
-                    mid: section.mid.clone(),
-                    payload_type: payload.payload_type,
-                    rtx_payload_type: payload.rtx_payload_type,
-                    clock_rate: payload.clock_rate,
-                    extensions: answered.extensions(),
-                }),
-                None => undecodable.push(track.track.clone()),
+        let Transport { fingerprint, setup, max_message_bytes, .. } = answer.transport()?;
+        if setup == Setup::ActPass {
+            return Err(Refusal::Malformed("an answer must choose its DTLS role"));
+        }
+
+        self.awaits_answer = false;
+        let mut send = Vec::new();
+        let mut refused = Vec::new();
+        for (slot, section) in self.slots.iter_mut().zip(&answer.sections) {
+            match slot.accept(section) {
+                Answered::Sends(agreed) => send.push(agreed),
+                Answered::Undecodable(track) => refused.push(track),
+                Answered::Nothing => {}
             }
         }
-        Ok(SubscriberAnswer { remote, send, undecodable })
+        let undecodable = refused.iter().map(|track| track.track.clone()).collect();
+        self.undecodable.extend(refused.into_iter().filter(|track| self.wanted.contains(track)));
+        Ok(SubscriberAnswer {
+            remote: RemoteParameters {
+                fingerprint,
+                remote_is_dtls_client: *self.remote_is_dtls_client.get_or_insert(setup == Setup::Active),
+                max_message_bytes,
+            },
+            send,
+            undecodable,
+        })
     }
-}
 
-/// Clients find the participant by the stream id and the track by the track id.
-fn write_track(out: &mut Writer, track: &SendTrack) {
-    let msid = format!("{}|{} {}", track.publisher, track.track, track.track);
-    out.line(format_args!("a=msid:{msid}"));
-    if let Some(rtx) = track.rtx_ssrc {
-        out.line(format_args!("a=ssrc-group:FID {} {rtx}", track.ssrc));
-    }
-    for ssrc in [Some(track.ssrc), track.rtx_ssrc].into_iter().flatten() {
-        out.line(format_args!("a=ssrc:{ssrc} cname:{}", track.publisher));
-        out.line(format_args!("a=ssrc:{ssrc} msid:{msid}"));
-    }
-}
-
-/// Receivers decode stereo only where the sender says that it is.
-fn offered_codec(track: &SendTrack) -> SendCodec {
-    let mut codec = track.codec.clone();
-    if track.kind == MediaKind::Audio {
-        codec.format = codec::OPUS_FORMAT.to_owned();
-        if track.stereo {
-            codec.format.push_str(";sprop-stereo=1;stereo=1");
+    /// Gives every wanted track a section, as far as there is room.
+    fn arrange(&mut self) {
+        if self.data_channels && self.slots.is_empty() {
+            self.add_slot(SectionKind::Data, Content::Data);
+        }
+        for slot in &mut self.slots {
+            let Some(track) = slot.track() else { continue };
+            if !self.wanted.contains(track) {
+                // The same track with another codec or stream goes on in its section.
+                let changed = self.wanted.iter().find(|wanted| wanted.continues(track)).cloned();
+                slot.content = changed.map_or(Content::Ending, Content::Track);
+            }
+        }
+        let unplaced: Vec<SendTrack> = self.unplaced().cloned().collect();
+        for track in unplaced {
+            let kind = track.kind;
+            let content = Content::Track(track);
+            match self.place_for(kind) {
+                Some(Place::Slot(index)) => {
+                    if let Some(slot) = self.slots.get_mut(index) {
+                        slot.content = content;
+                    }
+                }
+                Some(Place::Recycled(index)) => {
+                    let mid = self.next_mid();
+                    if let Some(slot) = self.slots.get_mut(index) {
+                        *slot = Slot { mid, kind: kind.into(), content };
+                    }
+                }
+                Some(Place::New) => self.add_slot(kind.into(), content),
+                None => {}
+            }
         }
     }
-    codec
+
+    /// Wanted tracks that no section carries and that the client may be able to decode.
+    fn unplaced(&self) -> impl Iterator<Item = &SendTrack> {
+        self.wanted.iter().filter(|wanted| {
+            let carried = self.slots.iter().filter_map(Slot::track).any(|track| track.track == wanted.track);
+            !carried && !self.undecodable.contains(wanted)
+        })
+    }
+
+    fn place_for(&self, kind: MediaKind) -> Option<Place> {
+        let free = |slot: &Slot| slot.content == Content::Free && slot.kind == kind.into();
+        let refused = |slot: &Slot| slot.content == Content::Refused;
+        if let Some(index) = self.slots.iter().position(free) {
+            return Some(Place::Slot(index));
+        }
+        if let Some(index) = self.slots.iter().position(refused) {
+            return Some(Place::Recycled(index));
+        }
+        (self.slots.len() < SECTIONS_MAX).then_some(Place::New)
+    }
+
+    fn add_slot(&mut self, kind: SectionKind, content: Content) {
+        let mid = self.next_mid();
+        self.slots.push(Slot { mid, kind, content });
+    }
+
+    fn next_mid(&mut self) -> String {
+        let mid = self.mids_used;
+        self.mids_used = mid.wrapping_add(1);
+        mid.to_string()
+    }
 }
 
-/// The same codec with the same parameters has the same number on the whole transport (RFC 8843 9.1).
-fn payload_of(assigned: &mut Vec<(SendCodec, u8)>, codec: SendCodec) -> Payload {
-    let known = assigned.iter().find(|(known, _)| *known == codec).map(|(_, number)| *number);
-    let payload_type = known.unwrap_or_else(|| {
-        let usual = match codec.name {
-            OPUS => OPUS_PAYLOAD_TYPE,
-            VP8 => VP8_PAYLOAD_TYPE,
-            _ => H264_PAYLOAD_TYPE,
+impl SendTrack {
+    /// Whether this is `other` with something about it changed.
+    fn continues(&self, other: &Self) -> bool {
+        self.track == other.track && self.kind == other.kind
+    }
+}
+
+/// Where a track finds its section.
+enum Place {
+    Slot(usize),
+    /// Under a new mid.
+    Recycled(usize),
+    New,
+}
+
+#[derive(Debug)]
+struct Slot {
+    mid: String,
+    kind: SectionKind,
+    content: Content,
+}
+
+/// What a section was last described with, and what the client made of it.
+#[derive(Debug, PartialEq, Eq)]
+enum Content {
+    Data,
+    Track(SendTrack),
+    /// Inactive, and the client has not said that it knows.
+    Ending,
+    /// Inactive on both sides.
+    Free,
+    /// The client answered port 0.
+    Refused,
+}
+
+/// What the answer means to one section.
+enum Answered {
+    Nothing,
+    Sends(SendSection),
+    Undecodable(SendTrack),
+}
+
+impl Slot {
+    fn track(&self) -> Option<&SendTrack> {
+        match &self.content {
+            Content::Track(track) => Some(track),
+            Content::Data | Content::Ending | Content::Free | Content::Refused => None,
+        }
+    }
+
+    fn is_answered_by(&self, section: &Section<'_>) -> bool {
+        let unnamed = section.stopped && section.mid.is_empty();
+        self.kind == section.kind && (self.mid == section.mid || unnamed)
+    }
+
+    fn accept(&mut self, section: &Section<'_>) -> Answered {
+        if section.stopped {
+            return match std::mem::replace(&mut self.content, Content::Refused) {
+                Content::Track(track) => Answered::Undecodable(track),
+                Content::Data | Content::Ending | Content::Free | Content::Refused => Answered::Nothing,
+            };
+        }
+        match &self.content {
+            Content::Track(track) => {
+                if let Some(agreed) = agree(&self.mid, track, section) {
+                    return Answered::Sends(agreed);
+                }
+                let refused = track.clone();
+                self.content = Content::Ending;
+                Answered::Undecodable(refused)
+            }
+            Content::Ending => {
+                self.content = Content::Free;
+                Answered::Nothing
+            }
+            Content::Data | Content::Free | Content::Refused => Answered::Nothing,
+        }
+    }
+
+    fn write(&self, out: &mut Writer, local: &LocalParameters<'_>, candidates: bool) {
+        let kind = match self.kind {
+            SectionKind::Data => return out.data(&self.mid, local, Setup::ActPass, candidates),
+            SectionKind::Video => MediaKind::Video,
+            SectionKind::Audio | SectionKind::Unknown => MediaKind::Audio,
         };
-        let taken =
-            |number: u8| assigned.iter().any(|(_, taken)| *taken == number || taken.checked_add(1) == Some(number));
-        let free = std::iter::once(usual).chain((FIRST_FREE..LAST_FREE).step_by(2)).find(|number| !taken(*number));
-        let number = free.unwrap_or(usual);
-        assigned.push((codec.clone(), number));
-        number
-    });
-    let rtx_payload_type = (codec.kind() == MediaKind::Video).then(|| payload_type.saturating_add(1));
-    let format = codec.format.clone();
-    Payload { payload_type, rtx_payload_type, clock_rate: codec.clock_rate(), codec, format }
+        let track = self.track();
+        let offered = track.and_then(Offered::of_track).unwrap_or(Offered::idle(kind));
+        let rtx = offered.rtx.filter(|_| track.is_none_or(|track| track.rtx_ssrc.is_some()));
+        let (word, port) = match kind {
+            MediaKind::Audio => ("audio", if self.content == Content::Refused { 0 } else { 9 }),
+            MediaKind::Video => ("video", if self.content == Content::Refused { 0 } else { 9 }),
+        };
+        let payload_type = offered.payload_type;
+        let repair = rtx.map(|rtx| format!(" {rtx}")).unwrap_or_default();
+        out.line(format_args!("m={word} {port} UDP/TLS/RTP/SAVPF {payload_type}{repair}"));
+        out.transport(&self.mid, local, Setup::ActPass, candidates);
+        out.extensions(&extensions(kind));
+        out.line(format_args!("a={}", if track.is_some() { "sendonly" } else { "inactive" }));
+        out.line(format_args!("a=rtcp-mux"));
+        out.line(format_args!("a=rtcp-rsize"));
+        out.payload(payload_type, &offered.codec.rtpmap(), feedback(kind), offered.fmtp);
+        if let Some(rtx) = rtx {
+            out.repair(rtx, payload_type);
+        }
+        if let Some(track) = track {
+            track.write(out);
+        }
+    }
 }
 
-fn our_extensions(kind: Kind) -> Extensions {
+impl SendTrack {
+    fn write(&self, out: &mut Writer) {
+        let Self { track, publisher, ssrc, rtx_ssrc, .. } = self;
+        out.line(format_args!("a=msid:{publisher}|{track} {track}"));
+        if let Some(rtx) = rtx_ssrc {
+            out.line(format_args!("a=ssrc-group:FID {ssrc} {rtx}"));
+        }
+        for ssrc in [Some(*ssrc), *rtx_ssrc].into_iter().flatten() {
+            out.line(format_args!("a=ssrc:{ssrc} cname:{publisher}"));
+            out.line(format_args!("a=ssrc:{ssrc} msid:{publisher}|{track} {track}"));
+        }
+    }
+}
+
+/// What the client agreed to for a track that was offered. `None`: it does not receive it.
+fn agree(mid: &str, track: &SendTrack, section: &Section<'_>) -> Option<SendSection> {
+    if !section.direction.receives {
+        return None;
+    }
+    let kind = track.kind;
+    let offered = Offered::of_track(track)?;
+    // An answer may number its formats differently (RFC 3264 6.1); then its numbers count for what we send.
+    let mode = codec::packetization_mode(offered.fmtp);
+    let payload = section::payloads(section, kind).into_iter().find(|payload| {
+        payload.codec == offered.codec
+            && (offered.codec != Codec::H264 || codec::packetization_mode(&payload.fmtp) == mode)
+    })?;
+    let ours = extensions(kind);
+    let theirs = Extensions::of(section);
+    // A mapping we did not offer, or under another number, was never agreed.
+    let both = |ours: Option<u8>, theirs: Option<u8>| ours.filter(|_| ours == theirs);
+    let extensions = Extensions {
+        mid: both(ours.mid, theirs.mid),
+        transport_sequence: both(ours.transport_sequence, theirs.transport_sequence)
+            .filter(|_| payload.feedback.transport_cc),
+        audio_level: both(ours.audio_level, theirs.audio_level),
+        orientation: both(ours.orientation, theirs.orientation),
+        ..Extensions::default()
+    };
+    Some(SendSection {
+        track: track.track.clone(),
+        mid: mid.to_owned(),
+        payload_type: payload.payload_type,
+        rtx_payload_type: payload.rtx_payload_type.filter(|_| track.rtx_ssrc.is_some()),
+        clock_rate: payload.codec.clock_rate(),
+        extensions,
+    })
+}
+
+/// Header extensions of our offers: one number means the same in all sections of a bundle (RFC 9143 9.2).
+fn extensions(kind: MediaKind) -> Extensions {
     Extensions {
-        mid: Some(4),
+        audio_level: (kind == MediaKind::Audio).then_some(1),
         transport_sequence: Some(3),
-        audio_level: (kind == Kind::Audio).then_some(1),
-        orientation: (kind == Kind::Video).then_some(5),
+        mid: Some(4),
+        orientation: (kind == MediaKind::Video).then_some(5),
         ..Extensions::default()
     }
 }
 
-const OPUS_PAYLOAD_TYPE: u8 = 111;
-const VP8_PAYLOAD_TYPE: u8 = 96;
-const H264_PAYLOAD_TYPE: u8 = 108;
-/// Dynamic payload types for variants, two apart because a repair's follows.
-const FIRST_FREE: u8 = 98;
-const LAST_FREE: u8 = 126;
+fn feedback(kind: MediaKind) -> Feedback {
+    let video = kind == MediaKind::Video;
+    // Clients without transport-cc estimate by themselves and say so by REMB.
+    Feedback { nack: true, transport_cc: true, pli: video, fir: video, remb: video }
+}
+
+impl From<MediaKind> for SectionKind {
+    fn from(kind: MediaKind) -> Self {
+        match kind {
+            MediaKind::Audio => Self::Audio,
+            MediaKind::Video => Self::Video,
+        }
+    }
+}

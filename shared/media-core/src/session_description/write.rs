@@ -1,103 +1,98 @@
-//! Writing descriptions.
+//! Lines of the descriptions we write.
 
-use std::fmt::Write as _;
+use std::fmt;
 
-use super::{Extensions, LocalParameters, MESSAGE_BYTES_MAX, Payload};
-use crate::IceCredentials;
+use super::{Extensions, LocalParameters, parse::Setup, section::Feedback};
+use crate::sctp::MESSAGE_BYTES_MAX;
 
-/// A description as it grows. Lines end as RFC 8866 5 wants.
+/// Who describes a session, RFC 8866 5.2: one id for its life, and a version that grows with each description.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    id: Option<u64>,
+    version: u64,
+}
+
+impl Origin {
+    /// Counts one description. The id comes from the first ICE user fragment, which is random and unique: the core
+    /// draws nothing itself.
+    pub(super) fn next(&mut self, ice_ufrag: &str) -> (u64, u64) {
+        let id = *self.id.get_or_insert_with(|| session_id(ice_ufrag));
+        self.version = self.version.saturating_add(1);
+        (id, self.version)
+    }
+}
+
+#[derive(Debug)]
 pub(super) struct Writer {
     text: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Setup {
-    ActPass,
-    Active,
-    Passive,
-}
-
-/// What every section of a bundle repeats.
-#[derive(Clone, Copy)]
-pub(super) struct Transport<'a> {
-    pub(super) ice: &'a IceCredentials,
-    pub(super) local: &'a LocalParameters<'a>,
-    pub(super) setup: Setup,
-}
-
 impl Writer {
-    /// `version` counts the descriptions of this transport.
-    pub(super) fn new(version: u64, bundled: &[&str]) -> Self {
-        let mut writer = Self { text: String::with_capacity(4096) };
-        writer.line("v=0");
-        writer.line(format_args!("o=- {SESSION_ID} {version} IN IP4 127.0.0.1"));
-        writer.line("s=-");
-        writer.line("t=0 0");
-        writer.line("a=ice-lite");
-        if !bundled.is_empty() {
-            writer.line(format_args!("a=group:BUNDLE {}", bundled.join(" ")));
+    pub(super) fn session((id, version): (u64, u64), bundle: &[&str], mixed_extensions: bool) -> Self {
+        let mut out = Self { text: String::with_capacity(4_096) };
+        out.line(format_args!("v=0"));
+        out.line(format_args!("o=- {id} {version} IN IP4 127.0.0.1"));
+        out.line(format_args!("s=-"));
+        out.line(format_args!("t=0 0"));
+        out.line(format_args!("a=ice-lite"));
+        if mixed_extensions {
+            out.line(format_args!("a=extmap-allow-mixed"));
         }
-        writer.line("a=extmap-allow-mixed");
-        writer.line("a=msid-semantic: WMS *");
-        writer
+        out.line(format_args!("a=msid-semantic: WMS *"));
+        if !bundle.is_empty() {
+            out.line(format_args!("a=group:BUNDLE {}", bundle.join(" ")));
+        }
+        out
     }
 
-    pub(super) fn line(&mut self, line: impl std::fmt::Display) {
-        // Writing to a string cannot fail.
-        let _ = write!(self.text, "{line}\r\n");
-    }
-
-    /// `carries_candidates` for the first section that is not refused: the others share its transport.
-    pub(super) fn transport(&mut self, transport: Transport<'_>, carries_candidates: bool) {
-        self.line("c=IN IP4 0.0.0.0");
-        self.line(format_args!("a=ice-ufrag:{}", transport.ice.ufrag));
-        self.line(format_args!("a=ice-pwd:{}", transport.ice.pwd));
-        self.line(format_args!("a=fingerprint:sha-256 {}", transport.local.fingerprint));
-        self.line(match transport.setup {
-            Setup::ActPass => "a=setup:actpass",
-            Setup::Active => "a=setup:active",
-            Setup::Passive => "a=setup:passive",
-        });
-        if carries_candidates {
-            for candidate in transport.local.candidates {
+    /// Our end of the transport. Candidates stand in the section that speaks for the bundle.
+    pub(super) fn transport(&mut self, mid: &str, local: &LocalParameters<'_>, setup: Setup, candidates: bool) {
+        self.line(format_args!("c=IN IP4 0.0.0.0"));
+        if candidates {
+            for candidate in local.candidates {
                 self.line(format_args!("a={candidate}"));
             }
-            self.line("a=end-of-candidates");
+            self.line(format_args!("a=end-of-candidates"));
         }
+        self.line(format_args!("a=ice-ufrag:{}", local.ice.ufrag));
+        self.line(format_args!("a=ice-pwd:{}", local.ice.pwd));
+        self.line(format_args!("a=fingerprint:sha-256 {}", local.fingerprint));
+        self.line(format_args!("a=setup:{}", setup.word()));
+        self.line(format_args!("a=mid:{mid}"));
     }
 
-    /// Payload types with their feedback; repairs follow what they repair.
-    pub(super) fn payloads(&mut self, payloads: &[Payload]) {
-        for payload in payloads {
-            let number = payload.payload_type;
-            self.line(format_args!("a=rtpmap:{number} {}", payload.codec.name));
-            if !payload.format.is_empty() {
-                self.line(format_args!("a=fmtp:{number} {}", payload.format));
-            }
-            self.line(format_args!("a=rtcp-fb:{number} transport-cc"));
-            self.line(format_args!("a=rtcp-fb:{number} nack"));
-            if payload.codec.kind() == plenary_model::MediaKind::Video {
-                self.line(format_args!("a=rtcp-fb:{number} nack pli"));
-                self.line(format_args!("a=rtcp-fb:{number} ccm fir"));
-            }
-            if let Some(rtx) = payload.rtx_payload_type {
-                self.line(format_args!("a=rtpmap:{rtx} rtx/90000"));
-                self.line(format_args!("a=fmtp:{rtx} apt={number}"));
-            }
-        }
+    pub(super) fn data(&mut self, mid: &str, local: &LocalParameters<'_>, setup: Setup, candidates: bool) {
+        self.line(format_args!("m=application 9 UDP/DTLS/SCTP webrtc-datachannel"));
+        self.transport(mid, local, setup, candidates);
+        self.line(format_args!("a=sctp-port:5000"));
+        self.line(format_args!("a=max-message-size:{MESSAGE_BYTES_MAX}"));
     }
 
     pub(super) fn extensions(&mut self, extensions: &Extensions) {
-        for (id, uri) in extensions.lines() {
+        for (id, uri) in extensions.mappings() {
             self.line(format_args!("a=extmap:{id} {uri}"));
         }
     }
 
-    pub(super) fn data_section(&mut self, port: u16, protocol: &str, mid: &str) {
-        self.line(format_args!("m=application {port} {protocol} webrtc-datachannel"));
-        self.line(format_args!("a=mid:{mid}"));
-        self.line("a=sctp-port:5000");
-        self.line(format_args!("a=max-message-size:{MESSAGE_BYTES_MAX}"));
+    pub(super) fn payload(&mut self, number: u8, rtpmap: &str, feedback: Feedback, fmtp: &str) {
+        self.line(format_args!("a=rtpmap:{number} {rtpmap}"));
+        for value in feedback.values() {
+            self.line(format_args!("a=rtcp-fb:{number} {value}"));
+        }
+        if !fmtp.is_empty() {
+            self.line(format_args!("a=fmtp:{number} {fmtp}"));
+        }
+    }
+
+    pub(super) fn repair(&mut self, number: u8, payload_type: u8) {
+        self.line(format_args!("a=rtpmap:{number} rtx/90000"));
+        self.line(format_args!("a=fmtp:{number} apt={payload_type}"));
+    }
+
+    pub(super) fn line(&mut self, line: fmt::Arguments<'_>) {
+        // Writing to a String cannot fail.
+        let _ = fmt::Write::write_fmt(&mut self.text, line);
+        self.text.push_str("\r\n");
     }
 
     pub(super) fn finish(self) -> String {
@@ -105,12 +100,20 @@ impl Writer {
     }
 }
 
-/// The numbers of payload types as a media line lists them.
-pub(super) fn format_list(payloads: &[Payload]) -> String {
-    let numbers = payloads.iter().flat_map(|one| [Some(one.payload_type), one.rtx_payload_type]).flatten();
-    let texts: Vec<_> = numbers.map(|number| number.to_string()).collect();
-    texts.join(" ")
+impl Setup {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Passive => "passive",
+            Self::ActPass => "actpass",
+        }
+    }
 }
 
-/// The same for every transport: clients tell them apart by their PeerConnection.
-const SESSION_ID: u64 = 4_611_686_018_427_387_904;
+/// FNV-1a, kept to 62 bits: clients read it as a signed number.
+fn session_id(text: &str) -> u64 {
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    hash >> 2
+}
