@@ -187,7 +187,7 @@ impl<'a> Section<'a> {
             },
             media,
             protocol,
-            formats: words.collect(),
+            formats: words.take(FORMATS_MAX).collect(),
             mid,
             stopped,
             direction: Direction::of(&attributes).or_else(|| Direction::of(session)).unwrap_or(Direction::BOTH),
@@ -295,6 +295,8 @@ fn sha256(value: &str) -> Option<Fingerprint> {
 pub(super) const LINES_MAX: usize = 512 * 32;
 /// Most attributes of one section or of the session. The largest seen in practice is 170.
 pub(super) const ATTRIBUTES_MAX: usize = 1_024;
+/// There are no more payload types; each is looked up in the attributes.
+const FORMATS_MAX: usize = 128;
 const TOKEN_BYTES_MAX: usize = 64;
 const DEFAULT_MESSAGE_BYTES: usize = 65_536;
 const ICE_TEXT_BYTES_MAX: usize = 256;

@@ -27,6 +27,33 @@ fn many_sections_are_refused() {
 }
 
 #[test]
+fn a_description_made_to_be_slow_is_not() {
+    let section = |mid: usize, formats: usize, lines: usize| {
+        let formats: Vec<_> = (0..formats).map(|number| (number % 128).to_string()).collect();
+        let mut section = format!("m=video 9 UDP/TLS/RTP/SAVPF {}\na=mid:m{mid}\na=sendonly\n", formats.join(" "));
+        // Nothing is found before everything was looked at.
+        for number in 0..lines {
+            section += &format!(
+                "a=rtpmap:{} {}/90000\na=fmtp:{} apt=1\n",
+                number % 128,
+                ["x", "rtx"][number % 2],
+                number % 128
+            );
+        }
+        section
+    };
+    let many_lines: String = (0..15).map(|mid| section(mid, 128, 500)).collect();
+    for (name, sections) in [("many lines", many_lines), ("many formats", section(0, 200_000, 500))] {
+        let offer = CHROMIUM_DATA.to_owned() + &sections;
+        let start = std::time::Instant::now();
+        let answer = PublisherSdp::default().answer(&offer, &[camera()], &Local::new().parameters());
+        assert!(answer.is_ok(), "{name}: {answer:?}");
+        let took = start.elapsed();
+        assert!(took < std::time::Duration::from_millis(500), "{name}: {took:?}");
+    }
+}
+
+#[test]
 fn what_is_no_description_is_refused_by_name() {
     for (from, to, why) in [
         ("v=0", "v=1", Refusal::Malformed("does not start with v=0")),
