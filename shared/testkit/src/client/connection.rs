@@ -361,5 +361,5 @@ fn codec(payload_type: u8, mime: &str, clock_rate: u32, channels: u16, format: &
         sdp_fmtp_line: format.to_owned(),
         rtcp_feedback: feedback.iter().map(|(typ, parameter)| rtcp_feedback(typ, parameter)).collect(),
     };
-    RTCRtpCodecParameters { rtp_codec, payload_type, ..Default::default() }
+    RTCRtpCodecParameters { rtp_codec, payload_type }
 }

@@ -63,7 +63,7 @@ fn damaged_media_is_dropped_by_name_and_a_bystander_keeps_every_frame() {
         world.inject(datagram.client, damaged);
         // Another SSRC: nothing is kept of it.
         let mut stranger = datagram.bytes.clone();
-        stranger[8..12].copy_from_slice(&world.random().next().to_be_bytes()[..4]);
+        stranger[8..12].copy_from_slice(&world.random().number().to_be_bytes()[..4]);
         world.inject(datagram.client, stranger);
     }
     let refused = world.counters().dropped(DropReason::SrtpNotAuthentic) - before
@@ -103,7 +103,7 @@ fn damaged_datagrams_of_every_kind_end_nobody() {
         let Datagram { client, mut bytes, .. } = all.borrow()[pick].clone();
         for _ in 0..=world.random().below(3) {
             let at = world.random().below(bytes.len() as u64) as usize;
-            bytes[at] = world.random().next() as u8;
+            bytes[at] = world.random().number() as u8;
         }
         bytes.truncate(world.random().below(2 * bytes.len() as u64) as usize);
         world.inject(client, bytes);
