@@ -131,7 +131,8 @@ impl Authorizer {
             resume: query.resume(),
             auto_subscribe: query.switch("auto_subscribe", true),
             adaptive_stream: query.switch("adaptive_stream", false),
-            allow_pause: query.switch("subscriber_allow_pause", true),
+            // A frozen tile for want of bandwidth is for clients that ask for it; the others keep the smallest layer.
+            allow_pause: query.switch("subscriber_allow_pause", false),
             client: query.client(),
             room,
             identity,
@@ -358,7 +359,7 @@ mod tests {
                     &browser=Chrome&os=Linux&capabilities=CAP_PACKET_TRAILER,CAP_NOVEL,CAP_COMPRESSION_DEFLATE_RAW";
         let ask = join(&claims(), rest).unwrap();
         assert_eq!((ask.room.as_str(), ask.identity.as_str(), ask.name.as_str()), ("standup", "ann", ""));
-        assert!(!ask.auto_subscribe && ask.adaptive_stream && ask.allow_pause && ask.resume.is_none());
+        assert!(!ask.auto_subscribe && ask.adaptive_stream && !ask.allow_pause && ask.resume.is_none());
         assert_eq!((ask.client.protocol, ask.client.client_protocol), (17, 2));
         assert_eq!(ask.client.capabilities, [1, 2]);
         assert_eq!((ask.client.sdk.as_str(), ask.client.browser.as_str()), ("js", "Chrome"));
