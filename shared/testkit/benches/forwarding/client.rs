@@ -111,7 +111,7 @@ impl Client {
         };
         let fingerprint = &identity.fingerprint;
         format!(
-            "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n{section}a=mid:0\r\na=ice-ufrag:them\r\n\
+            "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n{section}a=mid:0\r\na=rtcp-mux\r\na=ice-ufrag:them\r\n\
              a=ice-pwd:a-password-of-theirs-22\r\na=fingerprint:sha-256 {fingerprint}\r\na=setup:actpass\r\n"
         )
     }
