@@ -9,6 +9,7 @@
 )]
 
 mod commands;
+mod compound;
 mod counters;
 mod peer;
 mod publisher;
@@ -334,12 +335,14 @@ impl Router {
                 }
             }
         }
-        if !compound.is_empty()
-            && let Some(path) = peer.transport.remote()
-            && peer.transport.seal_rtcp(&mut compound, 0).is_ok()
-        {
-            self.counters.rtcp_out.add(1);
-            self.send_control(path, compound);
+        if let Some(path) = peer.transport.remote() {
+            for part in compound::datagrams(&compound) {
+                let mut datagram = part.to_vec();
+                if peer.transport.seal_rtcp(&mut datagram, 0).is_ok() {
+                    self.counters.rtcp_out.add(1);
+                    send_control(&mut self.control, &self.counters, path, datagram);
+                }
+            }
         }
         self.retargeted(now, id, retargeted);
     }
@@ -403,10 +406,6 @@ impl Router {
         for (at, why) in peer.transport.next_deadline().into_iter().chain(role) {
             self.timers.at_latest(id, at, why);
         }
-    }
-
-    fn send_control(&mut self, path: Path, datagram: Vec<u8>) {
-        send_control(&mut self.control, &self.counters, path, datagram);
     }
 
     fn close_level_window(&mut self, now: Instant) {
