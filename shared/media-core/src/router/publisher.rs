@@ -25,7 +25,7 @@ use crate::{
 pub(super) struct Publisher {
     pub(super) sdp: PublisherSdp,
     sections: Vec<ReceiveSection>,
-    /// Streams by SSRC, bounded by the SSRC cap of the transport's keys.
+    /// Streams by SSRC, at most [`ROUTES_MAX`].
     routes: HashMap<u32, Route>,
     twcc: TwccReceiver,
     reports_due: Option<Instant>,
@@ -66,15 +66,13 @@ impl Publisher {
         }
     }
 
-    /// What the last answer accepted. Streams of tracks that are gone are forgotten with their sections.
+    /// What the last answer accepted. A stream stays with its section, whatever track that carries now: a client names
+    /// the section at the beginning of a stream only, and publishing a source again need not begin another.
     pub(super) fn set_sections(&mut self, sections: Vec<ReceiveSection>) {
-        let moved = |section: usize, route: &Route| {
-            let old = self.sections.get(route.section);
-            let new = sections.get(section);
-            old.zip(new).is_some_and(|(old, new)| old.track == new.track && old.mid == new.mid)
-        };
+        let same = |old: &ReceiveSection, new: &ReceiveSection| old.mid == new.mid && old.rids == new.rids;
         self.routes.retain(|_, route| {
-            let at = (0..sections.len()).find(|at| moved(*at, route));
+            let Some(old) = self.sections.get(route.section) else { return false };
+            let at = sections.iter().position(|new| same(old, new));
             at.inspect(|at| route.section = *at).is_some()
         });
         self.sections = sections;
@@ -92,6 +90,9 @@ impl Publisher {
     pub(super) fn route(&mut self, header: &Header, packet: &[u8]) -> Result<Route, DropReason> {
         if let Some(route) = self.routes.get(&header.ssrc) {
             return Ok(*route);
+        }
+        if self.routes.len() >= ROUTES_MAX {
+            return Err(DropReason::TooManySsrcs);
         }
         let route = self.find(header, packet)?;
         self.routes.insert(header.ssrc, route);
@@ -219,10 +220,13 @@ impl Publisher {
     }
 }
 
-/// Whether a payload type is media or repair of this section.
+/// Whether a payload type is media or repair of this section. Of the codecs that were agreed only the first is forwarded,
+/// since it is what subscribers were told.
 fn payload_part(section: &ReceiveSection, header: &Header) -> Option<Part> {
     section.payloads.iter().find_map(|payload| {
-        if payload.payload_type == header.payload_type {
+        if !section.forwards(payload) {
+            None
+        } else if payload.payload_type == header.payload_type {
             Some(Part::Media)
         } else if payload.rtx_payload_type == Some(header.payload_type) {
             Some(Part::Repair { media_payload_type: payload.payload_type })
@@ -237,7 +241,10 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// RFC 3550 6.4.1: five bits count the blocks.
 const REPORT_BLOCKS_MAX: usize = 31;
 
-/// A compound stays within one datagram.
+/// Streams a client may begin while its sections stay: twice what its keys hold at a time.
+const ROUTES_MAX: usize = 256;
+
+/// Feedback about received packets stops here for now; the rest of it is due at once.
 const RTCP_BYTES_MAX: usize = 1_000;
 
 /// Until the publisher's round trip is measured: close to what people have, and only the hold-off of repeats depends on it.

@@ -32,6 +32,11 @@ impl ReceiveSection {
         SendCodec { codec, fmtp }
     }
 
+    /// Whether this is the codec that subscribers are told of.
+    pub(crate) fn forwards(&self, payload: &Payload) -> bool {
+        self.payloads.first().is_some_and(|first| first.codec == payload.codec)
+    }
+
     pub(crate) fn clock_rate(&self, payload_type: u8) -> u32 {
         let found = self.payloads.iter().find(|payload| payload.payload_type == payload_type);
         found.or(self.payloads.first()).map_or(Codec::Opus.clock_rate(), |payload| payload.codec.clock_rate())
