@@ -52,6 +52,22 @@ pub(super) struct Receiver {
 /// The tracks of a router by sid.
 pub(super) type Tracks = HashMap<TrackSid, Track>;
 
+/// A size for each layer that the description names, whatever was announced: by its name, or by its
+/// place if it has none. Without names in the description there is one layer, the largest that was announced.
+fn sizes(announced: &[LayerSize], rids: &[String]) -> Vec<LayerSize> {
+    let unknown = || LayerSize { rid: String::new(), width: 0, height: 0, bitrate_bps: 0 };
+    if rids.is_empty() {
+        let pixels = |size: &&LayerSize| u64::from(size.width).saturating_mul(u64::from(size.height));
+        return vec![announced.iter().max_by_key(pixels).cloned().unwrap_or_else(unknown)];
+    }
+    let size = |(at, rid): (usize, &String)| {
+        let nameless = || announced.get(at).filter(|size| size.rid.is_empty());
+        let named = announced.iter().find(|size| size.rid == *rid).or_else(nameless);
+        LayerSize { rid: rid.clone(), ..named.cloned().unwrap_or_else(unknown) }
+    };
+    rids.iter().enumerate().map(size).collect()
+}
+
 impl Track {
     pub(super) fn new(
         announced: &Announced,
@@ -60,14 +76,11 @@ impl Track {
         codec: Codec,
         section: &ReceiveSection,
     ) -> Self {
-        let mut sizes = announced.layers.clone();
-        if sizes.is_empty() {
-            sizes.push(LayerSize { rid: String::new(), width: 0, height: 0, bitrate_bps: 0 });
-        }
         let layer = |(at, size): (usize, LayerSize)| {
             let interval = if at == 0 { LOW_LAYER_INTERVAL } else { LAYER_INTERVAL };
             Layer { size, stream: None, keyframes: KeyframeRequests::new(interval) }
         };
+        let sizes = sizes(&announced.layers, &section.rids);
         Self {
             sid: announced.track.clone(),
             participant,
