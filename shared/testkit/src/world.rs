@@ -51,8 +51,7 @@ pub struct Publication {
     pub track: TrackSid,
     pub client: ClientId,
     pub cid: String,
-    pub kind: MediaKind,
-    rids: Vec<&'static str>,
+    announced: Announced,
     /// Some section carries it.
     described: bool,
 }
@@ -159,8 +158,8 @@ impl World {
         self.ssrcs += 1_000;
         let ssrc = self.ssrcs;
         self.client(id).add_source(kind, &cid, rids, ssrc);
-        let publication =
-            Publication { track: track.clone(), client: id, cid, kind, rids: rids.to_vec(), described: false };
+        let announced = announced(&track, &cid, kind, rids);
+        let publication = Publication { track: track.clone(), client: id, cid, announced, described: false };
         self.publications.push(publication);
         track
     }
@@ -205,10 +204,33 @@ impl World {
     pub fn offer_publisher(&mut self, id: ClientId) {
         let now = self.now;
         let sdp = self.client(id).offer(now);
-        let announced =
-            self.publications.iter().filter(|one| one.client == id && !one.described).map(announced).collect();
+        self.send_offer(id, sdp);
+    }
+
+    /// Hands the router an offer of a publisher's client, or what somebody made of it.
+    pub fn send_offer(&mut self, id: ClientId, sdp: String) {
+        let open = self.publications.iter().filter(|one| one.client == id && !one.described);
+        let announced = open.map(|one| one.announced.clone()).collect();
         let restart = self.credentials();
         self.command(Command::Offer { peer: peer(id, Target::Publisher), sdp, announced, restart });
+    }
+
+    /// What the next offer's announcement says of a track.
+    pub fn announcement(&mut self, track: &TrackSid) -> &mut Announced {
+        let publication = self.publications.iter_mut().find(|one| one.track == *track);
+        &mut publication.expect("an announced track").announced
+    }
+
+    /// Publishes the source of a track once more, as another track.
+    pub fn republish(&mut self, track: &TrackSid) -> TrackSid {
+        let mut again = self.publication(track);
+        again.track = TrackSid::from(format!("TR_{}", self.publications.len()));
+        again.announced.track = again.track.clone();
+        again.described = false;
+        let (track, client) = (again.track.clone(), again.client);
+        self.publications.push(again);
+        self.offer_publisher(client);
+        track
     }
 
     /// The server makes an offer to a subscriber.
@@ -438,8 +460,7 @@ impl Sink for Outgoing {
     }
 }
 
-fn announced(publication: &Publication) -> Announced {
-    let (kind, rids) = (publication.kind, &publication.rids);
+fn announced(track: &TrackSid, cid: &str, kind: MediaKind, rids: &[&str]) -> Announced {
     let size = |(at, rid): (usize, &&str)| LayerSize {
         rid: (*rid).to_owned(),
         width: 320 << at,
@@ -453,9 +474,9 @@ fn announced(publication: &Publication) -> Announced {
         MediaKind::Video => rids.iter().enumerate().map(size).collect(),
     };
     Announced {
-        track: publication.track.clone(),
+        track: track.clone(),
         kind,
-        cids: vec![publication.cid.clone()],
+        cids: vec![cid.to_owned()],
         codec: if kind == MediaKind::Video { "video/vp8".to_owned() } else { String::new() },
         stereo: false,
         dtx: true,

@@ -39,6 +39,8 @@ pub struct Source {
     /// Unpublished.
     pub ended: bool,
     pub answers_nacks: bool,
+    /// Packets per stream that name their section and layer; a browser stops once it was told that they arrived.
+    pub naming_packets: u32,
     wire: Option<Wire>,
     next_frame: Option<Instant>,
     next_report: Option<Instant>,
@@ -94,6 +96,7 @@ impl Source {
             level_db: 127,
             ended: false,
             answers_nacks: true,
+            naming_packets: u32::MAX,
             wire: None,
             next_frame: None,
             next_report: None,
@@ -152,10 +155,11 @@ impl Source {
         let repairs = self.streams.iter().find(|stream| stream.rtx_ssrc == ssrc);
         let stream = self.streams.iter().find(|stream| stream.ssrc == ssrc).or(repairs);
         let rid_extension = if repairs.is_some() { REPAIRED_RID } else { RID };
-        let rid = stream.map(|stream| stream.rid.clone()).filter(|rid| !rid.is_empty());
+        let names = repairs.is_some() || stream.is_some_and(|stream| stream.packets <= self.naming_packets);
+        let rid = stream.map(|stream| stream.rid.clone()).filter(|rid| names && !rid.is_empty());
         *next_transport_sequence = next_transport_sequence.wrapping_add(1);
         let elements = [
-            (MID, Some(wire.mid.clone().into_bytes())),
+            (MID, names.then(|| wire.mid.clone().into_bytes())),
             (rid_extension, rid.map(String::into_bytes)),
             (TRANSPORT_SEQUENCE, Some(next_transport_sequence.to_be_bytes().to_vec())),
             (AUDIO_LEVEL, (self.kind == MediaKind::Audio).then(|| vec![0x80 | self.level_db])),

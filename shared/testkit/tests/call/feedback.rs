@@ -1,6 +1,9 @@
 //! What both sides are told about their media.
 
-use plenary_testkit::{World, seed};
+use std::{cell::RefCell, rc::Rc};
+
+use plenary_model::MediaKind;
+use plenary_testkit::{Direction, World, seed};
 
 use super::{Pair, SECOND, ms};
 
@@ -68,4 +71,28 @@ fn keyframe_requests_of_many_become_few() {
     let asked = world.source(&video).streams[0].keyframe_requests[before..].to_vec();
     assert!((6..=7).contains(&asked.len()), "{} in three seconds, at most one per 500 ms", asked.len());
     assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= ms(499)));
+}
+
+#[test]
+fn what_is_said_about_many_streams_fits_into_datagrams() {
+    let mut world = World::seeded(seed(34));
+    let (ann, bob) = (world.join_connected("ann"), world.join_connected("bob"));
+    let largest = Rc::new(RefCell::new(0));
+    let note = Rc::clone(&largest);
+    world.network.set_filter(move |datagram| {
+        if datagram.direction == Direction::Down {
+            let mut largest = note.borrow_mut();
+            *largest = datagram.bytes.len().max(*largest);
+        }
+        true
+    });
+    let tracks: Vec<_> = (0..30).map(|_| world.announce(ann, MediaKind::Video, &["q", "h", "f"])).collect();
+    world.offer_publisher(ann);
+    world.subscribe(bob, &tracks);
+    world.run_for(5 * SECOND);
+    assert!(*largest.borrow() <= 1_200, "{} bytes", largest.borrow());
+    for track in &tracks {
+        assert!(world.source(track).streams.iter().all(|stream| !stream.reports.is_empty()), "reports about {track}");
+        assert!(!world.received(bob, track).sender_reports.is_empty(), "reports of {track}");
+    }
 }

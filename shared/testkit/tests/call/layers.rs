@@ -1,6 +1,6 @@
 //! Simulcast: which layer a subscriber gets, and that nobody can see the seams.
 
-use plenary_model::{Quality, SubscriptionSettings, TrackSid};
+use plenary_model::{MediaKind, Quality, SubscriptionSettings, TrackSid};
 use plenary_testkit::{ClientId, Conditions, Direction, World, seed};
 
 use super::{SECOND, ms};
@@ -95,4 +95,38 @@ fn a_narrow_path_gets_a_layer_that_fits() {
     world.network.set(address, Direction::Down, narrow);
     world.run_for(10 * SECOND);
     assert!(newest_layer(&world, bob, &video) < 2, "layer {}", newest_layer(&world, bob, &video));
+}
+
+#[test]
+fn layers_are_known_by_their_names_whatever_was_announced() {
+    let two = settings(Quality::Low, 640, 360);
+    for (name, announced, expected) in
+        [("announced from high to low", 3, 1), ("announced as one", 1, 2), ("not announced", 0, 0)]
+    {
+        let mut world = World::seeded(seed(16));
+        let (ann, bob) = (world.join_connected("ann"), world.join_connected("bob"));
+        let video = world.announce(ann, MediaKind::Video, &["q", "h", "f"]);
+        let layers = &mut world.announcement(&video).layers;
+        layers.reverse();
+        layers.truncate(announced);
+        world.offer_publisher(ann);
+        world.subscribe(bob, std::slice::from_ref(&video));
+        world.set_settings(bob, &video, two);
+        world.run_for(4 * SECOND);
+        assert_eq!(newest_layer(&world, bob, &video), expected, "{name}");
+        world.received(bob, &video).assert_continuous_video();
+    }
+}
+
+#[test]
+fn a_source_published_again_flows_though_its_packets_no_longer_name_it() {
+    let (mut world, bob, video) = simulcast(17);
+    world.source(&video).naming_packets = 50;
+    world.run_for(3 * SECOND);
+    let again = world.republish(&video);
+    world.subscribe(bob, std::slice::from_ref(&again));
+    world.run_for(3 * SECOND);
+    assert_eq!(newest_layer(&world, bob, &again), 2);
+    world.received(bob, &again).assert_continuous_video();
+    assert_eq!(world.counters().tracks.get(), 1);
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use plenary_media_core::{Command, DropReason, Event, PeerEnd};
+use plenary_media_core::{DropReason, Event, PeerEnd};
 use plenary_model::MediaKind;
 use plenary_testkit::{Direction, World, seed};
 
@@ -57,19 +57,7 @@ fn a_wrong_fingerprint_ends_the_peer_before_anything_of_it_is_used() {
     let at = sdp.find("a=fingerprint:sha-256 ").unwrap() + "a=fingerprint:sha-256 ".len();
     let digit = if sdp.as_bytes()[at] == b'0' { "1" } else { "0" };
     let sdp = format!("{}{digit}{}", &sdp[..at], &sdp[at + 1..]);
-    let announced = plenary_media_core::Announced {
-        track: track.clone(),
-        kind: MediaKind::Audio,
-        cids: Vec::new(),
-        codec: String::new(),
-        stereo: false,
-        dtx: false,
-        red: false,
-        encrypted: false,
-        layers: Vec::new(),
-    };
-    let restart = world.credentials();
-    world.command(Command::Offer { peer: ann.publisher(), sdp, announced: vec![announced], restart });
+    world.send_offer(ann, sdp);
     world.subscribe(bob, std::slice::from_ref(&track));
     world.run_until(5 * SECOND, |world| world.closed(ann.publisher()).is_some());
     assert_eq!(world.closed(ann.publisher()), Some(PeerEnd::WrongFingerprint));
