@@ -1,6 +1,7 @@
 //! The node: starts everything in order, holds what its threads share, and stops it in order.
 
 mod calls;
+mod media_metrics;
 mod supervisor;
 
 use std::{

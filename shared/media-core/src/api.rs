@@ -336,5 +336,34 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    pub const COUNT: usize = Self::Duplicate as usize + 1;
+    pub const COUNT: usize = Self::ALL.len();
+    /// In the order of their numbers.
+    pub const ALL: [Self; 26] = [
+        Self::UnknownProtocol,
+        Self::UnknownUfrag,
+        Self::UnknownAddress,
+        Self::StunMalformed,
+        Self::StunNotAuthenticated,
+        Self::DtlsNotValidated,
+        Self::DtlsMalformed,
+        Self::NotConnected,
+        Self::RtpMalformed,
+        Self::RtcpMalformed,
+        Self::SrtpNotAuthentic,
+        Self::SrtpReplayed,
+        Self::SrtcpNotAuthentic,
+        Self::TooManySsrcs,
+        Self::UnknownStream,
+        Self::UnknownPayloadType,
+        Self::SctpGuard,
+        Self::DcepMalformed,
+        Self::MessageTooLarge,
+        Self::LossyBacklog,
+        Self::UnknownChannel,
+        Self::QueueFull,
+        Self::TooManyAddresses,
+        Self::RtpPaddingLie,
+        Self::TooOld,
+        Self::Duplicate,
+    ];
 }

@@ -115,6 +115,36 @@ pub enum IoLoss {
 }
 
 impl IoLoss {
+    pub const ALL: [Self; 28] = [
+        Self::Unreachable,
+        Self::NotPermitted,
+        Self::TooLarge,
+        Self::RunRefused,
+        Self::RunCut,
+        Self::SendBufferFull,
+        Self::NoBuffers,
+        Self::NoSocket,
+        Self::SendOther,
+        Self::Truncated,
+        Self::ReceiveOther,
+        Self::TcpQueueFull,
+        Self::TcpNoConnection,
+        Self::TcpTooLarge,
+        Self::TcpTooManyConnections,
+        Self::TcpTooManyUnauthenticated,
+        Self::TcpTooManyFromAddress,
+        Self::TcpSilent,
+        Self::TcpGarbage,
+        Self::TcpUnknownUfrag,
+        Self::TcpRouterBusy,
+        Self::TcpIdle,
+        Self::TcpAcceptFailed,
+        Self::EventUnrouted,
+        Self::LossyDataDropped,
+        Self::EventsOverrun,
+        Self::LevelsDropped,
+        Self::TooManyPeers,
+    ];
     pub const COUNT: usize = Self::TooManyPeers as usize + 1;
 }
 

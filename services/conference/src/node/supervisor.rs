@@ -14,7 +14,7 @@ use plenary_media_core::{DtlsIdentity, Router, RouterConfig, SdpLimits};
 use plenary_model::AdminRefusal;
 use tokio::sync::watch;
 
-use super::{RouterHandle, Shared};
+use super::{RouterHandle, Shared, media_metrics};
 use crate::{
     config::{Media, Settings},
     events::{PanicCaught, RouterNotRebuilt},
@@ -86,6 +86,7 @@ impl Supervisor {
     }
 
     fn replace(&mut self, at: usize, router: RouterHandle) {
+        media_metrics::register(&router);
         self.adopting.send_modify(|routers| {
             let recipient = router.addr.clone().recipient();
             match routers.get_mut(at) {
