@@ -278,6 +278,11 @@ impl Subscriber {
         self.subscriptions.iter().flatten().map(|one| &one.wanted.track)
     }
 
+    #[cfg(test)]
+    pub(super) fn track_at(&self, slot: usize) -> Option<&TrackSid> {
+        self.subscriptions.get(slot)?.as_ref().map(|one| &one.wanted.track)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.subscriptions.iter().flatten().count()
     }
