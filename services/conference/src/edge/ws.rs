@@ -16,6 +16,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Handler, Message, Running, 
 use actix_http::ws::Item;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws;
+use futures_util::StreamExt;
 use plenary_room_core::session::SocketEnd;
 
 use super::{Edge, EdgeFull, EdgeId, ToEdge};
@@ -91,6 +92,9 @@ pub fn open(
         frame_bytes_max,
         last_word,
     };
+    // A client that says leave and is gone makes a broken body of what still holds its last frames; ending it instead lets
+    // them be read.
+    let body = body.take_while(|chunk| std::future::ready(chunk.is_ok()));
     ws::WsResponseBuilder::new(socket, request, body).frame_size(frame_bytes_max).start()
 }
 
