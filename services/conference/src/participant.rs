@@ -35,6 +35,8 @@ pub struct Participant {
     router: RouterHandle,
     peers: Peers,
     socket: Option<Attached>,
+    /// A socket has come, or is no longer waited for.
+    attached: bool,
     /// What could not be handed to the socket yet, oldest first.
     backlog: VecDeque<ToEdge>,
     /// Since when the socket does not take what it is given.
@@ -124,6 +126,7 @@ impl Participant {
             router,
             peers: Peers::default(),
             socket: None,
+            attached: false,
             backlog: VecDeque::new(),
             stuck_since: None,
             refresher,
@@ -159,7 +162,10 @@ impl Participant {
                 Output::Dropped(why) => SignalDropped { why }.emit(),
                 Output::End(reason) => {
                     self.ended = Some(reason);
-                    ctx.stop();
+                    // Last words wait for a socket that is still on its way.
+                    if self.attached || self.backlog.is_empty() {
+                        ctx.stop();
+                    }
                 }
             }
         }
@@ -226,6 +232,10 @@ impl Participant {
 
     fn close_socket(&mut self, end: SocketEnd) {
         self.push_backlog();
+        if !self.attached {
+            self.backlog.push_back(ToEdge::Close(end));
+            return;
+        }
         if let Some(socket) = self.socket.take()
             && socket.edge.send(ToEdge::Close(end)).is_err()
         {
@@ -371,7 +381,12 @@ impl Actor for Participant {
         ctx.set_mailbox_capacity(MAILBOX);
         // An upgrade that never completes must not keep a seat.
         ctx.run_later(ATTACH_PATIENCE, |actor, ctx| {
-            if actor.socket.is_none() && !actor.backlog.is_empty() {
+            if std::mem::replace(&mut actor.attached, true) {
+                return;
+            }
+            if actor.ended.is_some() {
+                ctx.stop();
+            } else {
                 actor.handle(Input::SocketLost, ctx);
             }
         });
@@ -400,6 +415,7 @@ impl Handler<Attach> for Participant {
             self.close_socket(SocketEnd::Replaced);
         }
         self.socket = Some(Attached { id, edge });
+        self.attached = true;
         match resumption {
             Some(Resumption { protocol }) => {
                 // What waited for the old socket is told again by the resume.
@@ -408,7 +424,11 @@ impl Handler<Attach> for Participant {
             }
             None => {
                 self.push_backlog();
-                self.arm(ctx);
+                if self.ended.is_some() {
+                    ctx.stop();
+                } else {
+                    self.arm(ctx);
+                }
             }
         }
     }
