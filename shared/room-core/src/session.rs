@@ -21,7 +21,7 @@ use std::{
 use bytes::Bytes;
 use plenary_model::{
     Channel, ConnectionQuality, LeaveAction, LeaveReason, Participant, ParticipantKind, ParticipantSid, RoomInfo,
-    Target, TrackSid,
+    SpeakerLevel, Target, TrackSid,
 };
 
 pub use api::{
@@ -57,6 +57,8 @@ pub struct Session {
     subscriptions: Subscriptions,
     data: DataGate,
     messages: Bucket,
+    /// Who speaks now, received by the client or not yet, and who stopped while the client was away.
+    speaking: BTreeMap<ParticipantSid, SpeakerLevel>,
     /// Whose quality the client has heard of.
     quality_told: HashSet<ParticipantSid>,
     timers: Timers,
@@ -126,6 +128,7 @@ impl Session {
             publications: Publications::new(now, unix_micros, seed),
             subscriptions: Subscriptions::new(auto_subscribe, adaptive_stream, allow_pause),
             data: DataGate::default(),
+            speaking: BTreeMap::new(),
             quality_told: HashSet::new(),
             phase: Phase::Joining,
             outputs: VecDeque::new(),
@@ -324,12 +327,7 @@ impl Session {
                 self.room = room.clone();
                 self.send(ServerSignal::RoomUpdate { room });
             }
-            Notice::Speakers { mut speakers } => {
-                speakers.retain(|(sid, _)| *sid == self.own.sid || self.subscriptions.hears(sid));
-                if !speakers.is_empty() {
-                    self.send(ServerSignal::SpeakersChanged { speakers });
-                }
-            }
+            Notice::Speakers { speakers } => self.on_speakers(speakers),
             Notice::Data { channel, payload } => self.deliver(channel, payload),
             Notice::TrackSubscribed { track } => self.send(ServerSignal::TrackSubscribed { track }),
             Notice::MuteTrack { track, muted } => {
@@ -352,10 +350,27 @@ impl Session {
         }
         for gone in changed.iter().filter(|who| who.state == plenary_model::ParticipantState::Disconnected) {
             self.quality_told.remove(&gone.sid);
+            self.speaking.remove(&gone.sid);
         }
         self.send(ServerSignal::Update { participants: changed.clone() });
         self.subscriptions.people_changed(changed);
         self.want();
+    }
+
+    /// The client hears of those whose media it takes, and of itself.
+    fn on_speakers(&mut self, mut speakers: Vec<(ParticipantSid, SpeakerLevel)>) {
+        for (sid, level) in &speakers {
+            // Who falls silent while the client is away is told when it comes back.
+            if level.active || !self.link.is_live() {
+                self.speaking.insert(sid.clone(), *level);
+            } else {
+                self.speaking.remove(sid);
+            }
+        }
+        speakers.retain(|(sid, _)| *sid == self.own.sid || self.subscriptions.hears(sid));
+        if !speakers.is_empty() {
+            self.send(ServerSignal::SpeakersChanged { speakers });
+        }
     }
 
     fn on_own_changed(&mut self, now: Instant, own: Arc<Participant>, announce: Announce) {

@@ -1,11 +1,12 @@
 //! The socket comes and goes; the session stays for a while.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use plenary_model::{LeaveAction, LeaveReason, Participant, ParticipantState, TrackSid};
+use plenary_model::{LeaveAction, LeaveReason, Participant, ParticipantSid, ParticipantState, TrackSid};
 
 use super::{MediaCommand, Output, Phase, Session, Settings, SocketEnd, TransportState};
 use crate::signal::{ServerSignal, SyncState};
@@ -120,6 +121,8 @@ impl Session {
         self.send(ServerSignal::Update { participants: everybody });
         let room = self.room.clone();
         self.send(ServerSignal::RoomUpdate { room });
+        self.tell_speakers(|_| true);
+        self.speaking.retain(|_, level| level.active);
         self.refresh_token();
         for (cid, track) in self.publications.unmatched() {
             self.send(ServerSignal::TrackPublished { cid, track });
@@ -153,13 +156,23 @@ impl Session {
         }
     }
 
-    /// Tells the media router what this client shall receive, if that changed.
+    /// Tells the media router what this client shall receive, if that changed, and the client who of the new ones speaks.
     pub(super) fn want(&mut self) {
         if self.transports.subscriber == TransportState::Unopened {
             return;
         }
-        if let Some(tracks) = self.subscriptions.changed(self.own.permission.can_subscribe) {
-            self.outputs.push_back(Output::Media(MediaCommand::Want { tracks }));
+        let heard: HashSet<_> = self.subscriptions.publishers().collect();
+        let Some(tracks) = self.subscriptions.changed(self.own.permission.can_subscribe) else { return };
+        self.outputs.push_back(Output::Media(MediaCommand::Want { tracks }));
+        self.tell_speakers(|sid| !heard.contains(sid));
+    }
+
+    /// Of those whose media the client takes.
+    fn tell_speakers(&mut self, which: impl Fn(&ParticipantSid) -> bool) {
+        let speakers = self.speaking.iter().filter(|(sid, _)| self.subscriptions.hears(sid) && which(sid));
+        let speakers: Vec<_> = speakers.map(|(sid, level)| (sid.clone(), *level)).collect();
+        if !speakers.is_empty() {
+            self.send(ServerSignal::SpeakersChanged { speakers });
         }
     }
 }

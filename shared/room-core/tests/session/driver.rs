@@ -86,6 +86,8 @@ impl Driver {
         while let Some((at, _)) = self.session.next_deadline().filter(|(at, _)| *at <= end) {
             self.now = at.max(self.now);
             self.session.handle_timeout(self.now);
+            let next = self.session.next_deadline();
+            assert!(next.is_none_or(|(at, _)| at > self.now), "{next:?} is due after it was handled");
             self.collect();
         }
         self.now = end;
@@ -109,6 +111,15 @@ impl Driver {
             .iter()
             .filter_map(|output| if let Output::Send(signal) = output { Some(signal) } else { None })
             .collect()
+    }
+
+    /// What was said of who speaks.
+    pub fn speakers(&self) -> Vec<Vec<(ParticipantSid, SpeakerLevel)>> {
+        let said = |signal: &ServerSignal| match signal {
+            ServerSignal::SpeakersChanged { speakers } => Some(speakers.clone()),
+            _ => None,
+        };
+        self.sent().into_iter().filter_map(said).collect()
     }
 
     pub fn asked(&self) -> Vec<&Request> {

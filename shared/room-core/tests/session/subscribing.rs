@@ -5,7 +5,7 @@ use std::time::Duration;
 use plenary_model::*;
 use plenary_room_core::{
     notice::Notice,
-    session::{MediaCommand, MediaEvent},
+    session::{Input, MediaCommand, MediaEvent},
     signal::{ClientSignal, ServerSignal, SubscriptionFailure},
 };
 
@@ -111,6 +111,40 @@ fn speakers_are_those_one_hears_and_oneself() {
     driver.notice(Notice::Speakers { speakers: all.to_vec() });
     let [ServerSignal::SpeakersChanged { speakers }] = &driver.sent()[..] else { panic!() };
     assert_eq!(speakers.iter().map(|(sid, _)| sid.as_str()).collect::<Vec<_>>(), ["PA_ann", "PA_me"]);
+}
+
+#[test]
+fn whoever_speaks_already_is_told_with_the_first_of_their_tracks() {
+    let mut driver = Driver::active();
+    let loud = SpeakerLevel { level: 0.5, active: true };
+    driver.notice(here(vec![person("ann", "PA_ann", Vec::new()), person("bob", "PA_bob", Vec::new())]));
+    driver.notice(Notice::Speakers { speakers: vec![("PA_ann".into(), loud), ("PA_bob".into(), loud)] });
+    driver.notice(Notice::Speakers { speakers: vec![("PA_bob".into(), SpeakerLevel { level: 0.0, active: false })] });
+    driver.take();
+    let published = [person("ann", "PA_ann", vec![camera("TR_a")]), person("bob", "PA_bob", vec![camera("TR_b")])];
+    driver.notice(here(published.to_vec()));
+    assert_eq!(driver.speakers(), [vec![("PA_ann".into(), loud)]]);
+    driver.take();
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a"), camera("TR_c")])]));
+    assert!(driver.speakers().is_empty(), "she was told of already");
+}
+
+#[test]
+fn who_fell_silent_while_the_client_was_away_is_told_when_it_comes_back() {
+    let mut driver = Driver::active();
+    let loud = SpeakerLevel { level: 0.5, active: true };
+    let silent = SpeakerLevel { level: 0.0, active: false };
+    driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a")])]));
+    driver.notice(Notice::Speakers { speakers: vec![("PA_ann".into(), loud)] });
+    driver.give(Input::SocketLost);
+    driver.notice(Notice::Speakers { speakers: vec![("PA_ann".into(), silent)] });
+    driver.take();
+    driver.give(Input::Resumed { protocol: 17 });
+    assert_eq!(driver.speakers(), [vec![("PA_ann".into(), silent)]]);
+    driver.give(Input::SocketLost);
+    driver.take();
+    driver.give(Input::Resumed { protocol: 17 });
+    assert!(driver.speakers().is_empty(), "told once");
 }
 
 #[test]
