@@ -191,6 +191,10 @@ pub enum Event {
     OfferNeeded {
         peer: PeerId,
     },
+    /// ICE has a path to a client that was described: DTLS begins. Comes once, before [`Event::Connected`].
+    IceConnected {
+        peer: PeerId,
+    },
     /// ICE and DTLS are up for the first time.
     Connected {
         peer: PeerId,
@@ -326,6 +330,7 @@ pub enum DropReason {
     SctpGuard,
     DcepMalformed,
     MessageTooLarge,
+    TooMuchData,
     LossyBacklog,
     UnknownChannel,
     QueueFull,
@@ -338,7 +343,7 @@ pub enum DropReason {
 impl DropReason {
     pub const COUNT: usize = Self::ALL.len();
     /// In the order of their numbers.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::UnknownProtocol,
         Self::UnknownUfrag,
         Self::UnknownAddress,
@@ -358,6 +363,7 @@ impl DropReason {
         Self::SctpGuard,
         Self::DcepMalformed,
         Self::MessageTooLarge,
+        Self::TooMuchData,
         Self::LossyBacklog,
         Self::UnknownChannel,
         Self::QueueFull,

@@ -29,4 +29,5 @@ pub use api::*;
 pub use demux::local_ufrag;
 pub use dtls::{DtlsIdentity, IdentityError};
 pub use router::{Candidate, Count, Counters, Router, RouterConfig, Sink};
+pub use sctp::MESSAGE_BYTES_MAX;
 pub use session_description::SdpLimits;

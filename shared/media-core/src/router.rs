@@ -52,6 +52,9 @@ pub struct RouterConfig {
     /// For SSRCs and first sequence numbers, which must differ and need not be secret.
     pub seed: u64,
     pub sdp: SdpLimits,
+    /// What one client may send on data channels, sustained, besides one second's worth at once. 0 is no limit. More is
+    /// dropped from lossy channels and slowed down on reliable ones.
+    pub data_bytes_per_second: u64,
 }
 
 /// An address of this router as clients see it.
@@ -375,6 +378,7 @@ impl Router {
                         self.counters.count_drop(reason);
                     }
                 }
+                TransportEvent::IceConnected => self.events.push_back(Event::IceConnected { peer: id }),
                 TransportEvent::Connected => {
                     is_connected = true;
                     self.events.push_back(Event::Connected { peer: id });

@@ -9,6 +9,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+mod allowance;
 mod dcep;
 mod guard;
 
@@ -26,6 +27,7 @@ use sctp_proto::{
 
 use crate::api::{DropReason, PeerEnd};
 use crate::dtls::{self, DtlsRole};
+use allowance::Allowance;
 use dcep::{Message, Open, Reliability};
 use guard::{Guard, Role, Verdict};
 
@@ -37,6 +39,10 @@ pub(crate) struct Sctp {
     channels: Vec<OpenChannel>,
     open_channels: bool,
     message_bytes_max: usize,
+    /// What the client may still send us.
+    allowance: Allowance,
+    /// Streams with messages that were not taken yet.
+    unread: Vec<StreamId>,
     out: VecDeque<SctpOutput>,
 }
 
@@ -87,6 +93,7 @@ impl Sctp {
         role: DtlsRole,
         open_channels: bool,
         remote_message_bytes: usize,
+        bytes_per_second: u64,
     ) -> Result<Self, PeerEnd> {
         let message_bytes_max = match remote_message_bytes {
             0 => MESSAGE_BYTES_MAX,
@@ -116,6 +123,8 @@ impl Sctp {
             channels,
             open_channels,
             message_bytes_max,
+            allowance: Allowance::new(now, bytes_per_second),
+            unread: Vec::new(),
             out: VecDeque::new(),
         };
         sctp.pump(now)?;
@@ -151,7 +160,9 @@ impl Sctp {
     }
 
     pub fn deadline(&self) -> Option<Instant> {
-        self.association.as_ref().and_then(|(_, association)| association.poll_timeout())
+        let (_, association) = self.association.as_ref()?;
+        let unread = (!self.unread.is_empty()).then(|| self.allowance.ready_at());
+        association.poll_timeout().into_iter().chain(unread).min()
     }
 
     pub fn poll(&mut self) -> Option<SctpOutput> {
@@ -200,15 +211,12 @@ impl Sctp {
                         return Err(PeerEnd::SctpFailed);
                     }
                 }
-                Event::Stream(StreamEvent::Readable { id }) => {
-                    while let Some((protocol, message)) = self.read(id) {
-                        dropped = self.message(id, protocol, message).err().or(dropped);
-                    }
-                }
+                Event::Stream(StreamEvent::Readable { id }) if !self.unread.contains(&id) => self.unread.push(id),
                 Event::Stream(StreamEvent::Finished { id }) => self.channels.retain(|open| open.stream != id),
                 _ => {}
             }
         }
+        dropped = self.take_in(now).or(dropped);
         if let Some((handle, association)) = &mut self.association {
             while let Some(event) = association.poll_endpoint_event() {
                 self.endpoint.handle_event(*handle, event);
@@ -226,6 +234,33 @@ impl Sctp {
                 self.out.push_back(SctpOutput::Packet(packet.into()));
             }
         }
+    }
+
+    /// Reads what has come as far as the client's allowance goes. What is left on a lossy channel is dropped; the rest
+    /// stays where it is, so that the receive window closes and slows the client down.
+    fn take_in(&mut self, now: Instant) -> Option<DropReason> {
+        let mut dropped = None;
+        let mut unread = std::mem::take(&mut self.unread);
+        unread.retain(|stream| {
+            let lossy = self.channels.iter().any(|open| {
+                open.stream == *stream && matches!(open.channel, Some(Channel::Lossy | Channel::DataTrack))
+            });
+            loop {
+                let allowed = self.allowance.is_left(now);
+                if !allowed && !lossy {
+                    return true;
+                }
+                let Some((protocol, message)) = self.read(*stream) else { return false };
+                if allowed {
+                    self.allowance.spend(message.len());
+                    dropped = self.message(*stream, protocol, message).err().or(dropped);
+                } else {
+                    dropped = Some(DropReason::TooMuchData);
+                }
+            }
+        });
+        self.unread = unread;
+        dropped
     }
 
     fn read(&mut self, stream: StreamId) -> Option<(PayloadProtocolIdentifier, Bytes)> {
@@ -343,7 +378,7 @@ fn transport_config(message_bytes_max: usize) -> TransportConfig {
 }
 
 /// Largest message either way: what `a=max-message-size` says.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 65_535;
+pub const MESSAGE_BYTES_MAX: usize = 65_535;
 /// What may wait on the reliable channel; more ends the peer.
 pub(crate) const RELIABLE_BACKLOG_MAX: usize = 1 << 20;
 /// What may wait on a lossy channel, two large messages; more is dropped. What waits longer is too old to matter.

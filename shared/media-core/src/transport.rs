@@ -45,6 +45,8 @@ pub(crate) enum Received<'b> {
 pub(crate) enum TransportEvent {
     /// A check from this path was authenticated just now, the first one or a later one: for the address book.
     Validated(Path),
+    /// ICE has a path to a client that was described: DTLS begins.
+    IceConnected,
     /// ICE and DTLS are up for the first time.
     Connected,
     ChannelOpen(Channel),
@@ -61,6 +63,7 @@ pub(crate) use crate::sctp::SendRefused;
 pub(crate) struct Transport {
     identity: DtlsIdentity,
     open_channels: bool,
+    data_bytes_per_second: u64,
     ice: Ice,
     remote: Option<RemoteParameters>,
     /// DTLS that came before the client's description, which says whether to believe it.
@@ -88,10 +91,12 @@ impl std::fmt::Debug for Transport {
 }
 
 impl Transport {
-    pub fn new(identity: &DtlsIdentity, ice: IceCredentials, open_channels: bool) -> Self {
+    /// `data_bytes_per_second` is what the client may send on data channels, sustained; 0 is no limit.
+    pub fn new(identity: &DtlsIdentity, ice: IceCredentials, open_channels: bool, data_bytes_per_second: u64) -> Self {
         Self {
             identity: identity.clone(),
             open_channels,
+            data_bytes_per_second,
             ice: Ice::new(ice),
             remote: None,
             early: VecDeque::new(),
@@ -285,6 +290,7 @@ impl Transport {
             Ok(dtls) => self.dtls = Some(dtls),
             Err(why) => return self.end(why),
         }
+        self.events.push_back(TransportEvent::IceConnected);
         self.pump_dtls(now, Ok(()));
         while let Some(datagram) = self.early.pop_front() {
             if let Some(dtls) = &mut self.dtls {
@@ -358,7 +364,8 @@ impl Transport {
         self.state = State::Connected;
         self.events.push_back(TransportEvent::Connected);
         let (Some(dtls), Some(remote)) = (&self.dtls, self.remote) else { return };
-        match Sctp::new(now, dtls.role(), self.open_channels, remote.max_message_bytes) {
+        let (role, rate) = (dtls.role(), self.data_bytes_per_second);
+        match Sctp::new(now, role, self.open_channels, remote.max_message_bytes, rate) {
             Ok(sctp) => self.sctp = Some(sctp),
             Err(why) => return self.end(why),
         }

@@ -72,7 +72,7 @@ impl World {
     #[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
     pub fn seeded(seed: u64) -> Self {
         let candidates = vec![Candidate { protocol: Protocol::Udp, address: ROUTER_ADDRESS }];
-        let config = RouterConfig { candidates, seed, sdp: SdpLimits::default() };
+        let config = RouterConfig { candidates, seed, sdp: SdpLimits::default(), data_bytes_per_second: 0 };
         let identity = DtlsIdentity::generate().expect("an identity is generated");
         Self {
             // Some way from the beginning of time, so that subtracting is safe.

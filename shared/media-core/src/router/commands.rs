@@ -71,7 +71,7 @@ impl Router {
             PeerTarget::Publisher => Role::Publisher(Box::new(Publisher::new(self.random.ssrc()))),
             PeerTarget::Subscriber => Role::Subscriber(Box::new(Subscriber::new(now, options))),
         };
-        let transport = Transport::new(&self.identity, ice, options.open_channels);
+        let transport = Transport::new(&self.identity, ice, options.open_channels, self.config.data_bytes_per_second);
         self.peers.insert(Peer {
             id,
             participant,

@@ -42,7 +42,7 @@ impl Rig {
     fn new() -> Self {
         let address = "192.0.2.1:7882".parse().unwrap();
         let candidates = vec![Candidate { protocol: Protocol::Udp, address }];
-        let config = RouterConfig { candidates, seed: 7, sdp: SdpLimits::default() };
+        let config = RouterConfig { candidates, seed: 7, sdp: SdpLimits::default(), data_bytes_per_second: 0 };
         let router = Router::new(config, DtlsIdentity::generate().unwrap());
         Self { router, now: Instant::now(), offers: Vec::new(), events: Vec::new(), ufrags: 0 }
     }

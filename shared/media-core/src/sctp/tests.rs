@@ -21,7 +21,7 @@ const INITIAL_TSN: u32 = 0xffff_ff00;
 impl Attacker {
     fn new() -> Self {
         let now = Instant::now();
-        let victim = Sctp::new(now, DtlsRole::Server, false, 65_535).unwrap();
+        let victim = Sctp::new(now, DtlsRole::Server, false, 65_535, 0).unwrap();
         let mut attacker = Self { now, victim, tag: 0, next_tsn: INITIAL_TSN };
         let answer = attacker.send(&[init(TAG)]).unwrap().1.remove(0);
         attacker.tag = u32::from_be_bytes(answer[16..20].try_into().unwrap());
@@ -256,7 +256,7 @@ fn there_is_one_association() {
 #[test]
 fn a_repeated_init_is_answered_again_until_the_association_is_up() {
     let now = Instant::now();
-    let mut victim = Sctp::new(now, DtlsRole::Server, false, 65_535).unwrap();
+    let mut victim = Sctp::new(now, DtlsRole::Server, false, 65_535, 0).unwrap();
     for _ in 0..3 {
         assert_eq!(victim.receive(now, packet(0, &[init(TAG)])), Ok(None));
         assert!(matches!(victim.poll(), Some(SctpOutput::Packet(_))));
@@ -351,8 +351,8 @@ fn channels_are_bounded() {
 #[test]
 fn packets_full_of_tiny_messages_fit_and_arrive() {
     let now = Instant::now();
-    let mut ours = Sctp::new(now, DtlsRole::Server, false, 65_535).unwrap();
-    let mut theirs = Sctp::new(now, DtlsRole::Client, true, 65_535).unwrap();
+    let mut ours = Sctp::new(now, DtlsRole::Server, false, 65_535, 0).unwrap();
+    let mut theirs = Sctp::new(now, DtlsRole::Client, true, 65_535, 0).unwrap();
     let mut arrived = 0;
     let mut largest = 0;
     let mut sent = false;
@@ -388,4 +388,76 @@ fn packets_full_of_tiny_messages_fit_and_arrive() {
     }
     assert_eq!(arrived, 3_000);
     assert!(largest > 1_200 && largest <= PACKET_MAX, "{largest}");
+}
+
+/// Two ends on a perfect network of no length.
+struct Pair {
+    now: Instant,
+    ours: Sctp,
+    theirs: Sctp,
+    received: usize,
+    dropped: Vec<DropReason>,
+}
+
+impl Pair {
+    fn connected(bytes_per_second: u64) -> Self {
+        let now = Instant::now();
+        let ours = Sctp::new(now, DtlsRole::Server, false, 65_535, bytes_per_second).unwrap();
+        let theirs = Sctp::new(now, DtlsRole::Client, true, 65_535, 0).unwrap();
+        let mut pair = Self { now, ours, theirs, received: 0, dropped: Vec::new() };
+        pair.run(Duration::from_millis(100));
+        pair
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += Duration::from_millis(5);
+            self.ours.handle_timeout(self.now).unwrap();
+            self.theirs.handle_timeout(self.now).unwrap();
+            loop {
+                let (ours, theirs) = (self.ours.poll(), self.theirs.poll());
+                if ours.is_none() && theirs.is_none() {
+                    break;
+                }
+                match ours {
+                    Some(SctpOutput::Packet(packet)) => drop(self.theirs.receive(self.now, packet).unwrap()),
+                    Some(SctpOutput::Message { payload, .. }) => self.received += payload.len(),
+                    Some(SctpOutput::Open(_)) | None => {}
+                }
+                if let Some(SctpOutput::Packet(packet)) = theirs {
+                    self.dropped.extend(self.ours.receive(self.now, packet).unwrap());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn reliable_data_beyond_the_allowance_comes_later_and_none_is_lost() {
+    let mut pair = Pair::connected(100_000);
+    let message = vec![7; 10_000];
+    for _ in 0..50 {
+        pair.theirs.send(pair.now, Channel::Reliable, &message).unwrap();
+    }
+    pair.run(Duration::from_secs(1));
+    assert!((100_000..250_000).contains(&pair.received), "{}", pair.received);
+    pair.run(Duration::from_secs(1));
+    assert!((200_000..350_000).contains(&pair.received), "{}", pair.received);
+    pair.run(Duration::from_secs(4));
+    assert_eq!((pair.received, pair.dropped.len()), (500_000, 0));
+}
+
+#[test]
+fn lossy_data_beyond_the_allowance_is_dropped_by_name() {
+    let mut pair = Pair::connected(100_000);
+    let message = vec![7; 10_000];
+    for _ in 0..5 {
+        for _ in 0..10 {
+            pair.theirs.send(pair.now, Channel::Lossy, &message).unwrap();
+        }
+        pair.run(Duration::from_millis(200));
+    }
+    assert!((150_000..250_000).contains(&pair.received), "{}", pair.received);
+    assert!(!pair.dropped.is_empty() && pair.dropped.iter().all(|why| *why == DropReason::TooMuchData));
 }

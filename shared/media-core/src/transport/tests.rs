@@ -56,7 +56,7 @@ impl Call {
     fn with_role(open_channels: bool, role: DtlsRole) -> Self {
         let now = Instant::now();
         let (ours, theirs) = (DtlsIdentity::generate().unwrap(), DtlsIdentity::generate().unwrap());
-        let mut server = Transport::new(&ours, credentials("srv1"), open_channels);
+        let mut server = Transport::new(&ours, credentials("srv1"), open_channels, 0);
         server.set_remote(now, remote(&theirs, role));
         let dtls = Dtls::new(now, &theirs, role, fingerprint(&ours)).unwrap();
         let (opens_channels, messages, opened) = (!open_channels, Vec::new(), Vec::new());
@@ -197,7 +197,7 @@ impl Client {
                     DtlsOutput::Datagram(datagram) => out.push(datagram),
                     DtlsOutput::Connected(keys) => {
                         self.keys = keys;
-                        self.sctp = Some(Sctp::new(now, self.role, self.opens_channels, 0).unwrap());
+                        self.sctp = Some(Sctp::new(now, self.role, self.opens_channels, 0, 0).unwrap());
                     }
                     DtlsOutput::Data(packet) => {
                         self.sctp.as_mut().unwrap().receive(now, packet).unwrap();
@@ -507,7 +507,7 @@ fn who_is_described_and_never_comes_is_ended_and_who_is_not_described_may_wait()
     assert_eq!(call.end(), None);
     call.run_alone(Duration::from_secs(2));
     assert_eq!(call.end(), Some(PeerEnd::NeverConnected));
-    let mut waiting = Transport::new(&DtlsIdentity::generate().unwrap(), credentials("x"), false);
+    let mut waiting = Transport::new(&DtlsIdentity::generate().unwrap(), credentials("x"), false, 0);
     waiting.handle_timeout(call.start + Duration::from_secs(3_600));
     assert_eq!((waiting.next_deadline(), waiting.poll_event()), (None, None));
 }

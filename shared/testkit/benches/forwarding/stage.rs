@@ -46,7 +46,7 @@ impl Sink for Kept {
 impl Stage {
     pub fn new(stopwatch: Stopwatch) -> Self {
         let candidates = vec![Candidate { protocol: Protocol::Udp, address: ([192, 0, 2, 1], 7882).into() }];
-        let config = RouterConfig { candidates, seed: 1, sdp: SdpLimits::default() };
+        let config = RouterConfig { candidates, seed: 1, sdp: SdpLimits::default(), data_bytes_per_second: 0 };
         let now = Instant::now();
         Self {
             router: Router::new(config, DtlsIdentity::generate().expect("an identity is made")),

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::session_description::parse::Description;
 
 fn refusal(offer: &str) -> Refusal {
     PublisherSdp::default().answer(offer, &[camera(), microphone()], &Local::new().parameters()).unwrap_err()
@@ -26,8 +27,9 @@ fn many_sections_are_refused() {
     assert_eq!(refusal(&many), Refusal::TooManySections { sections: 600, limit: 512 });
 }
 
+/// The caps on lines, attributes and formats are what bounds the work; a description at all of them is answered.
 #[test]
-fn a_description_made_to_be_slow_is_not() {
+fn a_description_as_long_as_it_may_be_is_answered() {
     let section = |mid: usize, formats: usize, lines: usize| {
         let formats: Vec<_> = (0..formats).map(|number| (number % 128).to_string()).collect();
         let mut section = format!("m=video 9 UDP/TLS/RTP/SAVPF {}\na=mid:m{mid}\na=sendonly\n", formats.join(" "));
@@ -45,11 +47,10 @@ fn a_description_made_to_be_slow_is_not() {
     let many_lines: String = (0..15).map(|mid| section(mid, 128, 500)).collect();
     for (name, sections) in [("many lines", many_lines), ("many formats", section(0, 200_000, 500))] {
         let offer = CHROMIUM_DATA.to_owned() + &sections;
-        let start = std::time::Instant::now();
+        let description = Description::parse(&offer, SdpLimits::default()).unwrap();
+        assert!(description.sections.iter().all(|section| section.formats.len() <= 128), "{name}");
         let answer = PublisherSdp::default().answer(&offer, &[camera()], &Local::new().parameters());
         assert!(answer.is_ok(), "{name}: {answer:?}");
-        let took = start.elapsed();
-        assert!(took < std::time::Duration::from_millis(500), "{name}: {took:?}");
     }
 }
 

@@ -57,7 +57,7 @@ impl Meeting {
         let offer = browser.connection.create_offer(None).unwrap();
         browser.connection.set_local_description(now, offer.clone()).unwrap();
         let identity = DtlsIdentity::generate().unwrap();
-        let mut server = Transport::new(&identity, credentials("srv1"), false);
+        let mut server = Transport::new(&identity, credentials("srv1"), false, 0);
         let line = offer.sdp.lines().find_map(|line| line.strip_prefix("a=fingerprint:sha-256 ")).unwrap();
         let digest: Vec<u8> = line.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
         let fingerprint = Fingerprint(digest.try_into().unwrap());
