@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 use opentelemetry::KeyValue;
 use plenary_cluster::StoreError;
 use plenary_media_core::{self as media, PeerEnd};
-use plenary_model::{LeaveReason, NodeId, Target};
+use plenary_model::{LeaveReason, NodeId, Target, TrackSid};
 use plenary_room_core::session;
 use tracing::{debug, error, info, trace, warn};
 
@@ -189,8 +189,24 @@ pub struct PeerConnected {
 impl PeerConnected {
     pub fn emit(self) {
         let (after_s, target) = (self.after.as_secs_f64(), label(self.target));
-        debug!(target, after_s, "peer connected");
+        debug!(transport = target, after_s, "peer connected");
         instruments().peers_connected.record(after_s, &[KeyValue::new("target", target)]);
+    }
+}
+
+/// The first media of a track that its publisher sent, or that a subscriber was sent.
+#[derive(Debug)]
+pub struct FirstPacket<'a> {
+    /// In on the publisher's transport, out on a subscriber's.
+    pub target: Target,
+    pub track: &'a TrackSid,
+    /// Since the session began.
+    pub after: Duration,
+}
+
+impl FirstPacket<'_> {
+    pub fn emit(self) {
+        debug!(transport = label(self.target), track = %self.track, after_s = self.after.as_secs_f64(), "first packet");
     }
 }
 
@@ -204,7 +220,7 @@ pub struct PeerClosed {
 impl PeerClosed {
     pub fn emit(self) {
         let reason = label(self.why);
-        debug!(target = label(self.target), reason, "peer closed");
+        debug!(transport = label(self.target), reason, "peer closed");
         instruments().peers_closed.add(1, &[KeyValue::new("reason", reason)]);
     }
 }
@@ -305,7 +321,7 @@ impl PanicCaught {
     }
 }
 
-/// A media thread ended by a fault and could not be started again: its rooms stay closed.
+/// A media thread ended by a fault and could not be started again; the next attempt follows.
 #[derive(Debug)]
 pub struct RouterNotRebuilt {
     pub error: String,

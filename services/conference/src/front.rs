@@ -40,7 +40,7 @@ use self::{
     room_api::RoomApi,
     strangers::Strangers,
 };
-use crate::config::{Limits, Settings};
+use crate::config::Settings;
 
 /// What the doors need of the node, and what they keep between requests. Shared by all HTTP threads.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ pub struct Doors {
     rooms: Data<dyn RoomApi>,
     gate: Data<dyn RoomGate>,
     health: Data<dyn Health>,
-    limits: Data<Limits>,
+    http_body_bytes: usize,
 }
 
 impl Doors {
@@ -63,7 +63,7 @@ impl Doors {
             rooms: Data::from(node.clone() as Arc<dyn RoomApi>),
             gate: Data::from(node.clone() as Arc<dyn RoomGate>),
             health: Data::from(node as Arc<dyn Health>),
-            limits: Data::new(settings.limits.clone()),
+            http_body_bytes: settings.limits.http_body_bytes,
         }
     }
 
@@ -78,10 +78,9 @@ impl Doors {
             .app_data(self.authorizer.clone())
             .app_data(self.dev_tokens.clone())
             .app_data(self.rooms.clone())
-            .app_data(self.limits.clone())
             .app_data(self.gate.clone())
             .app_data(self.health.clone())
-            .app_data(PayloadConfig::new(self.limits.http_body_bytes))
+            .app_data(PayloadConfig::new(self.http_body_bytes))
             .service(routes::resource("/").route(get_or_head().to(health::root_endpoint)))
             .service(routes::resource("/healthz").route(get_or_head().to(health::alive_endpoint)))
             .service(routes::resource("/readyz").route(get_or_head().to(health::ready_endpoint)))
@@ -120,7 +119,7 @@ impl Doors {
 
 impl std::fmt::Debug for Doors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Doors").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Doors").field("http_body_bytes", &self.http_body_bytes).finish_non_exhaustive()
     }
 }
 

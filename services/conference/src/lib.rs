@@ -8,6 +8,7 @@ pub mod config;
 pub mod edge;
 pub mod events;
 pub mod front;
+mod heartbeat;
 mod ids;
 pub mod media_router;
 pub mod metrics;

@@ -30,11 +30,13 @@ pub use self::{
     pump::Core,
     routes::{FromRouter, RouterLevels},
 };
+use crate::heartbeat::{BEAT_INTERVAL, Heartbeat};
 
 /// One per media thread, alone on its arbiter.
 #[derive(Debug)]
 pub struct MediaRouter<C: Core> {
     core: C,
+    heartbeat: Heartbeat,
     tcp: TcpPaths,
     routes: Routes,
 }
@@ -173,7 +175,9 @@ impl<C: Core> MediaRouter<C> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX_MESSAGES);
             ctx.spawn(PumpTask { pump: Pump::new(sockets, Arc::clone(&io)), _notice: notice });
-            Self { core, tcp: TcpPaths::new(Arc::clone(&io)), routes: Routes::new(io) }
+            ctx.run_interval(BEAT_INTERVAL, |router, _| router.heartbeat.beat(Instant::now()));
+            let heartbeat = Heartbeat::start("media thread", Instant::now());
+            Self { core, heartbeat, tcp: TcpPaths::new(Arc::clone(&io)), routes: Routes::new(io) }
         })
     }
 

@@ -2,6 +2,7 @@
 
 mod calls;
 mod media_metrics;
+mod memory;
 mod supervisor;
 
 use std::{
@@ -22,11 +23,12 @@ use plenary_model::{IceServer, NodeId, RoomName};
 use plenary_protocol::token::{Claims, Minter};
 use plenary_room_core::{room, session};
 
+use self::memory::MemoryWatch;
 use self::supervisor::{ServeInbox, StartRouters, StopRouters, Supervisor};
 use crate::{
     config::{self, Settings},
     events::{NodeStarted, NodeStopping},
-    front::{self, convert::ServerIdentity},
+    front::{self, convert::ServerIdentity, health::Unready},
     ids,
     media_router::MediaRouterHandle,
     participant::Shutdown,
@@ -54,6 +56,7 @@ pub struct Shared {
     routers: RwLock<Vec<RouterHandle>>,
     rooms_open: AtomicUsize,
     sessions: AtomicUsize,
+    memory: MemoryWatch,
     phase: AtomicU8,
 }
 
@@ -85,6 +88,7 @@ impl Shared {
             routers: RwLock::new(Vec::new()),
             rooms_open: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
+            memory: MemoryWatch::new(settings.limits.memory_percent),
             phase: AtomicU8::new(STARTING),
         }
     }
@@ -102,11 +106,11 @@ impl Shared {
     }
 
     /// Why nobody can be taken now.
-    pub fn unready(&self) -> Option<&'static str> {
+    pub fn unready(&self) -> Option<Unready> {
         match self.phase.load(Ordering::Relaxed) {
-            STARTING => Some("starting"),
-            LEAVING => Some("leaving"),
-            _ => None,
+            STARTING => Some(Unready::Starting),
+            LEAVING => Some(Unready::Leaving),
+            _ => self.memory.is_short().then_some(Unready::Overloaded),
         }
     }
 

@@ -1,6 +1,8 @@
 //! One participant's session on this node: carries between its socket, its room and its media router what the session
 //! core decides. Lives longer than its socket and never touches a packet.
 
+mod trace;
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -8,16 +10,19 @@ use std::{
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle, WeakAddr};
 use plenary_media_core as media;
-use plenary_model::{LeaveReason, ParticipantSid, PeerId, Target};
+use plenary_model::{LeaveReason, ParticipantSid, PeerId, RoomName, Target};
 use plenary_room_core::{
     notice::Notice,
     session::{Input, MediaCommand, MediaEvent, Output, Published, Session, SocketEnd},
-    signal::{ClientSignal, Scenario},
+    signal::{ClientSignal, Scenario, ServerSignal},
 };
 
+use self::trace::SessionTrace;
 use crate::{
     edge::{Edge, EdgeFull, EdgeId, ToEdge},
-    events::{DataRefused, ParticipantLeft, PeerClosed, PeerConnected, SdpRefused, SignalDropped, SocketEvicted},
+    events::{
+        DataRefused, FirstPacket, ParticipantLeft, PeerClosed, PeerConnected, SdpRefused, SignalDropped, SocketEvicted,
+    },
     front::convert,
     ids,
     media_router::{FromRouter, Open, Tell},
@@ -42,6 +47,7 @@ pub struct Participant {
     /// Since when the socket does not take what it is given.
     stuck_since: Option<Instant>,
     refresher: Refresher,
+    trace: SessionTrace,
     /// The client asked for media over TCP in the session before.
     tcp_only: bool,
     timer: Option<(Instant, SpawnHandle)>,
@@ -110,17 +116,27 @@ pub struct Shutdown {
     pub reconnect: bool,
 }
 
+/// What a participant begins with.
+#[derive(Debug)]
+pub struct Begin {
+    pub session: Session,
+    pub room_name: RoomName,
+    pub room: WeakAddr<Room>,
+    pub router: RouterHandle,
+    pub refresher: Refresher,
+    /// Offer no UDP candidates.
+    pub tcp_only: bool,
+    /// The trace of the join request.
+    pub join: opentelemetry::Context,
+}
+
 impl Participant {
-    pub fn new(
-        now: Instant,
-        session: Session,
-        room: WeakAddr<Room>,
-        router: RouterHandle,
-        refresher: Refresher,
-        tcp_only: bool,
-    ) -> Self {
+    pub fn new(now: Instant, begin: Begin) -> Self {
+        let Begin { session, room_name, room, router, refresher, tcp_only, join } = begin;
+        let own = session.own();
         Self {
-            sid: session.own().sid.clone(),
+            trace: SessionTrace::begin(room_name.as_str(), own.identity.as_str(), &own.sid, join),
+            sid: own.sid.clone(),
             session,
             room,
             router,
@@ -138,6 +154,7 @@ impl Participant {
     }
 
     fn handle(&mut self, input: Input, ctx: &mut Context<Self>) {
+        let _span = self.trace.enter();
         self.session.handle(Instant::now(), input);
         self.flush(ctx);
     }
@@ -151,7 +168,12 @@ impl Participant {
                         self.tell_client(ToEdge::RefreshToken(token));
                     }
                 }
-                Output::Send(signal) => self.tell_client(ToEdge::Signal(Box::new(signal))),
+                Output::Send(signal) => {
+                    if matches!(signal, ServerSignal::Offer { .. }) {
+                        self.trace.offered(Target::Subscriber);
+                    }
+                    self.tell_client(ToEdge::Signal(Box::new(signal)));
+                }
                 Output::Ask(what) => {
                     if let Some(room) = self.room.upgrade() {
                         room.do_send(FromSession { who: self.sid.clone(), what });
@@ -185,6 +207,7 @@ impl Participant {
         self.timer = next.map(|at| {
             let wait = at.saturating_duration_since(Instant::now());
             let handle = ctx.run_later(wait, |actor, ctx| {
+                let _span = actor.trace.enter();
                 actor.timer = None;
                 actor.push_backlog();
                 actor.session.handle_timeout(Instant::now());
@@ -250,6 +273,7 @@ impl Participant {
         let command = match command {
             MediaCommand::Open { target, open_channels, allow_pause } => {
                 let peer = ids::peer();
+                self.trace.opened(target);
                 *self.peers.slot(target) = Some(peer);
                 let open = Command::Open {
                     peer,
@@ -274,7 +298,8 @@ impl Participant {
             }
             MediaCommand::Offer { sdp, announced } => {
                 let Some(peer) = self.peers.publisher else { return };
-                let announced = announced.into_iter().map(announced_track).collect();
+                let announced: Vec<_> = announced.into_iter().map(announced_track).collect();
+                self.trace.offered(Target::Publisher);
                 Command::Offer { peer, sdp, announced, restart: ids::ice_credentials(&self.router) }
             }
             MediaCommand::MakeOffer { restart_ice } => {
@@ -292,6 +317,9 @@ impl Participant {
                     publisher: one.publisher,
                     settings: one.settings,
                 };
+                if !tracks.is_empty() {
+                    self.trace.has_media(Target::Subscriber);
+                }
                 Command::Want { peer, tracks: tracks.into_iter().map(wanted).collect() }
             }
             MediaCommand::SetMuted { track, muted } => Command::SetMuted { track, muted },
@@ -327,17 +355,31 @@ impl Participant {
                     mime: one.mime,
                     cid: one.cid,
                 });
-                MediaEvent::Answered { sdp, published: published.collect(), gone }
+                let published: Vec<_> = published.collect();
+                self.trace.answered(Target::Publisher);
+                if !published.is_empty() {
+                    self.trace.has_media(Target::Publisher);
+                }
+                MediaEvent::Answered { sdp, published, gone }
             }
             Event::Offered { sdp, .. } => MediaEvent::Offered { sdp },
-            Event::Accepted { .. } => MediaEvent::Accepted,
+            Event::Accepted { .. } => {
+                self.trace.answered(Target::Subscriber);
+                MediaEvent::Accepted
+            }
             Event::Refused { peer, why } => {
                 SdpRefused { why }.emit();
                 MediaEvent::Refused { target: self.peers.target(peer)? }
             }
             Event::OfferNeeded { .. } => MediaEvent::OfferNeeded,
+            Event::IceConnected { peer } => {
+                let target = self.peers.target(peer)?;
+                self.trace.ice_connected(target);
+                return None;
+            }
             Event::Connected { peer } => {
                 let target = self.peers.target(peer)?;
+                self.trace.connected(target);
                 PeerConnected { target, after: self.started.elapsed() }.emit();
                 MediaEvent::Connected { target }
             }
@@ -354,11 +396,13 @@ impl Participant {
                 };
             }
             Event::FirstPacketIn { track, .. } => {
-                tracing::debug!(participant = %self.sid, %track, after = ?self.started.elapsed(), "first packet in");
+                self.trace.packet(Target::Publisher);
+                FirstPacket { target: Target::Publisher, track: &track, after: self.started.elapsed() }.emit();
                 return None;
             }
             Event::FirstPacketOut { track, .. } => {
-                tracing::debug!(participant = %self.sid, %track, after = ?self.started.elapsed(), "first packet out");
+                self.trace.packet(Target::Subscriber);
+                FirstPacket { target: Target::Subscriber, track: &track, after: self.started.elapsed() }.emit();
                 MediaEvent::Bound { track }
             }
             Event::Undecodable { track, .. } => MediaEvent::Undecodable { track },
@@ -378,6 +422,7 @@ impl Actor for Participant {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        let _span = self.trace.enter();
         ctx.set_mailbox_capacity(MAILBOX);
         // An upgrade that never completes must not keep a seat.
         ctx.run_later(ATTACH_PATIENCE, |actor, ctx| {
@@ -395,11 +440,13 @@ impl Actor for Participant {
 
     /// Also runs while a panic unwinds: only what others need to know.
     fn stopped(&mut self, _: &mut Self::Context) {
+        let _span = self.trace.enter();
         for peer in [self.peers.publisher.take(), self.peers.subscriber.take()].into_iter().flatten() {
             // A router that is gone has no peers either; one that is full hears of the peer's silence later.
             let _ = self.router.addr.try_send(Tell(media::Command::Close { peer }));
         }
         let reason = self.ended.unwrap_or(LeaveReason::Unknown);
+        self.trace.ended(reason);
         ParticipantLeft { reason, after: self.started.elapsed() }.emit();
         if let Some(room) = self.room.upgrade() {
             room.do_send(SessionEnded { who: self.sid.clone(), reason });
@@ -411,6 +458,7 @@ impl Handler<Attach> for Participant {
     type Result = ();
 
     fn handle(&mut self, Attach { id, edge, resumption }: Attach, ctx: &mut Self::Context) {
+        let _span = self.trace.enter();
         if self.socket.is_some() {
             self.close_socket(SocketEnd::Replaced);
         }
@@ -475,6 +523,7 @@ impl Handler<FromRouter> for Participant {
     type Result = ();
 
     fn handle(&mut self, FromRouter { event, .. }: FromRouter, ctx: &mut Self::Context) {
+        let _span = self.trace.enter();
         if let Some(input) = self.media_event(event) {
             self.handle(input, ctx);
         }

@@ -13,7 +13,7 @@ use actix::{
 use futures_util::stream;
 use plenary_cluster::{AdminReply, Joined, NewRoom, RoomEvent, Seat, StoreError};
 use plenary_model::{
-    Admin, AdminRefusal, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState, RoomName,
+    Admin, AdminRefusal, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState, Record, RoomName,
 };
 use plenary_protocol::token::Claims;
 use plenary_room_core::{
@@ -22,14 +22,16 @@ use plenary_room_core::{
     session::{Session, Start},
 };
 use tokio::sync::oneshot;
+use tracing::Instrument;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::{
     events::{JoinAccepted, RoomClosed, RoomOpened, StoreFailed},
     ids,
     media_router::RouterLevels,
     node::{RouterHandle, Shared},
-    participant::{FromRoom, Participant, Shutdown},
-    rooms::{RoomEnded, Rooms, RouterLost},
+    participant::{Begin, FromRoom, Participant, Shutdown},
+    rooms::{JoinRoom, RoomClosing, RoomEnded, Rooms, RouterLost},
     tokens::{Refresher, unix_ms},
 };
 
@@ -58,6 +60,8 @@ pub struct Room {
     /// It holds one of the node's places for rooms.
     counted: bool,
     opened: Instant,
+    /// Log lines of the room carry its name.
+    span: tracing::Span,
 }
 
 struct Seated {
@@ -66,6 +70,7 @@ struct Seated {
 }
 
 struct Joining {
+    trace: opentelemetry::Context,
     claims: Claims,
     client: Client,
     asked: Instant,
@@ -91,6 +96,8 @@ pub struct Join {
     pub claims: Claims,
     pub client: Client,
     pub create: Option<NewRoom>,
+    /// The trace of the request.
+    pub trace: opentelemetry::Context,
     pub reply: oneshot::Sender<Result<Addr<Participant>, StoreError>>,
 }
 
@@ -142,6 +149,8 @@ pub struct Administer {
 impl Room {
     pub fn new(name: RoomName, shared: Arc<Shared>, rooms: WeakAddr<Rooms>, router: RouterHandle) -> Self {
         let opened = Instant::now();
+        // The level of errors, so that every line that is written at all says which room it concerns.
+        let span = tracing::error_span!(parent: None, "room", room = name.as_str());
         Self {
             core: core::Room::new(opened, shared.node.clone(), shared.room_settings.clone()),
             name,
@@ -160,10 +169,12 @@ impl Room {
             timer: None,
             counted: false,
             opened,
+            span,
         }
     }
 
     fn handle(&mut self, input: Input, ctx: &mut Context<Self>) {
+        let _span = self.span.clone().entered();
         self.core.handle(Instant::now(), input);
         self.flush(ctx);
     }
@@ -188,6 +199,9 @@ impl Room {
                 Output::Closed { reason } => {
                     RoomClosed { reason, after: self.opened.elapsed() }.emit();
                     self.is_closing = true;
+                    if let Some(rooms) = self.rooms.upgrade() {
+                        rooms.do_send(RoomClosing { name: self.name.clone(), room: ctx.address() });
+                    }
                 }
             }
         }
@@ -206,6 +220,7 @@ impl Room {
         self.timer = next.map(|at| {
             let wait = at.saturating_duration_since(Instant::now());
             let handle = ctx.run_later(wait, |actor, ctx| {
+                let _span = actor.span.clone().entered();
                 actor.timer = None;
                 actor.core.handle_timeout(Instant::now());
                 actor.flush(ctx);
@@ -225,9 +240,25 @@ impl Room {
                 if !self.warm && self.joining.is_empty() {
                     ctx.stop();
                 }
+                self.write_next(ctx);
                 return;
             }
         };
+        if self.is_closing {
+            // The room ended while the store decided: the seat must not outlive it.
+            if let Some(joining) = self.joining.remove(&sid) {
+                let _ = joining.reply.send(Err(StoreError::Unavailable));
+            }
+            let Record { participant, generation, .. } = &*joined.record;
+            self.writes.push_back(RecordChange::Remove {
+                identity: participant.identity.clone(),
+                sid,
+                generation: *generation,
+                reason: LeaveReason::JoinFailure,
+            });
+            self.write_next(ctx);
+            return;
+        }
         if !self.warm {
             self.warm = true;
             self.handle(Input::Snapshot(joined.snapshot), ctx);
@@ -252,9 +283,16 @@ impl Room {
         };
         let session = Session::new(now, self.shared.session_settings.clone(), start);
         let refresher = Refresher::new(self.shared.minter.clone(), joining.claims);
-        let room = ctx.address().downgrade();
-        let tcp_only = self.tcp_only.contains(&identity);
-        let addr = Participant::new(now, session, room, self.router.clone(), refresher, tcp_only).start();
+        let begin = Begin {
+            session,
+            room_name: self.name.clone(),
+            room: ctx.address().downgrade(),
+            router: self.router.clone(),
+            refresher,
+            tcp_only: self.tcp_only.contains(&identity),
+            join: joining.trace,
+        };
+        let addr = Participant::new(now, begin).start();
         JoinAccepted { after: joining.asked.elapsed() }.emit();
         self.sessions.insert(who.clone(), Seated { identity, addr: addr.clone() });
         if joining.reply.send(Ok(addr)).is_err() {
@@ -268,8 +306,8 @@ impl Room {
             return;
         }
         let Some(change) = self.writes.pop_front() else {
-            // What the store must still hear of keeps the room until it has.
-            if self.is_closing {
+            // What the store must still hear of keeps the room until it has, and so does what it has yet to say.
+            if self.is_closing && self.joining.is_empty() {
                 ctx.stop();
             }
             return;
@@ -291,6 +329,7 @@ impl Room {
             }
         };
         ctx.spawn(write.into_actor(self).map(move |outcome, actor, ctx| {
+            let _span = actor.span.clone().entered();
             actor.writing = false;
             if let Err(error) = outcome {
                 StoreFailed { error }.emit();
@@ -315,6 +354,7 @@ impl Room {
             }
             Err(StoreError::NoSuchRoom) => ctx.stop(),
             Err(error) => {
+                let _span = actor.span.clone().entered();
                 StoreFailed { error }.emit();
                 actor.reread(REREAD_PAUSE, ctx);
             }
@@ -326,6 +366,7 @@ impl Actor for Room {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        let _span = self.span.clone().entered();
         ctx.set_mailbox_capacity(MAILBOX);
         RoomOpened.emit();
         if !self.shared.room_opens() {
@@ -371,13 +412,23 @@ impl Handler<Join> for Room {
     type Result = ();
 
     fn handle(&mut self, join: Join, ctx: &mut Self::Context) {
+        if self.is_closing {
+            // The registry has forgotten this room and opens another.
+            if let Some(rooms) = self.rooms.upgrade() {
+                rooms.do_send(JoinRoom { room: self.name.clone(), join });
+            }
+            return;
+        }
         let sid = ids::participant();
-        let Join { identity, claims, client, create, reply } = join;
+        let Join { identity, claims, client, create, trace, reply } = join;
+        let span = tracing::info_span!(parent: None, "seat");
+        // Without telemetry behind it there is no trace to belong to.
+        let _ = span.set_parent(trace.clone());
         let participant = newcomer(sid.clone(), identity, &claims, &client);
         let seat = Seat { participant, node: self.shared.node.clone(), create };
-        self.joining.insert(sid.clone(), Joining { claims, client, asked: Instant::now(), reply });
+        self.joining.insert(sid.clone(), Joining { trace, claims, client, asked: Instant::now(), reply });
         let (store, room) = (self.shared.store.clone(), self.name.clone());
-        let ask = async move { store.join(room, seat).await };
+        let ask = async move { store.join(room, seat).await }.instrument(span);
         ctx.spawn(ask.into_actor(self).map(move |joined, actor, ctx| actor.seated(sid, joined, ctx)));
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! A room name hashes to one thread, so a room and its participants never cross threads among themselves.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
 use plenary_model::RoomName;
 
 use crate::{
     events::PanicCaught,
+    heartbeat::{BEAT_INTERVAL, Heartbeat},
     media_router::RouterIndex,
     node::Shared,
     participant::{Participant, Shutdown},
@@ -19,6 +20,7 @@ use crate::{
 pub struct Rooms {
     shared: Arc<Shared>,
     rooms: HashMap<RoomName, Addr<Room>>,
+    heartbeat: Heartbeat,
 }
 
 /// Seat somebody in a room of this thread.
@@ -54,6 +56,14 @@ pub struct RouterLost {
     pub index: RouterIndex,
 }
 
+/// The room takes nobody any more; it only finishes what it owes the store.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct RoomClosing {
+    pub name: RoomName,
+    pub room: Addr<Room>,
+}
+
 /// A room's death notice.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -64,7 +74,7 @@ pub struct RoomEnded {
 
 impl Rooms {
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, rooms: HashMap::new() }
+        Self { shared, rooms: HashMap::new(), heartbeat: Heartbeat::start("room thread", Instant::now()) }
     }
 
     fn open(&mut self, name: &RoomName, ctx: &mut Context<Self>) -> Addr<Room> {
@@ -83,6 +93,7 @@ impl Actor for Rooms {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        ctx.run_interval(BEAT_INTERVAL, |rooms, _| rooms.heartbeat.beat(Instant::now()));
     }
 }
 
@@ -126,6 +137,16 @@ impl Handler<RouterLost> for Rooms {
     fn handle(&mut self, RouterLost { index }: RouterLost, _: &mut Self::Context) {
         for room in self.rooms.values() {
             room.do_send(RouterLost { index });
+        }
+    }
+}
+
+impl Handler<RoomClosing> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, RoomClosing { name, room }: RoomClosing, _: &mut Self::Context) {
+        if self.rooms.get(&name) == Some(&room) {
+            self.rooms.remove(&name);
         }
     }
 }

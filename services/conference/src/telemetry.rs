@@ -17,8 +17,10 @@ use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
     trace::SdkTracerProvider,
 };
-use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
+use tracing::{Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::Targets, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
+};
 
 use crate::{
     config::{Log, LogFormat},
@@ -61,7 +63,10 @@ impl Telemetry {
         metrics::instruments();
         let filter = EnvFilter::builder().parse(&log.filter)?;
         let spans = tracing_opentelemetry::layer().with_tracer(tracer.tracer(SERVICE)).with_location(false);
-        tracing_subscriber::registry().with(filter).with(spans).with(lines(log.format)).try_init()?;
+        // What is logged and what is traced are two settings: a quiet log must not cost the traces.
+        let ours = Targets::new().with_target(SERVICE, Level::DEBUG);
+        let subscriber = tracing_subscriber::registry().with(spans.with_filter(ours));
+        subscriber.with(lines(log.format).with_filter(filter)).try_init()?;
         report_panics();
         Ok(Self { tracer, meter, registry })
     }

@@ -27,7 +27,7 @@ fn log() -> Log {
 }
 
 fn a_short_meeting() {
-    let span = tracing::info_span!("join");
+    let span = tracing::info_span!(target: "plenary", "join");
     span.in_scope(|| {
         RoomOpened.emit();
         RoomOpened.emit();

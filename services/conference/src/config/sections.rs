@@ -283,12 +283,8 @@ pub struct Limits {
     /// More: LIMIT_EXCEEDED, or 400 at the door.
     pub metadata_bytes: usize,
     pub attributes_bytes: usize,
-    /// One message on a data channel. More: dropped.
-    pub data_message_bytes: usize,
-    /// Data of one participant, sustained. More: lossy dropped, reliable slowed down, then closed.
+    /// What one client may send on data channels, sustained; 0 means no limit. More: lossy dropped, reliable slowed down.
     pub data_bytes_per_second: u64,
-    /// SSRCs of a peer before their packets have proven genuine. More: dropped and counted.
-    pub ssrcs_per_peer: usize,
     /// 0 means no limit. More: 403.
     pub participants_per_room: u32,
     /// 0 means no limit. More: 503.
@@ -312,9 +308,7 @@ impl Default for Limits {
             tracks_pending: 20,
             metadata_bytes: 512 << 10,
             attributes_bytes: 64 << 10,
-            data_message_bytes: 64 << 10,
             data_bytes_per_second: 8_000_000,
-            ssrcs_per_peer: 128,
             participants_per_room: 0,
             rooms: 0,
             memory_percent: 85,

@@ -235,6 +235,10 @@ impl Edge for WsEdge {
     }
 
     fn evict(&self) {
+        // It may have ended by itself.
+        if !self.addr.connected() {
+            return;
+        }
         SocketEvicted { reason: "slow_consumer" }.emit();
         if let Some(handle) = &self.handle {
             handle.shut();

@@ -62,7 +62,7 @@ pub fn listen(settings: &Settings, node: Arc<Shared>) -> Result<(Vec<ServerHandl
 
 impl Health for Shared {
     fn unready(&self) -> Option<Unready> {
-        Shared::unready(self).map(|why| if why == LEAVING { Unready::Leaving } else { Unready::Starting })
+        Shared::unready(self)
     }
 }
 
@@ -84,6 +84,3 @@ pub fn tcp(io: &dyn Any) -> Option<&TcpStream> {
 
 /// When the doors close, everybody has been told to leave already.
 const GRACE_S: u64 = 5;
-
-/// The node's word for its last phase.
-const LEAVING: &str = "leaving";

@@ -11,6 +11,7 @@ use plenary_model::{LeaveAction, LeaveReason};
 use plenary_room_core::signal::ServerSignal;
 use tokio::{sync::oneshot, time::timeout};
 use tracing::Instrument;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::authorize::{Authorizer, JoinAsk, Refusal, ResumeAsk, authorize_join};
 use crate::{
@@ -38,15 +39,12 @@ pub async fn rtc_endpoint(
     }
     let shared = shared.into_inner();
     let span = tracing::info_span!("join", room = tracing::field::Empty, participant = tracing::field::Empty);
-    match admit(&request, &shared, &authorizer).instrument(span).await {
-        Ok(upgrade) => {
-            ws::open(&request, body, upgrade, shared.server_identity.clone(), shared.limits.signal_frame_bytes)
-        }
-        Err(refusal) => {
-            JoinRefused { reason: refusal.reason() }.emit();
-            Err(refusal.into())
-        }
-    }
+    let admitted = async {
+        let admitted = admit(&request, &shared, &authorizer).await;
+        admitted.inspect_err(|refusal| JoinRefused { reason: refusal.reason() }.emit())
+    };
+    let upgrade = admitted.instrument(span).await?;
+    ws::open(&request, body, upgrade, shared.server_identity.clone(), shared.limits.signal_frame_bytes)
 }
 
 /// A session for this socket, or the one word it hears instead.
@@ -55,7 +53,7 @@ async fn admit(
     shared: &Arc<Shared>,
     authorizer: &Authorizer,
 ) -> Result<Result<Upgrade, ToEdge>, Refusal> {
-    let ask = authorize_join(request, authorizer, unix_seconds())?;
+    let ask = tracing::info_span!("authorize").in_scope(|| authorize_join(request, authorizer, unix_seconds()))?;
     let span = tracing::Span::current();
     span.record("room", ask.room.as_str());
     span.record("participant", ask.identity.as_str());
@@ -67,7 +65,7 @@ async fn admit(
 
 async fn join(shared: &Arc<Shared>, ask: JoinAsk) -> Result<Upgrade, Refusal> {
     if let Some(why) = shared.unready() {
-        return Err(Refusal::NodeUnavailable(why));
+        return Err(Refusal::NodeUnavailable(why.name()));
     }
     let create = shared.may_create(&ask.claims).then(|| shared.new_room(ask.room.clone(), &ask.claims));
     let client = Client {
@@ -81,7 +79,8 @@ async fn join(shared: &Arc<Shared>, ask: JoinAsk) -> Result<Upgrade, Refusal> {
     // From here on the session's claims are the token's with what the query added.
     let claims = plenary_protocol::token::Claims { attributes: ask.attributes, ..ask.claims };
     let (reply, answer) = oneshot::channel();
-    let join = Join { identity: ask.identity, claims, client, create, reply };
+    let trace = tracing::Span::current().context();
+    let join = Join { identity: ask.identity, claims, client, create, trace, reply };
     let rooms = shared.rooms_for(&ask.room);
     rooms.do_send(JoinRoom { room: ask.room, join });
     match timeout(JOIN_WITHIN, answer).await {

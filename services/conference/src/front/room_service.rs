@@ -22,7 +22,7 @@ use super::{
     strangers,
     twirp::{Code, Format, TwirpError, deadline},
 };
-use crate::{config::Limits, tokens::unix_seconds};
+use crate::tokens::unix_seconds;
 
 pub fn configure(config: &mut ServiceConfig) {
     config.service(web::resource("/twirp/{service}/{method}").to(twirp_endpoint));
@@ -33,7 +33,6 @@ async fn twirp_endpoint(
     path: Path<(String, String)>,
     body: Bytes,
     authorizer: Data<Authorizer>,
-    limits: Data<Limits>,
     rooms: Data<dyn RoomApi>,
 ) -> HttpResponse {
     let (service, method) = path.into_inner();
@@ -51,7 +50,7 @@ async fn twirp_endpoint(
         let format = Format::of(&request)?;
         let claims = authorizer.bearer(authorization(&request), unix_seconds())?;
         strangers::is_known(&request);
-        let call = Call { format, body: &body, claims: &claims, limits: &limits, rooms: &**rooms };
+        let call = Call { format, body: &body, claims: &claims, rooms: &**rooms };
         let outcome = timeout(deadline(&request), call.carry_out(&method)).await;
         outcome.unwrap_or_else(|_| Err(ApiError::Timeout.into()))
     };
@@ -62,7 +61,6 @@ struct Call<'a> {
     format: Format,
     body: &'a [u8],
     claims: &'a Claims,
-    limits: &'a Limits,
     rooms: &'a dyn RoomApi,
 }
 
@@ -221,7 +219,7 @@ impl Call<'_> {
         };
         let to = destination(&ask)?;
         let payload = data_packet(ask);
-        if payload.len() > self.limits.data_message_bytes {
+        if payload.len() > plenary_media_core::MESSAGE_BYTES_MAX {
             return Err(invalid("the message is too large"));
         }
         self.admin(room, Admin::Send { channel, to, payload }).await?;

@@ -215,9 +215,12 @@ async fn the_root_says_ok_to_sdks_and_leads_people_to_the_page() {
 async fn readiness_says_why_and_tells_leaving_from_unable() {
     let node = Arc::new(FakeNode::default());
     let app = doors!(node);
-    for (unready, status, text) in
-        [(None, 200, "ready"), (Some(Unready::Starting), 503, "starting"), (Some(Unready::Leaving), 404, "leaving")]
-    {
+    for (unready, status, text) in [
+        (None, 200, "ready"),
+        (Some(Unready::Starting), 503, "starting"),
+        (Some(Unready::Overloaded), 503, "overloaded"),
+        (Some(Unready::Leaving), 404, "leaving"),
+    ] {
         *node.unready.lock().unwrap() = unready;
         let response = call_service(&app, TestRequest::get().uri("/readyz").to_request()).await;
         assert_eq!(response.status().as_u16(), status);

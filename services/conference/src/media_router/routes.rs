@@ -202,6 +202,7 @@ fn peer_of(event: &Event) -> Option<PeerId> {
         | Event::Accepted { peer }
         | Event::Refused { peer, .. }
         | Event::OfferNeeded { peer }
+        | Event::IceConnected { peer }
         | Event::Connected { peer }
         | Event::ChannelOpen { peer, .. }
         | Event::Data { peer, .. }

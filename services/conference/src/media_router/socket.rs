@@ -77,7 +77,7 @@ pub fn bind(ip: IpAddr, port: u16) -> io::Result<std::net::UdpSocket> {
         asked_bytes = SOCKET_BUFFER_BYTES,
         receive_bytes = socket.recv_buffer_size().unwrap_or(0),
         send_bytes = socket.send_buffer_size().unwrap_or(0),
-        port,
+        port = socket.local_addr().ok().and_then(|local| Some(local.as_socket()?.port())),
         "media socket bound"
     );
     Ok(socket.into())

@@ -26,7 +26,7 @@ impl RoomGate for Shared {
     fn admit<'a>(&'a self, ask: &'a JoinAsk) -> LocalBoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async move {
             if let Some(why) = self.unready() {
-                return Err(Refusal::NodeUnavailable(why));
+                return Err(Refusal::NodeUnavailable(why.name()));
             }
             match self.store.snapshot(ask.room.clone()).await {
                 Ok(snapshot) if is_full_for(&snapshot, ask) => Err(Refusal::RoomFull),

@@ -6,6 +6,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
@@ -75,14 +76,29 @@ impl Supervisor {
         let (identity, advertise) = (self.identity.clone(), self.media.advertise.clone());
         let tcp_port = self.tcp.as_ref().map(|door| door.local.port());
         let sdp = SdpLimits { bytes: self.limits.sdp_bytes, sections: self.limits.sdp_sections };
+        let data_bytes_per_second = self.limits.data_bytes_per_second;
         let parent = ctx.address().downgrade().recipient();
         let build = move |_: std::time::Instant, local: &[SocketAddr]| {
             let udp_port = local.first().map(SocketAddr::port);
-            let config =
-                RouterConfig { candidates: candidates(&advertise, udp_port, tcp_port), seed: ids::seed(), sdp };
+            let candidates = candidates(&advertise, udp_port, tcp_port);
+            let config = RouterConfig { candidates, seed: ids::seed(), sdp, data_bytes_per_second };
             Router::new(config, identity)
         };
         media_router::start(&settings, index, parent, build).map(Arc::new)
+    }
+
+    /// Another router in the place of one that died. Until it is there, the sessions of its rooms end as they begin, and
+    /// their clients try again.
+    fn rebuild(&mut self, index: RouterIndex, ctx: &mut Context<Self>) {
+        let at = usize::from(index);
+        let port = self.ports.get(at).copied().unwrap_or_default();
+        match self.start_router(index, port, ctx) {
+            Ok(router) => self.replace(at, router),
+            Err(error) => {
+                RouterNotRebuilt { error: error.to_string() }.emit();
+                ctx.run_later(REBUILD_PAUSE, move |supervisor, ctx| supervisor.rebuild(index, ctx));
+            }
+        }
     }
 
     fn replace(&mut self, at: usize, router: RouterHandle) {
@@ -132,13 +148,7 @@ impl Handler<RouterEnded> for Supervisor {
             return;
         }
         PanicCaught { what: "media_router" }.emit();
-        let at = usize::from(index);
-        let port = self.ports.get(at).copied().unwrap_or_default();
-        // The dead router's sockets may take a moment to close; the rooms of a router that cannot be rebuilt stay closed.
-        match self.start_router(index, port, ctx) {
-            Ok(router) => self.replace(at, router),
-            Err(error) => RouterNotRebuilt { error: error.to_string() }.emit(),
-        }
+        self.rebuild(index, ctx);
         for rooms in self.shared.rooms.get().into_iter().flatten() {
             rooms.do_send(RouterLost { index });
         }
@@ -189,3 +199,5 @@ fn candidates(
     };
     on(Protocol::Udp, udp_port).chain(on(Protocol::Tcp, tcp_port)).collect()
 }
+
+const REBUILD_PAUSE: Duration = Duration::from_secs(1);

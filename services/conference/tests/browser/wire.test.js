@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 
-import { LeaveRequest_Action, DisconnectReason, SignalRequest } from '@livekit/protocol';
+import { DisconnectReason, LeaveRequest, LeaveRequest_Action, ParticipantInfo_State, SignalRequest } from '@livekit/protocol';
 
 import { Server } from './harness/server.js';
 import { stage } from './harness/stage.js';
@@ -250,6 +250,19 @@ test('a_socket_lost_before_its_media_connected_leaves_nobody_behind', async (cal
   await ann.until('sees eve', ({ people }) => people.eve);
   eve.destroy();
   await ann.until('misses eve', ({ people }) => !people.eve);
+});
+
+test('a_goodbye_is_heard_even_if_the_line_goes_dead_behind_it', async (call) => {
+  const bob = await wire(call, 'bob');
+  for (let round = 0; round < 10; round += 1) {
+    const identity = `ann ${round}`;
+    const ann = await wire(call, identity);
+    ann.sayAndHangUp({ case: 'leave', value: new LeaveRequest({ reason: DisconnectReason.CLIENT_INITIATED }) });
+    const gone = ({ participants }) => participants.some((one) => one.identity === identity && one.state === ParticipantInfo_State.DISCONNECTED);
+    const { participants } = await bob.receives('update', gone);
+    const { disconnectReason } = participants.find((one) => one.identity === identity);
+    assert.equal(DisconnectReason[disconnectReason], 'CLIENT_INITIATED', `round ${round}`);
+  }
 });
 
 test('of_two_sockets_of_one_person_the_first_is_told_and_closed', async (call) => {

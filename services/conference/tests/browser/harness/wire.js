@@ -79,6 +79,16 @@ export class Wire {
     this.#socket.close(1000);
   }
 
+  /** Says one last thing, closes and hangs up, all in one packet: what SDKs do that do not wait for the answer. */
+  sayAndHangUp(message) {
+    const connection = this.#underlying;
+    connection.cork();
+    this.send(message);
+    this.#socket.close(1000);
+    connection.end();
+    connection.uncork();
+  }
+
   /**
    * Waits for a message of this kind.
    * @param {string} kind
