@@ -40,6 +40,8 @@ pub struct Socket {
     frame_bytes_max: usize,
     /// Said instead of a session, then the socket closes.
     last_word: Option<ToEdge>,
+    /// Our close frame is out, and nothing follows it (RFC 6455 5.5.1).
+    is_closing: bool,
 }
 
 /// The accepted connection, duplicated so that it can be shut from outside.
@@ -91,6 +93,7 @@ pub fn open(
         message_encoding: Encoding::Binary,
         frame_bytes_max,
         last_word,
+        is_closing: false,
     };
     // A client that says leave and is gone makes a broken body of what still holds its last frames; ending it instead lets
     // them be read.
@@ -134,7 +137,7 @@ impl StreamHandler<Result<ws::Message, ws::ProtocolError>> for Socket {
             Ok(ws::Message::Ping(bytes)) => ctx.pong(&bytes),
             Ok(ws::Message::Pong(_) | ws::Message::Nop) => {}
             Ok(ws::Message::Close(_)) => {
-                ctx.close(Some(ws::CloseCode::Normal.into()));
+                self.say_close(ws::CloseCode::Normal.into(), ctx);
                 ctx.stop();
             }
             Err(ws::ProtocolError::Overflow) => self.refuse(ws::CloseCode::Size, "message is too large", ctx),
@@ -193,6 +196,9 @@ impl Socket {
     }
 
     fn write(&self, message: ToEdge, ctx: &mut ws::WebsocketContext<Self>) {
+        if self.is_closing {
+            return;
+        }
         let bytes = match message {
             ToEdge::Signal(signal) => convert::encode(&signal, &self.server, unix_ms(), self.encoding),
             ToEdge::RefreshToken(token) => convert::encode_refresh_token(token, self.encoding),
@@ -204,21 +210,28 @@ impl Socket {
         }
     }
 
-    fn close(&self, end: SocketEnd, ctx: &mut ws::WebsocketContext<Self>) {
+    fn close(&mut self, end: SocketEnd, ctx: &mut ws::WebsocketContext<Self>) {
         let code = match end {
             SocketEnd::TooManyMessages => ws::CloseCode::Policy,
             SocketEnd::Left | SocketEnd::Ended | SocketEnd::Silent => ws::CloseCode::Normal,
             // Looks to the client like a socket that broke.
             SocketEnd::Simulated | SocketEnd::Replaced => ws::CloseCode::Away,
         };
-        ctx.close(Some(code.into()));
+        self.say_close(code.into(), ctx);
         // Gives the last messages time to leave before the connection ends.
         ctx.run_later(FLUSH_GRACE, |_, ctx| ctx.stop());
     }
 
-    fn refuse(&self, code: ws::CloseCode, why: &str, ctx: &mut ws::WebsocketContext<Self>) {
-        ctx.close(Some((code, why.to_owned()).into()));
+    fn refuse(&mut self, code: ws::CloseCode, why: &str, ctx: &mut ws::WebsocketContext<Self>) {
+        self.say_close((code, why.to_owned()).into(), ctx);
         ctx.stop();
+    }
+
+    /// One close frame: clients take a second one for a fault.
+    fn say_close(&mut self, reason: ws::CloseReason, ctx: &mut ws::WebsocketContext<Self>) {
+        if !std::mem::replace(&mut self.is_closing, true) {
+            ctx.close(Some(reason));
+        }
     }
 }
 

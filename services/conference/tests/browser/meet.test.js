@@ -142,6 +142,7 @@ test('who_leaves_disappears_and_may_come_back', async (call) => {
   await ann.get('rejoin-button').click();
   await ann.reaches('connected', 20_000);
   await bob.sees(await ann.identity(), ANN.board);
+  assert.deepEqual(ann.complaints(), []);
 });
 
 test('a_reload_keeps_the_person', async (call) => {

@@ -102,7 +102,7 @@ export class Guest {
 
   /** What no page may say: uncaught errors, and what its own policy refused. */
   complaints() {
-    return this.#console.filter((line) => /^uncaught|content security policy|refused to/i.test(line));
+    return this.#console.filter((line) => /^uncaught|content security policy|refused to|received after close/i.test(line));
   }
 
   async report() {
