@@ -13,7 +13,8 @@ use actix::{
 use futures_util::stream;
 use plenary_cluster::{AdminReply, Joined, NewRoom, RoomEvent, Seat, StoreError};
 use plenary_model::{
-    Admin, AdminRefusal, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState, Record, RoomName,
+    Admin, AdminRefusal, Audience, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState,
+    Record, RoomName,
 };
 use plenary_protocol::token::Claims;
 use plenary_room_core::{
@@ -559,6 +560,7 @@ fn newcomer(sid: ParticipantSid, identity: Identity, claims: &Claims, client: &C
         kind: claims.kind,
         permission: claims.permission(),
         tracks: Vec::new(),
+        audience: Audience::default(),
         joined_at_ms: unix_ms(),
         version: 1,
         is_publisher: false,

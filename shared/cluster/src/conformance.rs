@@ -380,6 +380,7 @@ fn seat_with(who: &str, sid: &str, change: impl FnOnce(&mut Participant)) -> Sea
         kind: ParticipantKind::Standard,
         permission: Permission::default(),
         tracks: Vec::new(),
+        audience: plenary_model::Audience::default(),
         joined_at_ms: 0,
         version: 1,
         is_publisher: false,

@@ -15,7 +15,8 @@ pub use admin::{Admin, AdminRefusal, ParticipantUpdate};
 pub use data::{Channel, DataMessage, Destination};
 pub use ids::{Identity, InvalidName, NAME_BYTES_MAX, NodeId, ParticipantSid, PeerId, RoomName, RoomSid, TrackSid};
 pub use participant::{
-    ConnectionQuality, LeaveAction, LeaveReason, Participant, ParticipantKind, ParticipantState, Permission, Version,
+    Admitted, AdmittedTracks, Audience, ConnectionQuality, LeaveAction, LeaveReason, Participant, ParticipantKind,
+    ParticipantState, Permission, Receiver, Version,
 };
 pub use records::{Record, RoomChange, RoomDelta, RoomSnapshot};
 pub use room::RoomInfo;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Identity, ParticipantSid, Source, Track};
+use crate::{Identity, ParticipantSid, Source, Track, TrackSid};
 
 /// A participant's public record: what others see, and what the store keeps.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,8 @@ pub struct Participant {
     pub kind: ParticipantKind,
     pub permission: Permission,
     pub tracks: Vec<Track>,
+    /// Whom it lets receive its tracks. Others see the tracks all the same; clients are not told whom.
+    pub audience: Audience,
     /// Unix time of the join in milliseconds.
     pub joined_at_ms: u64,
     /// Grows with every change of this record, over sessions of one identity too: clients ignore what is not newer.
@@ -89,6 +91,34 @@ impl Default for Permission {
             agent: false,
         }
     }
+}
+
+/// Who may receive what a publisher publishes, as the publisher says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Audience {
+    #[default]
+    Everybody,
+    Only(Vec<Admitted>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    pub who: Receiver,
+    pub tracks: AdmittedTracks,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receiver {
+    Identity(Identity),
+    /// One session of somebody.
+    Sid(ParticipantSid),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdmittedTracks {
+    All,
+    /// They need not exist yet.
+    These(Vec<TrackSid>),
 }
 
 /// Why a session ended: log field, metric label, and the wire's `DisconnectReason`.

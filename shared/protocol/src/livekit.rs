@@ -329,6 +329,7 @@ mod tests {
             kind: ParticipantKind::Agent,
             permission: Permission { hidden: true, ..Permission::default() },
             tracks: vec![track()],
+            audience: plenary_model::Audience::default(),
             joined_at_ms: 1_800_000_000_123,
             version: 9,
             is_publisher: true,

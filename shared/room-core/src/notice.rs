@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use plenary_model::{
-    Channel, DataMessage, Identity, LeaveReason, Participant, ParticipantSid, Permission, RoomInfo, SpeakerLevel,
-    Track, TrackSid,
+    Audience, Channel, DataMessage, Identity, LeaveReason, Participant, ParticipantSid, Permission, RoomInfo,
+    SpeakerLevel, Track, TrackSid,
 };
 
 /// A session asks its room. The room checks what needs the room's view; the session has checked its own permissions.
@@ -28,6 +28,10 @@ pub enum Request {
         name: Option<String>,
         metadata: Option<String>,
         attributes: BTreeMap<String, String>,
+    },
+    /// Who may receive this session's tracks.
+    UpdateAudience {
+        audience: Audience,
     },
     Data {
         message: DataMessage,

@@ -6,6 +6,7 @@
 //! the whole state again.
 
 mod api;
+mod audience;
 mod limits;
 mod negotiation;
 mod publish;
@@ -283,6 +284,7 @@ impl Session {
                     self.publications.update(now, &track, |track| (track.width, track.height) = (width, height));
                 self.track_updated(updated, track);
             }
+            ClientSignal::Audience(audience) => self.on_audience(audience),
             ClientSignal::Unsupported { request_id, what } => self.refuse_unsupported(request_id, what),
             ClientSignal::Trickle { .. } | ClientSignal::Ignored => {}
         }

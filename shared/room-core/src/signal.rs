@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use plenary_model::{
-    AudioFeature, ConnectionQuality, Encryption, IceServer, Layer, LeaveAction, LeaveReason, MediaKind, Participant,
-    ParticipantSid, RoomInfo, Source, SpeakerLevel, SubscriptionSettings, Target, Track, TrackSid,
+    Audience, AudioFeature, ConnectionQuality, Encryption, IceServer, Layer, LeaveAction, LeaveReason, MediaKind,
+    Participant, ParticipantSid, RoomInfo, Source, SpeakerLevel, SubscriptionSettings, Target, Track, TrackSid,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +68,8 @@ pub enum ClientSignal {
         width: u32,
         height: u32,
     },
+    /// Who may receive what the client publishes.
+    Audience(Audience),
     /// A request of a later milestone: refused by name, so that no promise of the client hangs.
     Unsupported {
         request_id: u32,
@@ -84,7 +86,6 @@ pub enum Unsupported {
     UpdateDataSubscription,
     StoreDataBlob,
     GetDataBlob,
-    SubscriptionPermission,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -141,23 +142,75 @@ pub enum Scenario {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerSignal {
     Join(Box<Join>),
-    Reconnect { last_message_seq: u32, ice_servers: Vec<IceServer> },
-    Answer { sdp: String, id: u32 },
-    Offer { sdp: String, id: u32 },
-    Update { participants: Vec<Arc<Participant>> },
-    TrackPublished { cid: String, track: Track },
-    TrackUnpublished { track: TrackSid },
-    Leave { reason: LeaveReason, action: LeaveAction },
-    Mute { track: TrackSid, muted: bool },
-    SpeakersChanged { speakers: Vec<(ParticipantSid, SpeakerLevel)> },
-    RoomUpdate { room: RoomInfo },
-    ConnectionQuality { updates: Vec<(ParticipantSid, ConnectionQuality)> },
-    StreamState { publisher: ParticipantSid, track: TrackSid, paused: bool },
-    Pong { timestamp_ms: i64 },
-    PongResp { last_ping_timestamp_ms: i64 },
-    SubscriptionFailed { track: TrackSid, why: SubscriptionFailure },
-    RequestResponse { request_id: u32, reason: RequestOutcome, message: String, about: About },
-    TrackSubscribed { track: TrackSid },
+    Reconnect {
+        last_message_seq: u32,
+        ice_servers: Vec<IceServer>,
+    },
+    Answer {
+        sdp: String,
+        id: u32,
+    },
+    Offer {
+        sdp: String,
+        id: u32,
+    },
+    Update {
+        participants: Vec<Arc<Participant>>,
+    },
+    TrackPublished {
+        cid: String,
+        track: Track,
+    },
+    TrackUnpublished {
+        track: TrackSid,
+    },
+    Leave {
+        reason: LeaveReason,
+        action: LeaveAction,
+    },
+    Mute {
+        track: TrackSid,
+        muted: bool,
+    },
+    SpeakersChanged {
+        speakers: Vec<(ParticipantSid, SpeakerLevel)>,
+    },
+    RoomUpdate {
+        room: RoomInfo,
+    },
+    ConnectionQuality {
+        updates: Vec<(ParticipantSid, ConnectionQuality)>,
+    },
+    StreamState {
+        publisher: ParticipantSid,
+        track: TrackSid,
+        paused: bool,
+    },
+    /// The publisher of this track withdrew it from the client, or gives it back.
+    SubscriptionPermission {
+        publisher: ParticipantSid,
+        track: TrackSid,
+        allowed: bool,
+    },
+    Pong {
+        timestamp_ms: i64,
+    },
+    PongResp {
+        last_ping_timestamp_ms: i64,
+    },
+    SubscriptionFailed {
+        track: TrackSid,
+        why: SubscriptionFailure,
+    },
+    RequestResponse {
+        request_id: u32,
+        reason: RequestOutcome,
+        message: String,
+        about: About,
+    },
+    TrackSubscribed {
+        track: TrackSid,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -9,8 +9,8 @@ use pb::{
     data_packet::Value, request_response::Request as PbRequest, signal_request, signal_response::Message as Reply,
 };
 use plenary_model::{
-    AudioFeature, Channel, Destination, IceServer, Identity, Participant, ParticipantSid, SubscriptionSettings, Target,
-    TrackSid,
+    Admitted, AdmittedTracks, Audience, AudioFeature, Channel, Destination, IceServer, Identity, Participant,
+    ParticipantSid, Receiver, SubscriptionSettings, Target, TrackSid,
 };
 use plenary_protocol::livekit;
 use plenary_room_core::signal::{
@@ -137,7 +137,7 @@ fn client_signal(message: signal_request::Message) -> ClientSignal {
         Message::UpdateDataSubscription(_) => unsupported(0, Unsupported::UpdateDataSubscription),
         Message::StoreDataBlobRequest(ask) => unsupported(ask.request_id, Unsupported::StoreDataBlob),
         Message::GetDataBlobRequest(ask) => unsupported(ask.request_id, Unsupported::GetDataBlob),
-        Message::SubscriptionPermission(_) => unsupported(0, Unsupported::SubscriptionPermission),
+        Message::SubscriptionPermission(permission) => ClientSignal::Audience(audience(permission)),
         #[allow(deprecated)]
         Message::UpdateLayers(_) => ClientSignal::Ignored,
     }
@@ -178,6 +178,23 @@ fn add_track(ask: pb::AddTrackRequest) -> Option<AddTrack> {
 fn subscription(wish: pb::UpdateSubscription) -> (Vec<TrackSid>, bool) {
     let of_participants = wish.participant_tracks.into_iter().flat_map(|one| one.track_sids);
     (sids(wish.track_sids.into_iter().chain(of_participants)), wish.subscribe)
+}
+
+fn audience(permission: pb::SubscriptionPermission) -> Audience {
+    if permission.all_participants {
+        return Audience::Everybody;
+    }
+    // An entry that names nobody admits nobody.
+    let admitted = |one: pb::TrackPermission| {
+        let who = if one.participant_identity.is_empty() {
+            Receiver::Sid(one.participant_sid.into())
+        } else {
+            Receiver::Identity(Identity::try_from(&*one.participant_identity).ok()?)
+        };
+        let tracks = if one.all_tracks { AdmittedTracks::All } else { AdmittedTracks::These(sids(one.track_sids)) };
+        Some(Admitted { who, tracks })
+    };
+    Audience::Only(permission.track_permissions.into_iter().filter_map(admitted).collect())
 }
 
 fn sids(texts: impl IntoIterator<Item = String>) -> Vec<TrackSid> {
@@ -261,6 +278,13 @@ fn server_signal(signal: &ServerSignal, server: &ServerIdentity, now_unix_ms: i6
                 state: if *paused { pb::StreamState::Paused } else { pb::StreamState::Active } as i32,
             }],
         }),
+        ServerSignal::SubscriptionPermission { publisher, track, allowed } => {
+            Reply::SubscriptionPermissionUpdate(pb::SubscriptionPermissionUpdate {
+                participant_sid: publisher.to_string(),
+                track_sid: track.to_string(),
+                allowed: *allowed,
+            })
+        }
         ServerSignal::Pong { .. } => Reply::Pong(now_unix_ms),
         ServerSignal::PongResp { last_ping_timestamp_ms } => {
             Reply::PongResp(pb::Pong { last_ping_timestamp: *last_ping_timestamp_ms, timestamp: now_unix_ms })
@@ -522,6 +546,7 @@ mod tests {
             kind: ParticipantKind::Standard,
             permission: Permission { hidden, ..Permission::default() },
             tracks: Vec::new(),
+            audience: Audience::default(),
             joined_at_ms: 0,
             version: 1,
             is_publisher: false,

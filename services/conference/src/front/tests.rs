@@ -117,6 +117,7 @@ fn ann() -> Arc<Participant> {
         kind: ParticipantKind::Standard,
         permission: Permission::default(),
         tracks: vec![track],
+        audience: plenary_model::Audience::default(),
         joined_at_ms: 1,
         version: 1,
         is_publisher: true,

@@ -170,7 +170,7 @@ test('a_publisher_chooses_who_may_watch', async (call) => {
   await bob.sees(ann, { board: ANN.board });
   await ann.call('allowSubscribers', true, []);
   await cat.sees(ann, { board: ANN.board });
-}, { skip: 'the server does not take subscription permissions yet' });
+});
 
 test('a_hidden_person_sees_without_being_seen', async (call) => {
   const ann = await call.join('ann', ANN);

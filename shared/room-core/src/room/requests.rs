@@ -32,6 +32,9 @@ impl Room {
             Request::UpdateMetadata { name, metadata, attributes } => {
                 self.on_update_metadata(who, name, metadata, attributes);
             }
+            Request::UpdateAudience { audience } => {
+                self.change(who, Announce::No, |person| person.audience = audience);
+            }
             Request::Data { message } => self.deliver(Some(who), message.channel, &message.to, &message.payload),
             Request::Bound { track } => self.on_bound(who, &track),
             Request::Leave { reason } => self.on_leave(who, reason),

@@ -121,6 +121,7 @@ impl Session {
         self.send(ServerSignal::Update { participants: everybody });
         let room = self.room.clone();
         self.send(ServerSignal::RoomUpdate { room });
+        self.tell_permissions();
         self.tell_speakers(|_| true);
         self.speaking.retain(|_, level| level.active);
         self.refresh_token();
@@ -158,11 +159,12 @@ impl Session {
 
     /// Tells the media router what this client shall receive, if that changed, and the client who of the new ones speaks.
     pub(super) fn want(&mut self) {
+        self.tell_permissions();
         if self.transports.subscriber == TransportState::Unopened {
             return;
         }
         let heard: HashSet<_> = self.subscriptions.publishers().collect();
-        let Some(tracks) = self.subscriptions.changed(self.own.permission.can_subscribe) else { return };
+        let Some(tracks) = self.subscriptions.changed(&self.own) else { return };
         self.outputs.push_back(Output::Media(MediaCommand::Want { tracks }));
         self.tell_speakers(|sid| !heard.contains(sid));
     }

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plenary_model::{Participant, ParticipantSid, ParticipantState, Quality, SubscriptionSettings, TrackSid};
+use plenary_model::{Audience, Participant, ParticipantSid, ParticipantState, Quality, SubscriptionSettings, TrackSid};
 
-use super::Wanted;
+use super::{Wanted, audience::admits};
 use crate::signal::{ServerSignal, SubscriptionFailure};
 
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Subscriptions {
     /// Wished for and not there, since when.
     unknown: HashMap<TrackSid, Instant>,
     undecodable: HashSet<TrackSid>,
+    /// Tracks whose publisher does not let the client have them, as the client was told.
+    refused: BTreeMap<TrackSid, ParticipantSid>,
     /// What the media router was told last.
     told: Vec<Wanted>,
 }
@@ -41,6 +43,7 @@ impl Subscriptions {
             settings: HashMap::new(),
             unknown: HashMap::new(),
             undecodable: HashSet::new(),
+            refused: BTreeMap::new(),
             told: Vec::new(),
         }
     }
@@ -118,13 +121,31 @@ impl Subscriptions {
     }
 
     /// The whole set if it differs from what was told last.
-    pub(super) fn changed(&mut self, can_subscribe: bool) -> Option<Vec<Wanted>> {
-        let wanted = if can_subscribe { self.wanted() } else { Vec::new() };
+    pub(super) fn changed(&mut self, own: &Participant) -> Option<Vec<Wanted>> {
+        let wanted = if own.permission.can_subscribe { self.wanted(own) } else { Vec::new() };
         if wanted == self.told {
             return None;
         }
         self.told.clone_from(&wanted);
         Some(wanted)
+    }
+
+    /// Tracks that the client may no longer have, or may have again, since this was asked last.
+    pub(super) fn permissions_changed(&mut self, own: &Participant) -> Vec<(ParticipantSid, TrackSid, bool)> {
+        let mut refused = BTreeMap::new();
+        for who in self.people.values().filter(|who| who.audience != Audience::Everybody) {
+            let tracks = who.tracks.iter().filter(|track| !admits(&who.audience, own, &track.sid));
+            refused.extend(tracks.map(|track| (track.sid.clone(), who.sid.clone())));
+        }
+        let before = std::mem::replace(&mut self.refused, refused);
+        let newly = self.refused.iter().filter(|(track, _)| !before.contains_key(*track));
+        let newly = newly.map(|(track, publisher)| (publisher.clone(), track.clone(), false));
+        let again = before.iter().filter(|(track, publisher)| {
+            let still_there = |who: &Arc<Participant>| who.tracks.iter().any(|one| one.sid == **track);
+            !self.refused.contains_key(*track) && self.people.get(*publisher).is_some_and(still_there)
+        });
+        let again = again.map(|(track, publisher)| (publisher.clone(), track.clone(), true));
+        again.chain(newly).collect()
     }
 
     pub(super) fn give_up_unknown(&mut self, now: Instant, timeout: Duration) -> Vec<ServerSignal> {
@@ -155,13 +176,16 @@ impl Subscriptions {
         self.told.iter().map(|wanted| wanted.publisher.clone())
     }
 
-    fn wanted(&self) -> Vec<Wanted> {
+    fn wanted(&self, own: &Participant) -> Vec<Wanted> {
         let mut wanted = Vec::new();
         for (sid, who) in &self.people {
             for track in &who.tracks {
                 // Without a codec the publisher's section has not been seen yet.
                 let ready = !track.mime.is_empty() && !self.undecodable.contains(&track.sid);
-                if ready && self.wishes.get(&track.sid).copied().unwrap_or(self.auto_subscribe) {
+                if ready
+                    && self.wishes.get(&track.sid).copied().unwrap_or(self.auto_subscribe)
+                    && admits(&who.audience, own, &track.sid)
+                {
                     wanted.push(Wanted {
                         track: track.sid.clone(),
                         kind: track.kind,

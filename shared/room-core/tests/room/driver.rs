@@ -508,6 +508,7 @@ pub fn person(who: &str, sid: &str) -> Participant {
         kind: ParticipantKind::Standard,
         permission: Permission { can_update_metadata: true, ..Permission::default() },
         tracks: Vec::new(),
+        audience: plenary_model::Audience::default(),
         joined_at_ms: 0,
         version: 1,
         is_publisher: false,

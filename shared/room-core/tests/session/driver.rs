@@ -239,6 +239,7 @@ pub fn person(identity: &str, sid: &str, tracks: Vec<Track>) -> Participant {
         permission: Permission::default(),
         is_publisher: !tracks.is_empty(),
         tracks,
+        audience: Audience::default(),
         joined_at_ms: 0,
         version: 1,
         leave_reason: LeaveReason::Unknown,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use plenary_model::*;
 use plenary_room_core::{
-    notice::Notice,
-    session::{Input, MediaCommand, MediaEvent},
-    signal::{ClientSignal, ServerSignal, SubscriptionFailure},
+    notice::{Notice, Request},
+    session::{Input, MediaCommand, MediaEvent, Output},
+    signal::{ClientSignal, RequestOutcome, ServerSignal, SubscriptionFailure},
 };
 
 use crate::driver::*;
@@ -145,6 +145,72 @@ fn who_fell_silent_while_the_client_was_away_is_told_when_it_comes_back() {
     driver.take();
     driver.give(Input::Resumed { protocol: 17 });
     assert!(driver.speakers().is_empty(), "told once");
+}
+
+fn only(who: Receiver, tracks: AdmittedTracks) -> Audience {
+    Audience::Only(vec![Admitted { who, tracks }])
+}
+
+fn with_audience(audience: Audience) -> Notice {
+    let ann = person("ann", "PA_ann", vec![camera("TR_a"), camera("TR_b")]);
+    here(vec![Participant { audience, ..ann }])
+}
+
+/// What was said of tracks that may be received, or not.
+fn permissions(driver: &mut Driver) -> Vec<(String, bool)> {
+    let said = |output: Output| match output {
+        Output::Send(ServerSignal::SubscriptionPermission { track, allowed, .. }) => Some((track.to_string(), allowed)),
+        _ => None,
+    };
+    driver.take().into_iter().filter_map(said).collect()
+}
+
+#[test]
+fn a_publisher_decides_who_receives_which_of_its_tracks() {
+    let mut driver = Driver::active();
+    driver.notice(with_audience(Audience::Everybody));
+    assert_eq!(driver.wanted(), Some(tracks(&["TR_a", "TR_b"])));
+    for (audience, left) in [
+        (only(Receiver::Identity("me".try_into().unwrap()), AdmittedTracks::These(vec!["TR_b".into()])), vec!["TR_b"]),
+        (only(Receiver::Sid("PA_other".into()), AdmittedTracks::All), vec![]),
+        (only(Receiver::Sid("PA_me".into()), AdmittedTracks::All), vec!["TR_a", "TR_b"]),
+        (Audience::Only(Vec::new()), vec![]),
+        (Audience::Everybody, vec!["TR_a", "TR_b"]),
+    ] {
+        driver.notice(with_audience(audience));
+        assert_eq!(driver.wanted(), Some(tracks(&left)));
+    }
+}
+
+#[test]
+fn who_is_refused_a_track_hears_of_it_once_and_of_its_return() {
+    let mut driver = Driver::active();
+    driver.notice(with_audience(Audience::Only(Vec::new())));
+    assert_eq!(permissions(&mut driver), [("TR_a".to_owned(), false), ("TR_b".to_owned(), false)]);
+    driver.notice(with_audience(Audience::Only(Vec::new())));
+    assert_eq!(permissions(&mut driver), []);
+    driver.give(Input::SocketLost);
+    driver.notice(with_audience(only(Receiver::Sid("PA_me".into()), AdmittedTracks::These(vec!["TR_b".into()]))));
+    assert_eq!(permissions(&mut driver), []);
+    driver.give(Input::Resumed { protocol: 17 });
+    assert_eq!(permissions(&mut driver), [("TR_b".to_owned(), true)]);
+    driver.notice(with_audience(Audience::Everybody));
+    assert_eq!(permissions(&mut driver), [("TR_a".to_owned(), true)]);
+}
+
+#[test]
+fn an_audience_goes_to_the_room_and_one_without_end_is_refused() {
+    let mut driver = Driver::active();
+    driver.signal(ClientSignal::Audience(Audience::Only(Vec::new())));
+    assert_eq!(driver.asked(), [&Request::UpdateAudience { audience: Audience::Only(Vec::new()) }]);
+    driver.take();
+    let many = (0..2_000).map(|n| format!("TR_{n}").as_str().into()).collect();
+    driver.signal(ClientSignal::Audience(only(Receiver::Sid("PA_x".into()), AdmittedTracks::These(many))));
+    assert!(driver.asked().is_empty());
+    let refused = |one: &&ServerSignal| {
+        matches!(one, ServerSignal::RequestResponse { reason: RequestOutcome::LimitExceeded, .. })
+    };
+    assert!(driver.sent().iter().any(refused));
 }
 
 #[test]
