@@ -17,9 +17,9 @@ use plenary_protocol::token::Keys;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use sections::{Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles};
+pub use sections::{Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles, Turn};
 
-use sections::{HttpFile, KeyTable, MediaFile};
+use sections::{HttpFile, KeyTable, MediaFile, TurnFile};
 
 /// What the node runs with.
 #[derive(Debug, Clone)]
@@ -33,6 +33,7 @@ pub struct Settings {
     pub signal: Signal,
     pub log: Log,
     pub room_api: RoomApi,
+    pub turn: Vec<Turn>,
     /// Where it came from, for the first log line.
     pub source: String,
 }
@@ -84,6 +85,8 @@ impl Settings {
             remedy: problem.remedy().into(),
         })?;
         document.signal.check().map_err(|problem| at("signal", problem, "correct these durations"))?;
+        let turn: Result<Vec<_>, _> = document.turn.into_iter().map(TurnFile::resolve).collect();
+        let turn = turn.map_err(|problem| at("turn", &problem, "give urls and either secret or secret_file"))?;
         Ok(Self {
             http,
             metrics: document.metrics,
@@ -94,6 +97,7 @@ impl Settings {
             signal: document.signal,
             log: document.log,
             room_api: document.room_api,
+            turn,
             source: place,
         })
     }
@@ -108,6 +112,7 @@ impl Settings {
         collect_lines(String::new(), &sections, &mut lines);
         let hint = if self.keys.is_development() { "[development key]" } else { "[redacted]" };
         lines.extend(self.keys.ids().map(|id| format!("keys.\"{id}\" = \"{hint}\"\n")));
+        lines.extend(self.turn.iter().map(|turn| format!("# [[turn]] urls = {:?}, secret = [redacted]\n", turn.urls)));
         lines.concat()
     }
 }
@@ -137,6 +142,8 @@ struct Document {
     signal: Signal,
     log: Log,
     room_api: RoomApi,
+    #[serde(skip_serializing)]
+    turn: Vec<TurnFile>,
 }
 
 fn read(sources: &Sources) -> Result<Document, ConfigError> {

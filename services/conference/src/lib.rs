@@ -19,3 +19,4 @@ pub mod rooms;
 pub mod telemetry;
 pub mod tls;
 mod tokens;
+mod turn;

@@ -19,7 +19,7 @@ use actix::{Actor, Addr, Arbiter};
 use actix_web::dev::ServerHandle;
 use plenary_cluster::{Bus, InProcess, NewRoom, RoomDefaults, Store};
 use plenary_media_core::{DtlsIdentity, Router};
-use plenary_model::{IceServer, NodeId, RoomName};
+use plenary_model::{NodeId, RoomName};
 use plenary_protocol::token::{Claims, Minter};
 use plenary_room_core::{room, session};
 
@@ -34,6 +34,7 @@ use crate::{
     participant::Shutdown,
     rooms::Rooms,
     tokens::unix_ms,
+    turn::TurnServers,
 };
 
 /// A media router as everybody else holds it: one address, so that its mailbox bound holds.
@@ -48,7 +49,7 @@ pub struct Shared {
     pub server_identity: Arc<ServerIdentity>,
     pub session_settings: session::Settings,
     pub room_settings: room::Settings,
-    pub ice_servers: Vec<IceServer>,
+    pub turn: Arc<TurnServers>,
     pub limits: config::Limits,
     room: config::Room,
     /// One registry per room thread; a room name always hashes to the same one.
@@ -81,7 +82,7 @@ impl Shared {
                 metadata_bytes_max: settings.limits.metadata_bytes,
                 attributes_bytes_max: settings.limits.attributes_bytes,
             },
-            ice_servers: Vec::new(),
+            turn: Arc::new(TurnServers::new(&settings.turn)),
             limits: settings.limits.clone(),
             room: settings.room.clone(),
             rooms: OnceLock::new(),

@@ -5,6 +5,7 @@ mod trace;
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -28,7 +29,8 @@ use crate::{
     media_router::{FromRouter, Open, Tell},
     node::RouterHandle,
     room::{FromSession, PreferTcp, Room, SessionEnded},
-    tokens::Refresher,
+    tokens::{Refresher, unix_seconds},
+    turn::TurnServers,
 };
 
 /// The actor of one session.
@@ -47,6 +49,7 @@ pub struct Participant {
     /// Since when the socket does not take what it is given.
     stuck_since: Option<Instant>,
     refresher: Refresher,
+    turn: Arc<TurnServers>,
     trace: SessionTrace,
     /// The client asked for media over TCP in the session before.
     tcp_only: bool,
@@ -124,6 +127,7 @@ pub struct Begin {
     pub room: WeakAddr<Room>,
     pub router: RouterHandle,
     pub refresher: Refresher,
+    pub turn: Arc<TurnServers>,
     /// Offer no UDP candidates.
     pub tcp_only: bool,
     /// The trace of the join request.
@@ -132,7 +136,7 @@ pub struct Begin {
 
 impl Participant {
     pub fn new(now: Instant, begin: Begin) -> Self {
-        let Begin { session, room_name, room, router, refresher, tcp_only, join } = begin;
+        let Begin { session, room_name, room, router, refresher, turn, tcp_only, join } = begin;
         let own = session.own();
         Self {
             trace: SessionTrace::begin(room_name.as_str(), own.identity.as_str(), &own.sid, join),
@@ -146,6 +150,7 @@ impl Participant {
             backlog: VecDeque::new(),
             stuck_since: None,
             refresher,
+            turn,
             tcp_only,
             timer: None,
             started: now,
@@ -468,7 +473,8 @@ impl Handler<Attach> for Participant {
             Some(Resumption { protocol }) => {
                 // What waited for the old socket is told again by the resume.
                 self.backlog.clear();
-                self.handle(Input::Resumed { protocol }, ctx);
+                let ice_servers = self.turn.credentials(&self.sid, unix_seconds());
+                self.handle(Input::Resumed { protocol, ice_servers }, ctx);
             }
             None => {
                 self.push_backlog();

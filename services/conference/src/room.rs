@@ -33,7 +33,7 @@ use crate::{
     node::{RouterHandle, Shared},
     participant::{Begin, FromRoom, Participant, Shutdown},
     rooms::{JoinRoom, RoomClosing, RoomEnded, Rooms, RouterLost},
-    tokens::{Refresher, unix_ms},
+    tokens::{Refresher, unix_ms, unix_seconds},
 };
 
 /// The actor of one room on this node.
@@ -280,7 +280,7 @@ impl Room {
             allow_pause: joining.client.allow_pause,
             seed: ids::seed(),
             unix_micros: i64::try_from(unix_ms()).unwrap_or(i64::MAX).saturating_mul(1000),
-            ice_servers: self.shared.ice_servers.clone(),
+            ice_servers: self.shared.turn.credentials(&who, unix_seconds()),
         };
         let session = Session::new(now, self.shared.session_settings.clone(), start);
         let refresher = Refresher::new(self.shared.minter.clone(), joining.claims);
@@ -290,6 +290,7 @@ impl Room {
             room: ctx.address().downgrade(),
             router: self.router.clone(),
             refresher,
+            turn: self.shared.turn.clone(),
             tcp_only: self.tcp_only.contains(&identity),
             join: joining.trace,
         };

@@ -21,8 +21,8 @@ use std::{
 
 use bytes::Bytes;
 use plenary_model::{
-    Channel, ConnectionQuality, LeaveAction, LeaveReason, Participant, ParticipantKind, ParticipantSid, RoomInfo,
-    SpeakerLevel, Target, TrackSid,
+    Channel, ConnectionQuality, IceServer, LeaveAction, LeaveReason, Participant, ParticipantKind, ParticipantSid,
+    RoomInfo, SpeakerLevel, Target, TrackSid,
 };
 
 pub use api::{
@@ -47,7 +47,6 @@ pub struct Session {
     protocol: u32,
     own: Arc<Participant>,
     room: RoomInfo,
-    ice_servers: Vec<plenary_model::IceServer>,
     link: Link,
     /// Which transport decides "connected" and carries data to the client; fixed for the session's life.
     primary: Target,
@@ -136,10 +135,9 @@ impl Session {
             own: welcome.own,
             room: welcome.room,
             protocol,
-            ice_servers,
             settings,
         };
-        session.begin(now, welcome.others);
+        session.begin(now, welcome.others, ice_servers);
         session
     }
 
@@ -150,7 +148,7 @@ impl Session {
         match input {
             Input::Signal(signal) => self.on_signal(now, signal),
             Input::SocketLost => self.on_socket_lost(now),
-            Input::Resumed { protocol } => self.on_resumed(now, protocol),
+            Input::Resumed { protocol, ice_servers } => self.on_resumed(now, protocol, ice_servers),
             Input::Media(event) => self.on_media(now, event),
             Input::Notice(notice) => self.on_notice(now, notice),
             Input::Data(data) => self.on_data(data),
@@ -221,14 +219,14 @@ impl Session {
         &self.own
     }
 
-    fn begin(&mut self, now: Instant, others: Vec<Arc<Participant>>) {
+    fn begin(&mut self, now: Instant, others: Vec<Arc<Participant>>, ice_servers: Vec<IceServer>) {
         let can_subscribe = self.primary == Target::Subscriber;
         self.send(ServerSignal::Join(Box::new(Join {
             room: self.room.clone(),
             own: self.own.clone(),
             others: others.clone(),
             subscriber_primary: can_subscribe,
-            ice_servers: self.ice_servers.clone(),
+            ice_servers,
             ping_interval_s: whole_seconds(self.settings.ping_interval),
             ping_timeout_s: whole_seconds(self.settings.ping_timeout),
             fast_publish: self.own.permission.can_publish,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::duration;
@@ -315,6 +315,66 @@ impl Default for Limits {
         }
     }
 }
+
+/// `[[turn]]`: a TURN server that clients are told of. Its secret is the server's own (coturn: `static-auth-secret`).
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// `turn:host:port?transport=udp`, `turns:host:port` and the like (RFC 7065).
+    pub urls: Vec<String>,
+    pub secret: SecretString,
+    /// How long credentials are good; a client gets fresh ones whenever it reconnects.
+    pub ttl: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TurnFile {
+    urls: Vec<String>,
+    #[serde(default)]
+    secret: Option<SecretString>,
+    /// Where the secret stands, for mounted secrets.
+    #[serde(default)]
+    secret_file: Option<PathBuf>,
+    #[serde(default = "turn_ttl", with = "duration")]
+    ttl: Duration,
+}
+
+impl fmt::Debug for TurnFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TurnFile").field("urls", &self.urls).field("ttl", &self.ttl).finish_non_exhaustive()
+    }
+}
+
+impl TurnFile {
+    pub(super) fn resolve(self) -> Result<Turn, String> {
+        let is_turn = |url: &String| url.starts_with("turn:") || url.starts_with("turns:");
+        if self.urls.is_empty() || !self.urls.iter().all(is_turn) {
+            return Err("urls are not turn: or turns: URLs".into());
+        }
+        if self.ttl < TURN_TTL_MIN {
+            return Err("ttl is shorter than a minute".into());
+        }
+        let secret = match (self.secret, self.secret_file) {
+            (Some(secret), None) => secret,
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+                SecretString::from(text.trim())
+            }
+            _ => return Err("there is no secret, or two".into()),
+        };
+        if secret.expose_secret().is_empty() {
+            return Err("the secret is empty".into());
+        }
+        Ok(Turn { urls: self.urls, secret, ttl: self.ttl })
+    }
+}
+
+/// Longer than most meetings: a relayed call ends with its credentials unless the client reconnected meanwhile.
+fn turn_ttl() -> Duration {
+    Duration::from_secs(4 * 60 * 60)
+}
+
+const TURN_TTL_MIN: Duration = Duration::from_secs(60);
 
 /// `[log]`
 #[derive(Debug, Clone, Deserialize, Serialize)]

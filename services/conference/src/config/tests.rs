@@ -158,3 +158,33 @@ fn what_is_printed_can_be_read_back_and_shows_no_secret() {
     let read_back = load(Some(&again), &[("PLENARY_KEYS", &variable)], &[]).unwrap();
     assert_eq!(read_back.print(), printed);
 }
+
+#[test]
+fn turn_servers_need_urls_and_one_secret() {
+    let load = |toml: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        Settings::load(&Sources { file: Some(file.path().into()), ..Sources::default() })
+    };
+    let settings = load("[[turn]]\nurls = [\"turns:t.example:443\"]\nsecret = \"north\"\nttl = \"10m\"\n").unwrap();
+    assert_eq!(settings.turn[0].ttl, std::time::Duration::from_secs(600));
+    assert!(!format!("{settings:?}{}", settings.print()).contains("north"));
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "south\n").unwrap();
+    let path = secret.path().display();
+    let settings = load(&format!("[[turn]]\nurls = [\"turn:t.example\"]\nsecret_file = \"{path}\"\n")).unwrap();
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&settings.turn[0].secret), "south");
+    for (toml, problem) in [
+        ("[[turn]]\nurls = []\nsecret = \"x\"\n", "turn: or turns:"),
+        ("[[turn]]\nurls = [\"https://x\"]\nsecret = \"x\"\n", "turn: or turns:"),
+        ("[[turn]]\nurls = [\"turn:x\"]\n", "no secret, or two"),
+        ("[[turn]]\nurls = [\"turn:x\"]\nsecret = \"x\"\nsecret_file = \"y\"\n", "no secret, or two"),
+        ("[[turn]]\nurls = [\"turn:x\"]\nsecret_file = \"/nowhere\"\n", "/nowhere"),
+        ("[[turn]]\nurls = [\"turn:x\"]\nsecret = \"\"\n", "empty"),
+        ("[[turn]]\nurls = [\"turn:x\"]\nsecret = \"x\"\nttl = \"1s\"\n", "shorter"),
+    ] {
+        let error = load(toml).unwrap_err();
+        assert_eq!(error.key, "turn");
+        assert!(error.problem.contains(problem), "{error}");
+    }
+}

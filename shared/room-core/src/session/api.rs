@@ -35,7 +35,7 @@ pub enum Input {
     /// The socket is gone; the resume window opens.
     SocketLost,
     /// A new socket of the same participant (same token identity and room) took over.
-    Resumed { protocol: u32 },
+    Resumed { protocol: u32, ice_servers: Vec<IceServer> },
     /// From the media router, about this session's own transports.
     Media(MediaEvent),
     /// From the room.

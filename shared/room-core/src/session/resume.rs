@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plenary_model::{LeaveAction, LeaveReason, Participant, ParticipantSid, ParticipantState, TrackSid};
+use plenary_model::{IceServer, LeaveAction, LeaveReason, Participant, ParticipantSid, ParticipantState, TrackSid};
 
 use super::{MediaCommand, Output, Phase, Session, Settings, SocketEnd, TransportState};
 use crate::signal::{ServerSignal, SyncState};
@@ -94,7 +94,7 @@ impl Session {
         }
     }
 
-    pub(super) fn on_resumed(&mut self, now: Instant, protocol: u32) {
+    pub(super) fn on_resumed(&mut self, now: Instant, protocol: u32, ice_servers: Vec<IceServer>) {
         self.link.state = State::Live { heard: now };
         self.protocol = protocol;
         if self.link.simulated.drops_before_messages > 0 {
@@ -109,7 +109,6 @@ impl Session {
         }
         // Clients drop whatever comes before this one.
         let last_message_seq = self.data.last_sequence;
-        let ice_servers = self.ice_servers.clone();
         self.send(ServerSignal::Reconnect { last_message_seq, ice_servers });
         let missed = std::mem::take(&mut self.link.missed);
         if !missed.is_empty() {

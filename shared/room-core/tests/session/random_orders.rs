@@ -179,7 +179,7 @@ proptest! {
                 Step::Resumed if !live => {
                     (seen.live, seen.fresh) = (true, true);
                     seen.out = 0;
-                    driver.give(Input::Resumed { protocol: 17 });
+                    driver.give(Input::Resumed { protocol: 17, ice_servers: Vec::new() });
                 }
                 Step::Somebody(who) => {
                     let track = camera(&format!("TR_{who}"));

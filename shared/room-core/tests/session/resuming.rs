@@ -14,7 +14,7 @@ use crate::driver::*;
 fn resumed(driver: &mut Driver) {
     driver.give(Input::SocketLost);
     driver.take();
-    driver.give(Input::Resumed { protocol: 17 });
+    driver.give(Input::Resumed { protocol: 17, ice_servers: Vec::new() });
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn reconnect_is_the_first_word_and_the_whole_state_follows() {
     driver.take();
     driver.notice(Notice::Participants { changed: vec![gone("bob", "PA_bob")] });
     assert!(driver.sent().is_empty(), "nobody is there to hear it");
-    driver.give(Input::Resumed { protocol: 17 });
+    driver.give(Input::Resumed { protocol: 17, ice_servers: Vec::new() });
     let sent = driver.sent();
     assert!(matches!(sent[0], ServerSignal::Reconnect { .. }));
     assert!(matches!(sent[1], ServerSignal::Update { participants } if participants[0].sid.as_str() == "PA_bob"));
@@ -112,7 +112,7 @@ fn resuming_onto_dead_transports_means_a_new_session() {
     driver.give(Input::SocketLost);
     driver.media(MediaEvent::Closed { target: Target::Subscriber, reason: LeaveReason::ConnectionTimeout });
     driver.take();
-    driver.give(Input::Resumed { protocol: 17 });
+    driver.give(Input::Resumed { protocol: 17, ice_servers: Vec::new() });
     assert!(matches!(
         driver.sent()[..],
         [ServerSignal::Leave { reason: LeaveReason::StateMismatch, action: LeaveAction::Reconnect }]
@@ -186,6 +186,6 @@ fn an_offer_that_is_due_while_nobody_is_there_waits_for_the_resume() {
     driver.media(MediaEvent::OfferNeeded);
     driver.wait(Duration::from_secs(1));
     assert!(driver.commands().is_empty());
-    driver.give(Input::Resumed { protocol: 17 });
+    driver.give(Input::Resumed { protocol: 17, ice_servers: Vec::new() });
     assert!(driver.commands().contains(&&MediaCommand::MakeOffer { restart_ice: true }));
 }

@@ -139,11 +139,11 @@ fn who_fell_silent_while_the_client_was_away_is_told_when_it_comes_back() {
     driver.give(Input::SocketLost);
     driver.notice(Notice::Speakers { speakers: vec![("PA_ann".into(), silent)] });
     driver.take();
-    driver.give(Input::Resumed { protocol: 17 });
+    driver.give(Input::Resumed { protocol: 17, ice_servers: Vec::new() });
     assert_eq!(driver.speakers(), [vec![("PA_ann".into(), silent)]]);
     driver.give(Input::SocketLost);
     driver.take();
-    driver.give(Input::Resumed { protocol: 17 });
+    driver.give(Input::Resumed { protocol: 17, ice_servers: Vec::new() });
     assert!(driver.speakers().is_empty(), "told once");
 }
 
@@ -192,7 +192,7 @@ fn who_is_refused_a_track_hears_of_it_once_and_of_its_return() {
     driver.give(Input::SocketLost);
     driver.notice(with_audience(only(Receiver::Sid("PA_me".into()), AdmittedTracks::These(vec!["TR_b".into()]))));
     assert_eq!(permissions(&mut driver), []);
-    driver.give(Input::Resumed { protocol: 17 });
+    driver.give(Input::Resumed { protocol: 17, ice_servers: Vec::new() });
     assert_eq!(permissions(&mut driver), [("TR_b".to_owned(), true)]);
     driver.notice(with_audience(Audience::Everybody));
     assert_eq!(permissions(&mut driver), [("TR_a".to_owned(), true)]);

@@ -188,6 +188,15 @@ class Person {
 
   /** The transports of this page: `udp` or `tcp`, as their selected candidate pairs say. */
   async transports() {
+    return (await this.#selected()).map((candidate) => candidate.protocol);
+  }
+
+  /** `host`, `prflx` or `relay`, for each transport. */
+  async candidateTypes() {
+    return (await this.#selected()).map((candidate) => candidate.candidateType);
+  }
+
+  async #selected() {
     const { pcManager } = /** @type {any} */ (this.#room).engine;
     const transports = [pcManager.publisher, pcManager.subscriber].filter(Boolean);
     const found = [];
@@ -196,7 +205,7 @@ class Person {
       const byId = new Map([...stats.values()].map((one) => [one.id, one]));
       for (const one of byId.values()) {
         if (one.type !== 'transport' || !one.selectedCandidatePairId) continue;
-        found.push(byId.get(byId.get(one.selectedCandidatePairId).localCandidateId).protocol);
+        found.push(byId.get(byId.get(one.selectedCandidatePairId).localCandidateId));
       }
     }
     return found;
