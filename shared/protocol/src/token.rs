@@ -1,11 +1,13 @@
 //! Access tokens: who somebody is and what they may do, signed by the host application.
 //!
-//! These are LiveKit's tokens exactly, so that its SDKs mint them and its clients carry them: HS256, the issuer is the
-//! API key and selects the secret, grants stand under `video`. Every door asks the same [`Verifier`]; whatever hands out
-//! tokens uses a [`Minter`] over the same [`Keys`]. Nothing here reads a clock, and no error ever repeats the token, or
-//! a part of it.
+//! These are LiveKit's tokens, so that its SDKs mint them and its clients carry them: HS256, the issuer is the API key
+//! and selects the secret, grants stand under `video`. Beyond that an issuer may sign with a private key of its own (RS,
+//! PS, ES or EdDSA), of which this server knows the public half. Every door asks the same [`Verifier`]; whatever hands
+//! out tokens uses a [`Minter`] over the same [`Keys`]. Nothing here reads a clock, and no error ever repeats the token,
+//! or a part of it.
 //!
-//! An `aud` claim is not looked at: LiveKit's minters write none, so there is nothing to compare it with.
+//! An `aud` claim is compared for issuers with public keys. In tokens of API keys it is not looked at: LiveKit's minters
+//! write none, so there is nothing to compare it with.
 //!
 //! ```
 //! use plenary_protocol::token::{Claims, DEFAULT_LEEWAY, Keys, Minter, Verifier, VideoGrant};
@@ -28,11 +30,14 @@
 mod claims;
 mod keys;
 mod mint;
+mod public_key;
 mod verify;
 
 pub use claims::{Claims, VideoGrant};
-pub use keys::{DEVELOPMENT_KEY, DEVELOPMENT_SECRET, KeyError, Keys, SECRET_BYTES_MIN};
+pub use jsonwebtoken::Algorithm;
+pub use keys::{DEVELOPMENT_KEY, DEVELOPMENT_SECRET, Issuer, KeyError, Keys, SECRET_BYTES_MIN};
 pub use mint::{MintError, Minter, REFRESH_LIFE};
+pub use public_key::{JWKS_KEYS_MAX, PublicKey, PublicKeyError};
 pub use verify::{DEFAULT_LEEWAY, TokenError, Verifier};
 
 /// Longest token, written or read. It travels in a request line or a header, which hold about this much.

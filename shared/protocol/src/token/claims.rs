@@ -40,6 +40,9 @@ pub struct Claims {
     pub sha256: String,
     #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub room_preset: String,
+    /// In a refresh token for an issuer whose private key is not ours: that issuer.
+    #[serde(rename = "plenaryVouchedFor", skip_serializing_if = "Option::is_none")]
+    pub vouched_for: Option<String>,
     /// Settings of a room this token creates, as it came: see [`Claims::room_configuration`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room_config: Option<Value>,
@@ -94,6 +97,11 @@ impl Claims {
     pub fn identity(&self) -> Option<&str> {
         let said = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
         if said(&self.subject) { self.subject.as_deref() } else { self.token_id.as_deref().filter(|id| !id.is_empty()) }
+    }
+
+    /// When it was issued, as far as it says, in Unix seconds: what a revocation is compared with.
+    pub fn issued(&self) -> Option<u64> {
+        self.not_before.max(self.issued_at)
     }
 
     /// The grants with every "not said" resolved.
