@@ -17,8 +17,12 @@ use plenary_protocol::token::Keys;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use sections::{Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles, Turn};
+pub use keys::{KeySettings, KeySource, PublishedKeys, is_public};
+pub use sections::{
+    Admin, Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles, Turn,
+};
 
+use keys::IssuerTable;
 use sections::{HttpFile, KeyTable, MediaFile, TurnFile};
 
 /// What the node runs with.
@@ -26,8 +30,15 @@ use sections::{HttpFile, KeyTable, MediaFile, TurnFile};
 pub struct Settings {
     pub http: Http,
     pub metrics: Metrics,
+    pub admin: Admin,
     pub media: Media,
     pub keys: Keys,
+    /// The issuers among `keys` whose public keys have to be fetched.
+    pub published_keys: Vec<PublishedKeys>,
+    /// Files that keys came from.
+    pub key_files: Vec<PathBuf>,
+    /// For reading the keys again.
+    pub key_source: KeySource,
     pub room: Room,
     pub limits: Limits,
     pub signal: Signal,
@@ -39,7 +50,7 @@ pub struct Settings {
 }
 
 /// Where settings are looked for, besides the defaults.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Sources {
     pub file: Option<PathBuf>,
     /// The environment, as (name, value).
@@ -73,25 +84,20 @@ impl Settings {
             document.http.resolve().map_err(|problem| at("http.tls_cert", problem, "give both files or none"))?;
         let media = resolve_media(document.media, &http)
             .map_err(|problem| at("media", problem, "choose other ports or fewer threads"))?;
-        let given = keys::Given {
-            table: document.keys.0,
-            file: document.keys_file,
-            environment: sources.environment.get(keys::VARIABLE).map(String::as_str),
-        };
-        let keys = keys::resolve(given, http.bind).map_err(|problem| ConfigError {
-            place: place.clone(),
-            key: problem.key().into(),
-            problem: problem.to_string(),
-            remedy: problem.remedy().into(),
-        })?;
+        let key_source = KeySource::new(sources, http.bind);
+        let KeySettings { keys, published, files } = key_source.load()?;
         document.signal.check().map_err(|problem| at("signal", problem, "correct these durations"))?;
         let turn: Result<Vec<_>, _> = document.turn.into_iter().map(TurnFile::resolve).collect();
         let turn = turn.map_err(|problem| at("turn", &problem, "give urls and either secret or secret_file"))?;
         Ok(Self {
             http,
             metrics: document.metrics,
+            admin: document.admin,
             media,
             keys,
+            published_keys: published,
+            key_files: files,
+            key_source,
             room: document.room,
             limits: document.limits,
             signal: document.signal,
@@ -102,10 +108,49 @@ impl Settings {
         })
     }
 
+    /// Whose tokens are believed, in sentences, a line each.
+    pub fn explain_keys(&self) -> String {
+        let refreshed = match self.keys.refresh_key() {
+            Some(key) => format!("refresh tokens signed by {key}"),
+            None => "no refresh tokens (set refresh_key to an API key)".into(),
+        };
+        let mut lines: Vec<String> = self
+            .keys
+            .ids()
+            .map(|id| match (self.keys.is_development(), self.keys.live_secrets(id)) {
+                (true, _) => format!("key {id}: HS256, the development key, on loopback only"),
+                (false, 1) => format!("key {id}: HS256, one secret"),
+                (false, live) => format!("key {id}: HS256, {live} live secrets, of which the first signs"),
+            })
+            .collect();
+        for (name, issuer) in self.keys.issuers() {
+            let source = match (self.published_keys.iter().find(|one| one.issuer == name), &issuer.keys) {
+                (Some(published), _) => {
+                    let only =
+                        published.algorithm.map_or("each key's own algorithm".into(), |one| format!("{one:?} only"));
+                    format!("{only}, keys fetched from {}", published.url)
+                }
+                (None, keys) => {
+                    let described = keys.iter().flatten().map(|key| match key.id() {
+                        Some(id) => format!("{:?} (kid {id:?})", key.algorithm()),
+                        None => format!("{:?}", key.algorithm()),
+                    });
+                    described.collect::<Vec<_>>().join(", ")
+                }
+            };
+            let audience = match issuer.audience.as_slice() {
+                [] => "tokens must not name an audience".into(),
+                names => format!("audience {}", names.join(" or ")),
+            };
+            lines.push(format!("issuer {name}: {source}; {audience}; {refreshed}"));
+        }
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
     /// Every setting as a line of TOML. Of the keys only the names.
     pub fn print(&self) -> String {
         let sections = serde_json::json!({
-            "http": self.http, "metrics": self.metrics, "media": self.media, "room": self.room,
+            "http": self.http, "metrics": self.metrics, "admin": self.admin, "media": self.media, "room": self.room,
             "limits": self.limits, "signal": self.signal, "log": self.log, "room_api": self.room_api,
         });
         let mut lines = Vec::new();
@@ -113,6 +158,7 @@ impl Settings {
         let hint = if self.keys.is_development() { "[development key]" } else { "[redacted]" };
         lines.extend(self.keys.ids().map(|id| format!("keys.\"{id}\" = \"{hint}\"\n")));
         lines.extend(self.turn.iter().map(|turn| format!("# [[turn]] urls = {:?}, secret = [redacted]\n", turn.urls)));
+        lines.extend(self.explain_keys().lines().map(|line| format!("# {line}\n")));
         lines.concat()
     }
 }
@@ -133,10 +179,15 @@ pub struct ConfigError {
 struct Document {
     http: HttpFile,
     metrics: Metrics,
+    admin: Admin,
     media: MediaFile,
     #[serde(skip_serializing)]
     keys: KeyTable,
     keys_file: Option<PathBuf>,
+    /// Issuers with public keys.
+    issuers: Vec<IssuerTable>,
+    /// The API key that signs refresh tokens for them.
+    refresh_key: Option<String>,
     room: Room,
     limits: Limits,
     signal: Signal,

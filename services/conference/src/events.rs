@@ -16,6 +16,7 @@ use tracing::{debug, error, info, trace, warn};
 
 use crate::{
     front::convert::BadFrame,
+    keys::FetchError,
     metrics::{instruments, label},
 };
 
@@ -82,6 +83,18 @@ pub struct ScrapePageOpened {
 impl ScrapePageOpened {
     pub fn emit(self) {
         info!(address = %self.address, "metrics at /metrics");
+    }
+}
+
+/// Bans can be asked for.
+#[derive(Debug)]
+pub struct AdminOpened {
+    pub address: SocketAddr,
+}
+
+impl AdminOpened {
+    pub fn emit(self) {
+        info!(address = %self.address, "admin endpoint");
     }
 }
 
@@ -289,6 +302,93 @@ impl StoreFailed {
     pub fn emit(self) {
         warn!(error = %self.error, "store failed");
         instruments().store_failures.add(1, &[KeyValue::new("reason", label(self.error))]);
+    }
+}
+
+/// Somebody was kept out, or let in again, by whoever holds this key.
+#[derive(Debug)]
+pub struct BansChanged<'a> {
+    /// Out of a closed set.
+    pub what: &'static str,
+    /// The issuer of the token that asked for it.
+    pub by: &'a str,
+    /// The last moment of it, in Unix seconds.
+    pub until_unix_s: Option<u64>,
+}
+
+impl BansChanged<'_> {
+    pub fn emit(self) {
+        info!(what = self.what, by = self.by, until_unix_s = self.until_unix_s, "bans changed");
+        instruments().bans_changed.add(1, &[KeyValue::new("what", self.what)]);
+    }
+}
+
+/// The keys were read again and are in use.
+#[derive(Debug)]
+pub struct KeysReloaded {
+    pub keys: usize,
+    pub issuers: usize,
+}
+
+impl KeysReloaded {
+    pub fn emit(self) {
+        info!(keys = self.keys, issuers = self.issuers, "keys reloaded");
+        instruments().keys_reloaded.add(1, &[KeyValue::new("result", "ok")]);
+    }
+}
+
+/// The keys were read again and cannot be used: those from before stay.
+#[derive(Debug)]
+pub struct KeysNotReloaded<'a> {
+    pub error: &'a (dyn std::error::Error + 'static),
+}
+
+impl KeysNotReloaded<'_> {
+    pub fn emit(self) {
+        error!(error = %self.error, "keys not reloaded, the old ones stay");
+        instruments().keys_reloaded.add(1, &[KeyValue::new("result", "error")]);
+    }
+}
+
+/// An issuer's published keys are in use.
+#[derive(Debug)]
+pub struct IssuerKeysFetched<'a> {
+    pub issuer: &'a str,
+    pub keys: usize,
+}
+
+impl IssuerKeysFetched<'_> {
+    pub fn emit(self) {
+        debug!(issuer = self.issuer, keys = self.keys, "issuer keys fetched");
+        instruments().issuer_fetches.add(1, &[KeyValue::new("result", "ok")]);
+    }
+}
+
+/// An issuer's keys could not be fetched; those from before are believed for a while.
+#[derive(Debug)]
+pub struct IssuerKeysNotFetched<'a> {
+    pub issuer: &'a str,
+    pub why: &'a FetchError,
+    pub again_in: Duration,
+}
+
+impl IssuerKeysNotFetched<'_> {
+    pub fn emit(self) {
+        let again_in_s = self.again_in.as_secs_f64();
+        warn!(issuer = self.issuer, why = %self.why, again_in_s, "issuer keys not fetched");
+        instruments().issuer_fetches.add(1, &[KeyValue::new("result", label(self.why))]);
+    }
+}
+
+/// An issuer could not be reached for so long that its old keys are no longer believed: its tokens are refused.
+#[derive(Debug)]
+pub struct IssuerKeysForgotten<'a> {
+    pub issuer: &'a str,
+}
+
+impl IssuerKeysForgotten<'_> {
+    pub fn emit(self) {
+        error!(issuer = self.issuer, "issuer keys are too old to be believed");
     }
 }
 

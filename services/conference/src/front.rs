@@ -3,6 +3,7 @@
 //! They decode, check who asks, and encode. What is asked goes to traits that the node implements, so that every door
 //! can be tried without a node behind it. No query string is ever logged: browsers carry their token there.
 
+pub mod admin;
 pub mod authorize;
 pub mod convert;
 pub mod cors;
@@ -19,7 +20,7 @@ pub mod twirp_json;
 pub mod validate;
 pub mod web;
 
-pub use self::listen::{ListenError, listen, tcp};
+pub use self::listen::{ListenError, Opened, listen, tcp};
 
 use std::sync::Arc;
 
@@ -34,20 +35,19 @@ use actix_web::{
 };
 
 use self::{
-    authorize::{Authorizer, RoomGate},
-    dev_token::DevTokens,
+    authorize::{Access, Authorizer, RoomGate},
     health::Health,
     room_api::RoomApi,
     strangers::Strangers,
 };
-use crate::config::Settings;
+use crate::{config::Settings, keys::KeyRing};
 
 /// What the doors need of the node, and what they keep between requests. Shared by all HTTP threads.
 #[derive(Clone)]
 pub struct Doors {
     authorizer: Data<Authorizer>,
     strangers: Data<Strangers>,
-    dev_tokens: Data<DevTokens>,
+    keys: Data<KeyRing>,
     rooms: Data<dyn RoomApi>,
     gate: Data<dyn RoomGate>,
     health: Data<dyn Health>,
@@ -55,11 +55,11 @@ pub struct Doors {
 }
 
 impl Doors {
-    pub fn new<N: RoomApi + RoomGate + Health + 'static>(settings: &Settings, node: Arc<N>) -> Self {
+    pub fn new<N: RoomApi + RoomGate + Health + 'static>(settings: &Settings, access: Access, node: Arc<N>) -> Self {
         Self {
-            authorizer: Data::new(Authorizer::new(settings)),
+            keys: Data::from(access.keys.clone()),
+            authorizer: Data::new(Authorizer::new(settings, access)),
             strangers: Data::new(Strangers::new(&settings.limits, &settings.http.trusted_proxies)),
-            dev_tokens: Data::new(DevTokens::new(&settings.keys)),
             rooms: Data::from(node.clone() as Arc<dyn RoomApi>),
             gate: Data::from(node.clone() as Arc<dyn RoomGate>),
             health: Data::from(node as Arc<dyn Health>),
@@ -76,7 +76,7 @@ impl Doors {
     pub fn configure(&self, config: &mut ServiceConfig) {
         config
             .app_data(self.authorizer.clone())
-            .app_data(self.dev_tokens.clone())
+            .app_data(self.keys.clone())
             .app_data(self.rooms.clone())
             .app_data(self.gate.clone())
             .app_data(self.health.clone())
@@ -88,6 +88,15 @@ impl Doors {
             .service(routes::resource("/dev/token").route(routes::post().to(dev_token::dev_token_endpoint)))
             .configure(room_service::configure)
             .configure(web::configure);
+    }
+
+    /// The routes of the private listener.
+    pub fn configure_admin(&self, config: &mut ServiceConfig) {
+        config
+            .app_data(self.authorizer.clone())
+            .app_data(self.rooms.clone())
+            .app_data(PayloadConfig::new(admin::BODY_BYTES_MAX))
+            .configure(admin::configure);
     }
 
     /// The whole application of one HTTP thread; `signalling` adds the socket's route.

@@ -3,6 +3,7 @@
 //! This crate alone knows actix, HTTP, sockets and threads. It translates and carries; what is decided is decided in
 //! `plenary-room-core` and `plenary-media-core`.
 
+pub mod bans;
 pub mod cli;
 pub mod config;
 pub mod edge;
@@ -10,6 +11,7 @@ pub mod events;
 pub mod front;
 mod heartbeat;
 mod ids;
+pub mod keys;
 pub mod media_router;
 pub mod metrics;
 pub mod node;

@@ -77,12 +77,14 @@ async fn run(settings: Settings, telemetry: &Telemetry) -> anyhow::Result<Ending
     let tls = settings.http.tls.is_some();
     let node = Node::start(settings).await?;
     MeetPageOpened { http: node.http, tls }.emit();
-    signals.next().await;
+    while let Asked::Reload = signals.next().await {
+        node.reload_keys();
+    }
 
     let stopping = Instant::now();
     let ending = tokio::select! {
         () = node.stop() => Ending::Graceful,
-        () = signals.next() => Ending::AtOnce,
+        () = signals.end() => Ending::AtOnce,
     };
     if let Some(scrape) = scrape {
         scrape.stop(false).await;
@@ -91,29 +93,44 @@ async fn run(settings: Settings, telemetry: &Telemetry) -> anyhow::Result<Ending
     Ok(ending)
 }
 
-/// SIGTERM and SIGINT alike.
+/// SIGTERM and SIGINT end it, SIGHUP has it read its keys again.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
+}
+
+enum Asked {
+    End,
+    Reload,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.hang_up.recv() => Asked::Reload,
         }
+    }
+
+    async fn end(&mut self) {
+        while let Asked::Reload = self.next().await {}
     }
 }
 
 fn check_config(args: &SettingsArgs, print: bool) -> ExitCode {
     match Settings::load(&args.sources()) {
         Ok(settings) if print => say(&settings.print()),
-        Ok(settings) => say(&format!("the configuration is sound ({})\n", settings.source)),
+        Ok(settings) => say(&format!("the configuration is sound ({})\n{}", settings.source, settings.explain_keys())),
         Err(error) => wrong(&error),
     }
 }

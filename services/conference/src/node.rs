@@ -20,16 +20,19 @@ use actix_web::dev::ServerHandle;
 use plenary_cluster::{Bus, InProcess, NewRoom, RoomDefaults, Store};
 use plenary_media_core::{DtlsIdentity, Router};
 use plenary_model::{NodeId, RoomName};
-use plenary_protocol::token::{Claims, Minter};
+use plenary_protocol::token::Claims;
 use plenary_room_core::{room, session};
+use tokio::{sync::Notify, task::JoinHandle};
 
 use self::memory::MemoryWatch;
 use self::supervisor::{ServeInbox, StartRouters, StopRouters, Supervisor};
 use crate::{
-    config::{self, Settings},
+    bans::{self, BanCopy},
+    config::{self, KeySettings, Settings},
     events::{NodeStarted, NodeStopping},
-    front::{self, convert::ServerIdentity, health::Unready},
+    front::{self, Opened, convert::ServerIdentity, health::Unready},
     ids,
+    keys::{self, KeyRing},
     media_router::MediaRouterHandle,
     participant::Shutdown,
     rooms::Rooms,
@@ -45,12 +48,15 @@ pub struct Shared {
     pub node: NodeId,
     pub store: Arc<dyn Store>,
     pub bus: Arc<dyn Bus>,
-    pub minter: Arc<Minter>,
+    pub keys: Arc<KeyRing>,
+    pub bans: Arc<BanCopy>,
     pub server_identity: Arc<ServerIdentity>,
     pub session_settings: session::Settings,
     pub room_settings: room::Settings,
     pub turn: Arc<TurnServers>,
     pub limits: config::Limits,
+    /// The longest that a token can be good for, clocks that differ included: so long a revocation is remembered.
+    pub token_life_max: Duration,
     room: config::Room,
     /// One registry per room thread; a room name always hashes to the same one.
     rooms: OnceLock<Vec<Addr<Rooms>>>,
@@ -73,7 +79,8 @@ impl Shared {
             node,
             store: cluster.clone(),
             bus: cluster,
-            minter: Arc::new(Minter::new(&settings.keys)),
+            keys: KeyRing::new(settings),
+            bans: Arc::default(),
             server_identity: Arc::new(identity),
             session_settings: session_settings(settings),
             room_settings: room::Settings {
@@ -84,6 +91,7 @@ impl Shared {
             },
             turn: Arc::new(TurnServers::new(&settings.turn)),
             limits: settings.limits.clone(),
+            token_life_max: settings.signal.token_life_max.saturating_add(settings.signal.token_leeway),
             room: settings.room.clone(),
             rooms: OnceLock::new(),
             routers: RwLock::new(Vec::new()),
@@ -98,6 +106,11 @@ impl Shared {
     pub fn rooms_for(&self, room: &RoomName) -> &Addr<Rooms> {
         let threads = self.rooms.get().expect("set before the doors open");
         &threads[slot(room, threads.len())]
+    }
+
+    /// Every registry.
+    pub fn room_threads(&self) -> impl Iterator<Item = &Addr<Rooms>> {
+        self.rooms.get().into_iter().flatten()
     }
 
     /// Where the room's media runs.
@@ -192,9 +205,14 @@ pub struct Node {
     shared: Arc<Shared>,
     supervisor: Addr<Supervisor>,
     doors: Vec<ServerHandle>,
+    /// End with the node.
+    tasks: Vec<JoinHandle<()>>,
+    reload_keys: Arc<Notify>,
     /// Keep their threads alive; dropping one does not stop it.
     arbiters: Vec<Arbiter>,
     pub http: SocketAddr,
+    /// Where bans are asked for, if anywhere.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Node {
@@ -213,17 +231,32 @@ impl Node {
         }
         let inbox = shared.bus.serve(shared.node.clone()).await?;
         supervisor.do_send(ServeInbox(inbox));
-        let (doors, http) = front::listen(&settings, shared.clone())?;
+        let Settings { keys, published_keys: published, key_files: files, key_source, .. } = settings.clone();
+        shared.keys.replace(KeySettings { keys, published, files: files.clone() })?;
+        let reload_keys = Arc::new(Notify::new());
+        let tasks = vec![
+            tokio::spawn(keys::watch(key_source, files, shared.keys.clone(), reload_keys.clone())),
+            tokio::spawn(bans::follow(shared.clone())),
+        ];
+        let Opened { doors, http, admin } = front::listen(&settings, shared.clone())?;
         shared.phase.store(SERVING, Ordering::Relaxed);
         NodeStarted { node: shared.node.clone(), http }.emit();
-        Ok(Self { shared, supervisor, doors, arbiters, http })
+        Ok(Self { shared, supervisor, doors, tasks, reload_keys, arbiters, http, admin })
+    }
+
+    /// Reads the keys again, from the files and variables they came from.
+    pub fn reload_keys(&self) {
+        self.reload_keys.notify_one();
     }
 
     /// Tells everybody to leave, waits until they have heard it, then closes the doors.
     pub async fn stop(self) {
         NodeStopping.emit();
         self.shared.phase.store(LEAVING, Ordering::Relaxed);
-        for rooms in self.shared.rooms.get().into_iter().flatten() {
+        for task in &self.tasks {
+            task.abort();
+        }
+        for rooms in self.shared.room_threads() {
             rooms.do_send(Shutdown { reconnect: false });
         }
         let all_gone = async {

@@ -11,7 +11,7 @@ use actix::{
     WeakAddr, WrapFuture,
 };
 use futures_util::stream;
-use plenary_cluster::{AdminReply, Joined, NewRoom, RoomEvent, Seat, StoreError};
+use plenary_cluster::{AdminReply, Barred, Joined, NewRoom, RoomEvent, Seat, StoreError};
 use plenary_model::{
     Admin, AdminRefusal, Audience, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState,
     Record, RoomName,
@@ -32,7 +32,7 @@ use crate::{
     media_router::RouterLevels,
     node::{RouterHandle, Shared},
     participant::{Begin, FromRoom, Participant, Shutdown},
-    rooms::{JoinRoom, RoomClosing, RoomEnded, Rooms, RouterLost},
+    rooms::{EnforceBans, JoinRoom, RoomClosing, RoomEnded, Rooms, RouterLost},
     tokens::{Refresher, unix_ms, unix_seconds},
 };
 
@@ -67,6 +67,8 @@ pub struct Room {
 
 struct Seated {
     identity: Identity,
+    /// When its token was issued.
+    issued_unix_s: Option<u64>,
     addr: Addr<Participant>,
 }
 
@@ -272,6 +274,13 @@ impl Room {
         let Some(joining) = self.joining.remove(&who) else { return };
         let now = Instant::now();
         let identity = welcome.own.identity.clone();
+        let issued_unix_s = joining.claims.issued();
+        if let Some(barred) = self.barred(&identity, issued_unix_s) {
+            // Banned after the store had let them in, and before there was a session to end.
+            let _ = joining.reply.send(Err(refusal_of(barred)));
+            self.handle(Input::SessionLost { who, reason: LeaveReason::ParticipantRemoved }, ctx);
+            return;
+        }
         let start = Start {
             welcome,
             protocol: joining.client.protocol,
@@ -283,7 +292,7 @@ impl Room {
             ice_servers: self.shared.turn.credentials(&who, unix_seconds()),
         };
         let session = Session::new(now, self.shared.session_settings.clone(), start);
-        let refresher = Refresher::new(self.shared.minter.clone(), joining.claims);
+        let refresher = Refresher::new(self.shared.keys.clone(), joining.claims);
         let begin = Begin {
             session,
             room_name: self.name.clone(),
@@ -296,11 +305,16 @@ impl Room {
         };
         let addr = Participant::new(now, begin).start();
         JoinAccepted { after: joining.asked.elapsed() }.emit();
-        self.sessions.insert(who.clone(), Seated { identity, addr: addr.clone() });
+        self.sessions.insert(who.clone(), Seated { identity, issued_unix_s, addr: addr.clone() });
         if joining.reply.send(Ok(addr)).is_err() {
             // The client gave up while the store decided; its seat must not stay.
             self.handle(Input::SessionLost { who, reason: LeaveReason::JoinFailure }, ctx);
         }
+    }
+
+    /// Whether this node has heard of a ban.
+    fn barred(&self, identity: &Identity, issued_unix_s: Option<u64>) -> Option<Barred> {
+        self.shared.bans.verdict(identity, Some(&self.name), issued_unix_s, unix_seconds())
     }
 
     fn write_next(&mut self, ctx: &mut Context<Self>) {
@@ -427,7 +441,13 @@ impl Handler<Join> for Room {
         // Without telemetry behind it there is no trace to belong to.
         let _ = span.set_parent(trace.clone());
         let participant = newcomer(sid.clone(), identity, &claims, &client);
-        let seat = Seat { participant, node: self.shared.node.clone(), create };
+        let seat = Seat {
+            participant,
+            node: self.shared.node.clone(),
+            issued_unix_s: claims.issued(),
+            now_unix_s: unix_seconds(),
+            create,
+        };
         self.joining.insert(sid.clone(), Joining { trace, claims, client, asked: Instant::now(), reply });
         let (store, room) = (self.shared.store.clone(), self.name.clone());
         let ask = async move { store.join(room, seat).await }.instrument(span);
@@ -515,6 +535,21 @@ impl Handler<Administer> for Room {
     }
 }
 
+impl Handler<EnforceBans> for Room {
+    type Result = ();
+
+    fn handle(&mut self, _: EnforceBans, ctx: &mut Self::Context) {
+        let barred = |seated: &&Seated| self.barred(&seated.identity, seated.issued_unix_s).is_some();
+        let barred: Vec<_> = self.sessions.values().filter(barred).map(|seated| seated.identity.clone()).collect();
+        for identity in barred {
+            // Nobody waits for the outcome.
+            let number = self.next_admin;
+            self.next_admin = number.wrapping_add(1);
+            self.handle(Input::Admin(AdminAsk { number, what: Admin::Remove { identity } }), ctx);
+        }
+    }
+}
+
 impl Handler<RouterLost> for Room {
     type Result = ();
 
@@ -546,6 +581,13 @@ impl StreamHandler<RoomEvent> for Room {
     /// The bus is gone: what the room knows is no longer true for long.
     fn finished(&mut self, ctx: &mut Self::Context) {
         ctx.stop();
+    }
+}
+
+fn refusal_of(barred: Barred) -> StoreError {
+    match barred {
+        Barred::Banned => StoreError::Banned,
+        Barred::Revoked => StoreError::Revoked,
     }
 }
 

@@ -64,6 +64,13 @@ pub struct RoomClosing {
     pub room: Addr<Room>,
 }
 
+/// The node's bans have changed: sessions they forbid end, in one room or in all. From whoever keeps the copy.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct EnforceBans {
+    pub room: Option<RoomName>,
+}
+
 /// A room's death notice.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -147,6 +154,17 @@ impl Handler<RoomClosing> for Rooms {
     fn handle(&mut self, RoomClosing { name, room }: RoomClosing, _: &mut Self::Context) {
         if self.rooms.get(&name) == Some(&room) {
             self.rooms.remove(&name);
+        }
+    }
+}
+
+impl Handler<EnforceBans> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, ask: EnforceBans, _: &mut Self::Context) {
+        let meant = |(name, _): &(&RoomName, &Addr<Room>)| ask.room.as_ref().is_none_or(|room| room == *name);
+        for (_, room) in self.rooms.iter().filter(meant) {
+            room.do_send(ask.clone());
         }
     }
 }

@@ -6,27 +6,30 @@ use std::{
 };
 
 use plenary_model::Participant;
-use plenary_protocol::token::{Claims, Minter};
+use plenary_protocol::token::Claims;
+
+use crate::keys::KeyRing;
 
 /// Mints the tokens of one session: its own claims as they are now, never wider.
 #[derive(Debug, Clone)]
 pub struct Refresher {
-    minter: Arc<Minter>,
+    keys: Arc<KeyRing>,
     claims: Claims,
 }
 
 impl Refresher {
-    pub fn new(minter: Arc<Minter>, claims: Claims) -> Self {
-        Self { minter, claims }
+    pub fn new(keys: Arc<KeyRing>, claims: Claims) -> Self {
+        Self { keys, claims }
     }
 
-    /// `None` where the token cannot be made (metadata larger than a token); the client keeps the one it has.
+    /// `None` where the token cannot be made (metadata larger than a token, an issuer whose private key is not ours and no
+    /// refresh key, a key that is no longer configured); the client keeps the one it has.
     pub fn token(&mut self, own: &Participant) -> Option<String> {
         self.claims.name.clone_from(&own.name);
         self.claims.metadata.clone_from(&own.metadata);
         self.claims.attributes.clone_from(&own.attributes);
         self.claims.set_permission(&own.permission);
-        self.minter.refresh(&self.claims, unix_seconds()).ok()
+        self.keys.refresh(&self.claims, unix_seconds()).ok()
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, AdminRefusal, Identity, LeaveReason, NodeId, Participant, ParticipantSid, Record, RoomInfo, RoomName,
-    RoomSid, RoomSnapshot,
+    Admin, AdminRefusal, Ban, BanChange, Identity, LeaveReason, NodeId, Participant, ParticipantSid, Record, RoomInfo,
+    RoomName, RoomSid, RoomSnapshot,
 };
 
 use crate::{Inbox, Subscription};
@@ -16,7 +16,7 @@ use crate::{Inbox, Subscription};
 pub trait Store: Send + Sync {
     /// Makes the room or updates its settings; gives back what is stored.
     fn create(&self, room: NewRoom) -> BoxFuture<'_, Result<RoomInfo, StoreError>>;
-    /// Seats a participant: cap and duplicate identity are decided here, once. Publishes the record.
+    /// Seats a participant: bans, cap and duplicate identity are decided here, once. Publishes the record.
     fn join(&self, room: RoomName, seat: Seat) -> BoxFuture<'_, Result<Joined, StoreError>>;
     /// Replaces a record; refused unless sid and generation are the stored ones. A version that is not newer than the
     /// stored one changes nothing. `Full` if the person would be counted from now on and no seat is free.
@@ -39,12 +39,21 @@ pub trait Store: Send + Sync {
     fn delete(&self, room: RoomName, reason: LeaveReason) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Deletes the room if nobody but dependents is in it; hosts hear `Closed`. False if somebody was.
     fn delete_if_empty(&self, room: RoomName) -> BoxFuture<'_, Result<bool, StoreError>>;
+    /// Keeps somebody out, from the next join on; publishes it, so that every node ends what already runs. Bans are no
+    /// part of a room: it need not exist, and they outlive it. Of two revocations the later moment stands.
+    fn ban(&self, ban: Ban, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Ends ban and revocation of a person in a room (`None`: those for every room). False if there was neither.
+    fn lift_ban(&self, identity: Identity, room: Option<RoomName>) -> BoxFuture<'_, Result<bool, StoreError>>;
+    /// What holds at this moment, by person and room.
+    fn bans(&self, now_unix_s: u64) -> BoxFuture<'_, Result<Vec<Ban>, StoreError>>;
 }
 
 /// What is said between nodes, at most once and in order; a lost or skipped message shows as `Resync`.
 pub trait Bus: Send + Sync {
     /// Hears every change from here on, of this life of the room and of those to come; the room need not exist.
     fn subscribe(&self, room: RoomName) -> BoxFuture<'_, Result<Subscription, BusError>>;
+    /// Hears every change to the bans from here on.
+    fn subscribe_bans(&self) -> BoxFuture<'_, Result<Subscription<BanChange>, BusError>>;
     /// Asks the node that hosts somebody.
     fn request(&self, to: NodeId, room: RoomName, ask: Admin) -> BoxFuture<'_, Result<AdminReply, BusError>>;
     /// The requests addressed to this node. At most one receiver at a time: a second one is `Unavailable`.
@@ -79,6 +88,9 @@ pub struct RoomDefaults {
 pub struct Seat {
     pub participant: Participant,
     pub node: NodeId,
+    /// When the token was issued, in Unix seconds: what revocations are compared with. `None`: it does not say.
+    pub issued_unix_s: Option<u64>,
+    pub now_unix_s: u64,
     /// Makes the room if it does not exist; `None` where only existing rooms may be joined.
     pub create: Option<NewRoom>,
 }
@@ -98,6 +110,12 @@ pub enum StoreError {
     NoSuchRoom,
     #[error("room has exceeded its max participants")]
     Full,
+    #[error("participant is banned")]
+    Banned,
+    #[error("the token has been revoked")]
+    Revoked,
+    #[error("there are as many bans as there may be")]
+    TooManyBans,
     #[error("the record belongs to a newer session")]
     Superseded,
     #[error("the store did not answer")]

@@ -44,6 +44,14 @@ macro_rules! conformance_suite {
             a_slow_subscriber_hears_resync_and_then_goes_on,
             a_request_reaches_the_node_and_its_answer_comes_back,
             a_request_to_nobody_is_refused,
+            a_banned_person_is_refused_and_heard_of,
+            a_ban_for_every_room_holds_in_every_room,
+            a_revocation_refuses_tokens_issued_before,
+            a_ban_and_a_revocation_do_not_shadow_each_other,
+            bans_end_by_themselves,
+            bans_outlive_rooms,
+            bans_are_bounded_and_the_old_ones_stay,
+            a_slow_listener_to_bans_hears_resync,
             random_operations_keep_the_invariants,
         }
     };
@@ -334,6 +342,128 @@ pub async fn a_request_to_nobody_is_refused(cluster: Arc<impl Cluster>) {
     assert_eq!(cluster.request(node("ND_1"), name("r"), ask()).await, Err(BusError::NoSuchNode));
 }
 
+pub async fn a_banned_person_is_refused_and_heard_of(cluster: Arc<impl Cluster>) {
+    cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    let mut heard = cluster.subscribe_bans().await.unwrap();
+    let ban = ban_of("ann", Some("r"), None, 100);
+    cluster.ban(ban.clone(), 10).await.unwrap();
+    assert_eq!(heard.next().await, Some(Event::Delta(Arc::new(BanChange::Set(ban.clone())))));
+    assert_eq!(cluster.bans(10).await, Ok(vec![ban]));
+    assert_eq!(cluster.snapshot(name("r")).await.unwrap().records.len(), 1, "ending a session is its node's to do");
+    assert_eq!(join_at("ann", "r", Some(u64::MAX), 10, &cluster).await, Err(StoreError::Banned));
+    assert_eq!(join_at("ann", "r", None, 10, &cluster).await, Err(StoreError::Banned));
+    assert_eq!(join_at("bob", "r", None, 10, &cluster).await, Ok(()));
+    assert_eq!(join_at("ann", "other", None, 10, &cluster).await, Ok(()));
+
+    assert_eq!(cluster.lift_ban(identity("ann"), None).await, Ok(false), "that one is for another scope");
+    assert_eq!(cluster.lift_ban(identity("ann"), Some(name("r"))).await, Ok(true));
+    let lifted = BanChange::Lifted { identity: identity("ann"), room: Some(name("r")) };
+    assert_eq!(heard.next().await, Some(Event::Delta(Arc::new(lifted))));
+    assert_eq!(cluster.lift_ban(identity("ann"), Some(name("r"))).await, Ok(false));
+    assert_eq!(heard.try_next(), None, "what changes nothing is not told");
+    assert_eq!(join_at("ann", "r", None, 10, &cluster).await, Ok(()));
+}
+
+pub async fn a_ban_for_every_room_holds_in_every_room(cluster: Arc<impl Cluster>) {
+    cluster.ban(ban_of("ann", None, None, 100), 10).await.unwrap();
+    for room in ["r", "other"] {
+        assert_eq!(join_at("ann", room, None, 10, &cluster).await, Err(StoreError::Banned));
+    }
+    cluster.ban(ban_of("ann", Some("r"), None, 100), 10).await.unwrap();
+    assert_eq!(cluster.lift_ban(identity("ann"), None).await, Ok(true));
+    assert_eq!(join_at("ann", "r", None, 10, &cluster).await, Err(StoreError::Banned), "the room has its own");
+    assert_eq!(join_at("ann", "other", None, 10, &cluster).await, Ok(()));
+}
+
+pub async fn a_revocation_refuses_tokens_issued_before(cluster: Arc<impl Cluster>) {
+    cluster.ban(ban_of("ann", Some("r"), Some(50), 100), 10).await.unwrap();
+    assert_eq!(join_at("ann", "r", Some(49), 10, &cluster).await, Err(StoreError::Revoked));
+    assert_eq!(join_at("ann", "r", None, 10, &cluster).await, Err(StoreError::Revoked), "of any age");
+    assert_eq!(join_at("ann", "r", Some(50), 10, &cluster).await, Ok(()));
+    // The moment never falls, and neither does the end.
+    let mut heard = cluster.subscribe_bans().await.unwrap();
+    cluster.ban(ban_of("ann", Some("r"), Some(40), 90), 10).await.unwrap();
+    let stands = ban_of("ann", Some("r"), Some(50), 100);
+    assert_eq!(heard.next().await, Some(Event::Delta(Arc::new(BanChange::Set(stands.clone())))));
+    assert_eq!(cluster.bans(10).await, Ok(vec![stands]));
+    cluster.ban(ban_of("ann", Some("r"), Some(60), 90), 10).await.unwrap();
+    assert_eq!(cluster.bans(10).await, Ok(vec![ban_of("ann", Some("r"), Some(60), 100)]));
+}
+
+pub async fn a_ban_and_a_revocation_do_not_shadow_each_other(cluster: Arc<impl Cluster>) {
+    cluster.ban(ban_of("ann", Some("r"), None, 20), 10).await.unwrap();
+    cluster.ban(ban_of("ann", Some("r"), Some(50), 100), 10).await.unwrap();
+    assert_eq!(join_at("ann", "r", Some(70), 10, &cluster).await, Err(StoreError::Banned));
+    assert_eq!(join_at("ann", "r", Some(70), 20, &cluster).await, Ok(()), "the ban is over");
+    assert_eq!(join_at("ann", "r", Some(49), 20, &cluster).await, Err(StoreError::Revoked), "the revocation is not");
+    assert_eq!(cluster.bans(10).await.unwrap().len(), 2);
+    assert_eq!(cluster.lift_ban(identity("ann"), Some(name("r"))).await, Ok(true));
+    assert_eq!(cluster.bans(10).await, Ok(Vec::new()));
+}
+
+pub async fn bans_end_by_themselves(cluster: Arc<impl Cluster>) {
+    cluster.ban(ban_of("ann", Some("r"), None, 20), 10).await.unwrap();
+    assert_eq!(join_at("ann", "r", None, 19, &cluster).await, Err(StoreError::Banned));
+    assert_eq!(join_at("ann", "r", None, 20, &cluster).await, Ok(()));
+    assert_eq!(cluster.bans(20).await, Ok(Vec::new()));
+    cluster.ban(ban_of("ann", Some("r"), None, 90), 10).await.unwrap();
+    cluster.ban(ban_of("ann", Some("r"), None, 30), 10).await.unwrap();
+    assert_eq!(join_at("ann", "r", None, 30, &cluster).await, Ok(()), "a ban can be made shorter");
+}
+
+pub async fn bans_outlive_rooms(cluster: Arc<impl Cluster>) {
+    cluster.ban(ban_of("ann", Some("r"), None, 100), 10).await.unwrap();
+    assert_eq!(cluster.snapshot(name("r")).await, Err(StoreError::NoSuchRoom), "a ban makes no room");
+    cluster.create(new_room("r", 1)).await.unwrap();
+    cluster.delete(name("r"), LeaveReason::RoomDeleted).await.unwrap();
+    cluster.create(new_room("r", 2)).await.unwrap();
+    assert_eq!(join_at("ann", "r", None, 10, &cluster).await, Err(StoreError::Banned));
+}
+
+pub async fn bans_are_bounded_and_the_old_ones_stay(cluster: Arc<impl Cluster>) {
+    for number in 0..BANS_PER_ROOM_MAX {
+        cluster.ban(ban_of(&format!("p{number}"), Some("r"), None, 20), 10).await.unwrap();
+    }
+    let beyond = || ban_of("ann", Some("r"), None, 100);
+    assert_eq!(cluster.ban(beyond(), 10).await, Err(StoreError::TooManyBans));
+    assert_eq!(join_at("p0", "r", None, 10, &cluster).await, Err(StoreError::Banned));
+    cluster.ban(ban_of("p0", Some("r"), None, 30), 10).await.expect("one that is known takes no place");
+    cluster.ban(ban_of("ann", Some("other"), None, 100), 10).await.expect("other rooms have their own share");
+    cluster.ban(beyond(), 20).await.expect("what is over makes place");
+    assert_eq!(cluster.lift_ban(identity("p0"), Some(name("r"))).await, Ok(true));
+}
+
+pub async fn a_slow_listener_to_bans_hears_resync(cluster: Arc<impl Cluster>) {
+    let mut slow = cluster.subscribe_bans().await.unwrap();
+    for until in 0..MORE_THAN_ANY_QUEUE as u64 {
+        cluster.ban(ban_of("ann", None, None, 100 + until), 10).await.unwrap();
+    }
+    assert_eq!(slow.next().await, Some(Event::Resync));
+    assert_eq!(cluster.lift_ban(identity("ann"), None).await, Ok(true));
+    let lifted = BanChange::Lifted { identity: identity("ann"), room: None };
+    assert_eq!(slow.next().await, Some(Event::Delta(Arc::new(lifted))), "one resync is enough");
+}
+
+fn ban_of(who: &str, room: Option<&str>, tokens_before_unix_s: Option<u64>, until_unix_s: u64) -> Ban {
+    Ban { identity: identity(who), room: room.map(name), tokens_before_unix_s, until_unix_s }
+}
+
+/// Whether a token of this age gets in now. Whoever does leaves again.
+async fn join_at(
+    who: &str,
+    room: &str,
+    issued_unix_s: Option<u64>,
+    now_unix_s: u64,
+    cluster: &Arc<impl Cluster>,
+) -> Result<(), StoreError> {
+    let create = Some(NewRoom { name: name(room), ..new_room(room, 1) });
+    let seat = Seat { issued_unix_s, now_unix_s, create, ..seat(who, &format!("PA_{who}_{now_unix_s}")) };
+    let record = cluster.join(name(room), seat).await?.record;
+    let (person, reason) = (&record.participant, LeaveReason::ClientInitiated);
+    cluster.leave(name(room), person.identity.clone(), person.sid.clone(), record.generation, reason).await?;
+    Ok(())
+}
+
 type Change = fn(&mut Participant);
 
 /// Everything that is on its way to this subscriber.
@@ -389,7 +519,8 @@ fn seat_with(who: &str, sid: &str, change: impl FnOnce(&mut Participant)) -> Sea
         capabilities: Vec::new(),
     };
     change(&mut participant);
-    Seat { participant, node: node("ND_1"), create: Some(new_room("r", 1)) }
+    let create = Some(new_room("r", 1));
+    Seat { participant, node: node("ND_1"), issued_unix_s: None, now_unix_s: 1, create }
 }
 
 fn new_room(room: &str, view: u64) -> NewRoom {

@@ -12,7 +12,8 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, Identity, LeaveReason, NodeId, ParticipantSid, Record, RoomDelta, RoomInfo, RoomName, RoomSnapshot,
+    Admin, Ban, BanChange, Identity, LeaveReason, NodeId, ParticipantSid, Record, RoomDelta, RoomInfo, RoomName,
+    RoomSnapshot,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -20,7 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    AdminReply, Ask, Bus, BusError, Inbox, Joined, NewRoom, Seat, Store, StoreError, Subscription, receive::Subscriber,
+    AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, NewRoom, Seat, Store, StoreError, Subscription,
+    receive::Subscriber,
 };
 use rooms::Rooms;
 
@@ -34,6 +36,8 @@ pub struct InProcess {
 struct State {
     rooms: Rooms,
     audience: Audience,
+    bans: Bans,
+    bans_audience: Vec<Subscriber<BanChange>>,
     nodes: HashMap<NodeId, mpsc::Sender<Ask>>,
 }
 
@@ -61,12 +65,26 @@ impl InProcess {
         room: &RoomName,
         call: impl FnOnce(&mut Rooms) -> Result<(T, Option<RoomDelta>), StoreError>,
     ) -> Result<T, StoreError> {
-        let state = &mut *self.state();
-        let (answer, delta) = call(&mut state.rooms)?;
+        self.state().change(room, call)
+    }
+}
+
+impl State {
+    fn change<T>(
+        &mut self,
+        room: &RoomName,
+        call: impl FnOnce(&mut Rooms) -> Result<(T, Option<RoomDelta>), StoreError>,
+    ) -> Result<T, StoreError> {
+        let (answer, delta) = call(&mut self.rooms)?;
         if let Some(delta) = delta {
-            state.audience.tell(room, &Arc::new(delta));
+            self.audience.tell(room, &Arc::new(delta));
         }
         Ok(answer)
+    }
+
+    fn tell_of_ban(&mut self, change: BanChange) {
+        let change = Arc::new(change);
+        self.bans_audience.retain(|subscriber| subscriber.tell(&change));
     }
 }
 
@@ -76,7 +94,15 @@ impl Store for InProcess {
     }
 
     fn join(&self, room: RoomName, seat: Seat) -> BoxFuture<'_, Result<Joined, StoreError>> {
-        Box::pin(async move { self.change(&room, |rooms| rooms.join(&room, seat)) })
+        Box::pin(async move {
+            let state = &mut *self.state();
+            match state.bans.verdict(&seat.participant.identity, Some(&room), seat.issued_unix_s, seat.now_unix_s) {
+                Some(Barred::Banned) => return Err(StoreError::Banned),
+                Some(Barred::Revoked) => return Err(StoreError::Revoked),
+                None => {}
+            }
+            state.change(&room, |rooms| rooms.join(&room, seat))
+        })
     }
 
     fn put(&self, room: RoomName, record: Arc<Record>) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -113,11 +139,47 @@ impl Store for InProcess {
     fn delete_if_empty(&self, room: RoomName) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move { self.change(&room, |rooms| rooms.delete_if_empty(&room)) })
     }
+
+    fn ban(&self, ban: Ban, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let state = &mut *self.state();
+            let change = state.bans.set(ban, now_unix_s)?;
+            state.tell_of_ban(change);
+            Ok(())
+        })
+    }
+
+    fn lift_ban(&self, identity: Identity, room: Option<RoomName>) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let state = &mut *self.state();
+            let change = state.bans.lift(&identity, &room);
+            let lifted = change.is_some();
+            change.into_iter().for_each(|change| state.tell_of_ban(change));
+            Ok(lifted)
+        })
+    }
+
+    fn bans(&self, now_unix_s: u64) -> BoxFuture<'_, Result<Vec<Ban>, StoreError>> {
+        Box::pin(async move { Ok(self.state().bans.list(now_unix_s)) })
+    }
 }
 
 impl Bus for InProcess {
     fn subscribe(&self, room: RoomName) -> BoxFuture<'_, Result<Subscription, BusError>> {
         Box::pin(async move { self.state().audience.add(room) })
+    }
+
+    fn subscribe_bans(&self) -> BoxFuture<'_, Result<Subscription<BanChange>, BusError>> {
+        Box::pin(async move {
+            let audience = &mut self.state().bans_audience;
+            audience.retain(Subscriber::listens);
+            if audience.len() >= SUBSCRIBERS_MAX {
+                return Err(BusError::Unavailable);
+            }
+            let (subscriber, subscription) = Subscriber::pair();
+            audience.push(subscriber);
+            Ok(subscription)
+        })
     }
 
     fn request(&self, to: NodeId, room: RoomName, ask: Admin) -> BoxFuture<'_, Result<AdminReply, BusError>> {
@@ -181,7 +243,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Inboxes in one process; more are refused as unavailable.
 const NODES_MAX: usize = 64;
 
-/// Subscriptions to one room; more are refused as unavailable.
+/// Subscriptions to one room, or to the bans; more are refused as unavailable.
 const SUBSCRIBERS_MAX: usize = 64;
 
 /// Names in the audience below which looking for dead ones is not worth it.

@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod bans;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod in_process;
 mod receive;
 
 pub use api::*;
+pub use bans::{BANS_MAX, BANS_PER_ROOM_MAX, Bans, Barred};
 pub use in_process::InProcess;
-pub use receive::{Ask, Inbox, RoomEvent, Subscription};
+pub use receive::{Ask, Event, Inbox, RoomEvent, Subscription};

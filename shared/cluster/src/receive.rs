@@ -10,36 +10,39 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::AdminReply;
 
-/// What a subscriber of a room hears.
+/// What a subscriber hears.
 #[derive(Debug, Clone, PartialEq)]
-pub enum RoomEvent {
-    Delta(Arc<RoomDelta>),
-    /// Something was missed: read the snapshot again.
+pub enum Event<T> {
+    Delta(Arc<T>),
+    /// Something was missed: read what is stored again.
     Resync,
 }
 
-/// A room's deltas, in order.
+/// What a subscriber of a room hears.
+pub type RoomEvent = Event<RoomDelta>;
+
+/// Changes, in order: a room's by default.
 #[derive(Debug)]
-pub struct Subscription {
-    deltas: mpsc::Receiver<Arc<RoomDelta>>,
+pub struct Subscription<T = RoomDelta> {
+    deltas: mpsc::Receiver<Arc<T>>,
     missed: Arc<AtomicBool>,
 }
 
-impl Subscription {
+impl<T> Subscription<T> {
     /// The next event; none once the bus is gone. Cancel safe.
-    pub async fn next(&mut self) -> Option<RoomEvent> {
+    pub async fn next(&mut self) -> Option<Event<T>> {
         if self.overflowed() {
-            return Some(RoomEvent::Resync);
+            return Some(Event::Resync);
         }
-        self.deltas.recv().await.map(RoomEvent::Delta)
+        self.deltas.recv().await.map(Event::Delta)
     }
 
     /// What is already there, without waiting.
-    pub fn try_next(&mut self) -> Option<RoomEvent> {
+    pub fn try_next(&mut self) -> Option<Event<T>> {
         if self.overflowed() {
-            return Some(RoomEvent::Resync);
+            return Some(Event::Resync);
         }
-        self.deltas.try_recv().ok().map(RoomEvent::Delta)
+        self.deltas.try_recv().ok().map(Event::Delta)
     }
 
     /// Clears the queue after an overflow. Whatever is published meanwhile is older than the snapshot read afterwards.
@@ -54,20 +57,20 @@ impl Subscription {
 
 /// The sending end of a [`Subscription`].
 #[derive(Debug)]
-pub(crate) struct Subscriber {
-    deltas: mpsc::Sender<Arc<RoomDelta>>,
+pub(crate) struct Subscriber<T = RoomDelta> {
+    deltas: mpsc::Sender<Arc<T>>,
     missed: Arc<AtomicBool>,
 }
 
-impl Subscriber {
-    pub(crate) fn pair() -> (Self, Subscription) {
+impl<T> Subscriber<T> {
+    pub(crate) fn pair() -> (Self, Subscription<T>) {
         let (sender, receiver) = mpsc::channel(DELTAS_WAITING_MAX);
         let missed = Arc::new(AtomicBool::new(false));
         (Self { deltas: sender, missed: missed.clone() }, Subscription { deltas: receiver, missed })
     }
 
     /// Never waits. False once nobody listens any more.
-    pub(crate) fn tell(&self, delta: &Arc<RoomDelta>) -> bool {
+    pub(crate) fn tell(&self, delta: &Arc<T>) -> bool {
         match self.deltas.try_send(delta.clone()) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod ban;
 mod data;
 mod ids;
 mod participant;
@@ -12,6 +13,7 @@ mod room;
 mod track;
 
 pub use admin::{Admin, AdminRefusal, ParticipantUpdate};
+pub use ban::{Ban, BanChange};
 pub use data::{Channel, DataMessage, Destination};
 pub use ids::{Identity, InvalidName, NAME_BYTES_MAX, NodeId, ParticipantSid, PeerId, RoomName, RoomSid, TrackSid};
 pub use participant::{

@@ -73,6 +73,20 @@ impl Default for Metrics {
     }
 }
 
+/// `[admin]`: bans, on a listener of its own. It asks for tokens like every door, but has no business outside.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// `off`, or an address on loopback or a private network; port 0 takes any free one.
+    pub bind: Listen,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { bind: Listen::Off }
+    }
+}
+
 /// A listener that may be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
@@ -228,6 +242,9 @@ pub struct Signal {
     /// How far the clock of the host application may be off.
     #[serde(with = "duration")]
     pub token_leeway: Duration,
+    /// A token that is good for longer is refused; a revoked one is remembered for as long. More: 401.
+    #[serde(with = "duration")]
+    pub token_life_max: Duration,
 }
 
 impl Default for Signal {
@@ -240,6 +257,7 @@ impl Default for Signal {
             detached_timeout: Duration::from_secs(5),
             negotiation_timeout: Duration::from_secs(15),
             token_leeway: Duration::from_secs(60),
+            token_life_max: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }

@@ -188,3 +188,134 @@ fn turn_servers_need_urls_and_one_secret() {
         assert!(error.problem.contains(problem), "{error}");
     }
 }
+
+/// A public key for ES256, made for this test.
+const ES256_PEM: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEAbIxLXQs95hBjAAKhHVVQzgknhDb
+ZtGCg1J4IwxTM/8GUDTjs2dQQUJZ+r6nGAtNKtbiE2PQjXIfAFqbQc0ugA==
+-----END PUBLIC KEY-----
+";
+const ES256_JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"k1","use":"sig",
+    "x":"AbIxLXQs95hBjAAKhHVVQzgknhDbZtGCg1J4IwxTM_8","y":"BlA047NnUEFCWfq-pxgLTSrW4hNj0I1yHwBam0HNLoA"}]}"#;
+
+#[test]
+fn issuers_come_by_file_and_by_url_and_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("idp.pem"), ES256_PEM).unwrap();
+    std::fs::write(at("idp.json"), ES256_JWKS).unwrap();
+    let file = format!(
+        "refresh_key = 'api'\n[keys]\napi = ['{SECRET}', '{SECRET}2']\n\
+         [[issuers]]\nissuer = 'https://a.example'\nalgorithm = 'ES256'\npublic_key_file = '{}'\n\
+         [[issuers]]\nissuer = 'https://b.example'\njwks_file = '{}'\naudience = 'calls'\n\
+         [[issuers]]\nissuer = 'https://c.example'\njwks_url = 'https://c.example/jwks'\naudience = ['x', 'y']\n",
+        at("idp.pem"),
+        at("idp.json"),
+    );
+    let settings = load(Some(&file), &[], &[("http.bind", "0.0.0.0:0")]).unwrap();
+    let issuers: Vec<_> = settings.keys.issuers().map(|(name, issuer)| (name, issuer.keys.is_some())).collect();
+    assert_eq!(issuers, [("https://a.example", true), ("https://b.example", true), ("https://c.example", false)]);
+    assert_eq!(settings.key_files.len(), 3, "the two and the configuration itself");
+    assert_eq!(settings.published_keys[0].url.as_str(), "https://c.example/jwks");
+    let explained = settings.explain_keys();
+    for line in [
+        "key api: HS256, 2 live secrets, of which the first signs",
+        "issuer https://a.example: ES256; tokens must not name an audience; refresh tokens signed by api",
+        "issuer https://b.example: ES256 (kid \"k1\"); audience calls; refresh tokens signed by api",
+        "issuer https://c.example: each key's own algorithm, keys fetched from https://c.example/jwks; audience x or y; \
+         refresh tokens signed by api",
+    ] {
+        assert!(explained.lines().any(|one| one == line), "{line} is missing in\n{explained}");
+    }
+    assert!(!explained.contains(SECRET) && !format!("{settings:?}").contains(SECRET));
+    let issuer_alone = "[[issuers]]\nissuer = 'https://c.example'\njwks_url = 'https://c.example/jwks'\n";
+    let settings = load(Some(issuer_alone), &[], &[("http.bind", "0.0.0.0:0")]).unwrap();
+    assert!(!settings.keys.is_development(), "the key everybody knows is not among these");
+    assert!(settings.explain_keys().contains("no refresh tokens (set refresh_key"));
+}
+
+#[test]
+fn what_is_wrong_with_an_issuer_names_the_member() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("idp.pem"), ES256_PEM).unwrap();
+    std::fs::write(at("idp.json"), ES256_JWKS).unwrap();
+    std::fs::write(at("private.pem"), ES256_PEM.replace("PUBLIC", "PRIVATE")).unwrap();
+    let pem = at("idp.pem");
+    let cases = [
+        ("".to_owned(), "issuers[0].issuer"),
+        (format!("public_key_file = '{pem}'"), "issuers[0].algorithm"),
+        (format!("public_key_file = '{pem}'\nalgorithm = 'ES384'"), "issuers[0].public_key_file"),
+        (format!("public_key_file = '{pem}'\nalgorithm = 'HS256'"), "issuers[0].algorithm"),
+        (format!("public_key_file = '{pem}'\nalgorithm = 'none'"), "issuers[0].algorithm"),
+        (format!("public_key_file = '{pem}'\njwks_url = 'https://c.example/'"), "issuers[0].issuer"),
+        (format!("public_key_file = '{}'\nalgorithm = 'ES256'", at("private.pem")), "issuers[0].public_key_file"),
+        (format!("public_key_file = '{}'\nalgorithm = 'ES256'", at("missing")), "issuers[0].public_key_file"),
+        (format!("jwks_file = '{pem}'"), "issuers[0].jwks_file"),
+        (format!("jwks_file = '{}'\nalgorithm = 'RS256'", at("idp.json")), "issuers[0].jwks_file"),
+        ("jwks_url = 'nonsense'".into(), "issuers[0].jwks_url"),
+        ("jwks_url = 'ftp://c.example/'".into(), "issuers[0].jwks_url"),
+        ("jwks_url = 'http://c.example/'".into(), "issuers[0].jwks_url"),
+        ("jwks_url = 'http://127.0.0.1.c.example/'".into(), "issuers[0].jwks_url"),
+        ("jwks_url = 'https://me:secret@c.example/'".into(), "issuers[0].jwks_url"),
+        ("jwks_url = 'https://10.1.2.3/'".into(), "issuers[0].jwks_url"),
+        ("jwks_url = 'https://169.254.169.254/latest'".into(), "issuers[0].jwks_url"),
+        ("jwks_url = 'https://[fd00::1]/'".into(), "issuers[0].jwks_url"),
+        ("jwks_url = 'https://[::ffff:10.0.0.1]/'".into(), "issuers[0].jwks_url"),
+        ("jwks_uri = 'https://c.example/'".into(), "jwks_uri"),
+    ];
+    for (members, key) in cases {
+        let error =
+            load(Some(&format!("[[issuers]]\nissuer = 'https://c.example'\n{members}\n")), &[], &[]).unwrap_err();
+        assert!(error.to_string().contains(key), "{members}: {error}");
+        assert!(!error.to_string().contains("me:secret"), "{error}");
+    }
+    let allowed = [
+        "jwks_url = 'http://127.0.0.1:8080/'",
+        "jwks_url = 'http://localhost/'",
+        "jwks_url = 'http://[::1]:1/'",
+        "jwks_url = 'https://10.1.2.3/'\njwks_private_address = true",
+        "jwks_url = 'https://93.184.215.14/'",
+    ];
+    for members in allowed {
+        let file = format!("[[issuers]]\nissuer = 'https://c.example'\n{members}\n");
+        assert!(load(Some(&file), &[], &[]).is_ok(), "{members}");
+    }
+    for (file, key) in [
+        (format!("refresh_key = 'other'\n[keys]\napi = '{SECRET}'\n"), "refresh_key"),
+        (format!("[keys]\napi = '''{ES256_PEM}'''\n"), "keys: key \"api\": this is a public key"),
+        (
+            format!("[keys]\napi = '{SECRET}'\n[[issuers]]\nissuer = 'api'\njwks_url = 'https://c.example/'\n"),
+            "issuers[0].issuer",
+        ),
+    ] {
+        let error = load(Some(&file), &[], &[]).unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
+}
+
+#[test]
+fn keys_are_read_again_from_where_they_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys_file = folder.path().join("keys");
+    std::fs::write(&keys_file, format!("a: {SECRET}\n")).unwrap();
+    let environment = BTreeMap::from([
+        ("PLENARY__KEYS_FILE".to_owned(), keys_file.display().to_string()),
+        ("PLENARY_KEYS".to_owned(), format!("env: {SECRET}")),
+        ("PATH".to_owned(), "/bin".to_owned()),
+    ]);
+    let overrides = vec![("http.bind".to_owned(), "0.0.0.0:0".to_owned())];
+    let settings = Settings::load(&Sources { file: None, environment, overrides }).unwrap();
+    let ids = |settings: &KeySettings| settings.keys.ids().map(String::from).collect::<Vec<_>>();
+    assert_eq!(ids(&settings.key_source.load().unwrap()), ["a", "env"]);
+    std::fs::write(&keys_file, format!("b: {SECRET}\n")).unwrap();
+    assert_eq!(ids(&settings.key_source.load().unwrap()), ["b", "env"]);
+    for unusable in ["b", "b: short", "-----BEGIN"] {
+        std::fs::write(&keys_file, unusable).unwrap();
+        let error = settings.key_source.load().unwrap_err().to_string();
+        assert!(error.contains("key") && !error.contains("short"), "{error}");
+    }
+    std::fs::remove_file(&keys_file).unwrap();
+    assert!(settings.key_source.load().unwrap_err().to_string().contains("keys_file"));
+    assert!(!format!("{:?}", settings.key_source).contains(SECRET));
+}

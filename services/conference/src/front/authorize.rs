@@ -3,7 +3,7 @@
 //! It reads the token and the query and knows nothing of rooms; what only the rooms know (full, not found) comes from
 //! [`RoomGate`]. Neither token nor query string is ever logged or repeated.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode, http::header, web};
 use base64::{
@@ -13,11 +13,12 @@ use base64::{
 };
 use futures_util::future::LocalBoxFuture;
 use livekit_protocol::client_info::Capability;
+use plenary_cluster::Barred;
 use plenary_model::{Identity, InvalidName, NAME_BYTES_MAX, ParticipantKind, ParticipantSid, Permission, RoomName};
-use plenary_protocol::token::{Claims, TokenError, Verifier};
+use plenary_protocol::token::{Claims, TokenError};
 
 use super::strangers;
-use crate::config::Settings;
+use crate::{bans::BanCopy, config::Settings, keys::KeyRing};
 
 /// What only the rooms know about a join.
 pub trait RoomGate: Send + Sync {
@@ -72,35 +73,59 @@ pub struct Client {
     pub capabilities: Vec<i32>,
 }
 
+/// Whose tokens are believed, and who is kept out whatever their token says.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub keys: Arc<KeyRing>,
+    pub bans: Arc<BanCopy>,
+}
+
+impl Access {
+    /// With the keys that could be read at the start, and nobody banned.
+    pub fn new(settings: &Settings) -> Self {
+        Self { keys: KeyRing::new(settings), bans: Arc::default() }
+    }
+}
+
 /// Reads tokens and join queries against the settings.
 #[derive(Debug, Clone)]
 pub struct Authorizer {
-    verifier: Verifier,
+    access: Access,
     metadata_bytes: usize,
     attributes_bytes: usize,
 }
 
 impl Authorizer {
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, access: Access) -> Self {
         Self {
-            verifier: Verifier::new(&settings.keys, settings.signal.token_leeway),
+            access,
             metadata_bytes: settings.limits.metadata_bytes,
             attributes_bytes: settings.limits.attributes_bytes,
         }
     }
 
     /// The claims of a token in an `Authorization` header.
-    pub fn bearer(&self, authorization: Option<&str>, now_unix_s: u64) -> Result<Claims, Refusal> {
+    pub async fn bearer(&self, authorization: Option<&str>, now_unix_s: u64) -> Result<Claims, Refusal> {
         let token = authorization.and_then(bearer_token).ok_or(Refusal::NoToken)?;
-        Ok(self.verifier.verify(token, now_unix_s)?)
+        self.claims(token, now_unix_s).await
+    }
+
+    /// What every door asks first: a good token, of somebody who is not banned.
+    async fn claims(&self, token: &str, now_unix_s: u64) -> Result<Claims, Refusal> {
+        let claims = self.access.keys.verify(token, now_unix_s).await?;
+        match self.access.bans.verdict_on(&claims, now_unix_s) {
+            Some(Barred::Banned) => Err(Refusal::Banned),
+            Some(Barred::Revoked) => Err(Refusal::Revoked),
+            None => Ok(claims),
+        }
     }
 
     /// The verdict on a join, from the header and the query string alone.
-    pub fn join(&self, authorization: Option<&str>, query: &str, now_unix_s: u64) -> Result<JoinAsk, Refusal> {
+    pub async fn join(&self, authorization: Option<&str>, query: &str, now_unix_s: u64) -> Result<JoinAsk, Refusal> {
         let query = JoinQuery::parse(query)?;
         // Browsers cannot set headers on a WebSocket; everybody else sends the header alone.
         let token = authorization.and_then(bearer_token).or(query.text("access_token")).ok_or(Refusal::NoToken)?;
-        let claims = self.verifier.verify(token, now_unix_s)?;
+        let claims = self.claims(token, now_unix_s).await?;
         if !claims.video.room_join {
             return Err(Refusal::JoinNotGranted);
         }
@@ -158,8 +183,12 @@ impl Authorizer {
 }
 
 /// The verdict on this request, whichever of the two doors it came to.
-pub fn authorize_join(request: &HttpRequest, authorizer: &Authorizer, now_unix_s: u64) -> Result<JoinAsk, Refusal> {
-    let ask = authorizer.join(authorization(request), request.query_string(), now_unix_s)?;
+pub async fn authorize_join(
+    request: &HttpRequest,
+    authorizer: &Authorizer,
+    now_unix_s: u64,
+) -> Result<JoinAsk, Refusal> {
+    let ask = authorizer.join(authorization(request), request.query_string(), now_unix_s).await?;
     strangers::is_known(request);
     Ok(ask)
 }
@@ -200,6 +229,11 @@ pub enum Refusal {
     RoomNotFound,
     #[error("room has exceeded its max participants")]
     RoomFull,
+    /// 403 ends a client's reconnecting, as 401 does.
+    #[error("participant is banned")]
+    Banned,
+    #[error("the token has been revoked")]
+    Revoked,
     #[error("too many requests without a valid token from this address")]
     TooManyStrangers,
     #[error("this node takes nobody now: {0}")]
@@ -214,7 +248,7 @@ impl Refusal {
             Self::NoRoom | Self::RoomName(_) | Self::NoIdentity | Self::Identity(_) => 400,
             Self::TooLarge(_) | Self::BadQuery(_) => 400,
             Self::SinglePeerConnection | Self::RoomNotFound => 404,
-            Self::RoomFull => 403,
+            Self::RoomFull | Self::Banned | Self::Revoked => 403,
             Self::TooManyStrangers => 429,
             Self::NodeUnavailable(_) => 503,
         }
@@ -234,6 +268,8 @@ impl Refusal {
             Self::SinglePeerConnection => "single_peer_connection",
             Self::RoomNotFound => "room_not_found",
             Self::RoomFull => "room_full",
+            Self::Banned => "banned",
+            Self::Revoked => "revoked",
             Self::TooManyStrangers => "too_many_strangers",
             Self::NodeUnavailable(_) => "node_unavailable",
         }
@@ -330,6 +366,9 @@ const LENIENT: GeneralPurposeConfig =
 #[cfg(test)]
 mod tests {
     use base64::engine::general_purpose::{URL_SAFE as PADDED, URL_SAFE_NO_PAD as UNPADDED};
+    use futures_util::FutureExt;
+    use plenary_cluster::Bans;
+    use plenary_model::Ban;
     use plenary_protocol::token::{Minter, VideoGrant};
 
     use super::*;
@@ -350,7 +389,13 @@ mod tests {
     fn join(claims: &Claims, rest: &str) -> Result<JoinAsk, Refusal> {
         let settings = Settings::load(&Sources::default()).unwrap();
         let token = Minter::new(&settings.keys).mint(claims).unwrap();
-        Authorizer::new(&settings).join(None, &format!("access_token={token}{rest}"), NOW)
+        let doors = Authorizer::new(&settings, Access::new(&settings));
+        at_once(doors.join(None, &format!("access_token={token}{rest}"), NOW))
+    }
+
+    /// No keys have to be fetched here.
+    fn at_once<T>(verdict: impl Future<Output = T>) -> T {
+        verdict.now_or_never().expect("nothing to wait for")
     }
 
     #[test]
@@ -386,13 +431,14 @@ mod tests {
     fn the_header_is_taken_before_the_query() {
         let settings = Settings::load(&Sources::default()).unwrap();
         let token = Minter::new(&settings.keys).mint(&claims()).unwrap();
-        let doors = Authorizer::new(&settings);
-        assert!(doors.join(Some(&format!("Bearer {token}")), "access_token=nonsense", NOW).is_ok());
-        assert!(doors.join(Some(&format!("bearer  {token}")), "", NOW).is_ok());
-        assert!(doors.join(Some("Basic YWxhZGRpbjpvcGVu"), &format!("access_token={token}"), NOW).is_ok());
-        assert_eq!(doors.join(Some("Bearer "), "", NOW), Err(Refusal::NoToken));
-        assert_eq!(doors.join(None, "access_token=", NOW), Err(Refusal::NoToken));
-        assert_eq!(doors.bearer(Some("Bearer x"), NOW), Err(Refusal::Token(TokenError::Malformed)));
+        let doors = Authorizer::new(&settings, Access::new(&settings));
+        let join = |header: Option<&str>, query: &str| at_once(doors.join(header, query, NOW));
+        assert!(join(Some(&format!("Bearer {token}")), "access_token=nonsense").is_ok());
+        assert!(join(Some(&format!("bearer  {token}")), "").is_ok());
+        assert!(join(Some("Basic YWxhZGRpbjpvcGVu"), &format!("access_token={token}")).is_ok());
+        assert_eq!(join(Some("Bearer "), ""), Err(Refusal::NoToken));
+        assert_eq!(join(None, "access_token="), Err(Refusal::NoToken));
+        assert_eq!(at_once(doors.bearer(Some("Bearer x"), NOW)), Err(Refusal::Token(TokenError::Malformed)));
     }
 
     #[test]
@@ -423,6 +469,47 @@ mod tests {
         }
         assert_eq!(Refusal::RoomNotFound.status(), 404);
         assert_eq!(Refusal::RoomFull.status(), 403);
+    }
+
+    #[test]
+    fn a_ban_stands_in_every_door_and_against_refreshed_tokens() {
+        let settings = Settings::load(&Sources::default()).unwrap();
+        let access = Access::new(&settings);
+        let doors = Authorizer::new(&settings, access.clone());
+        let minter = Minter::new(&settings.keys);
+        let verdict = |claims: &Claims| {
+            let token = minter.mint(claims).unwrap();
+            let join = at_once(doors.join(None, &format!("access_token={token}"), NOW)).map(drop);
+            let resume = at_once(doors.join(None, &format!("access_token={token}&reconnect=1"), NOW)).map(drop);
+            let call = at_once(doors.bearer(Some(&format!("Bearer {token}")), NOW)).map(drop);
+            assert_eq!((&join, &join), (&resume, &call), "one verdict");
+            join
+        };
+        let ban = |room: Option<&str>, tokens_before_unix_s| {
+            let (identity, room) = (Identity::try_from("ann").unwrap(), room.map(|room| room.try_into().unwrap()));
+            let ban = Ban { identity, room, tokens_before_unix_s, until_unix_s: NOW + 1 };
+            access.bans.replace(Bans::from_list(vec![ban], NOW));
+        };
+        ban(Some("standup"), None);
+        assert_eq!(verdict(&claims()), Err(Refusal::Banned));
+        assert_eq!(verdict(&Claims { subject: Some("bob".into()), ..claims() }), Ok(()));
+        ban(Some("another"), None);
+        assert_eq!(verdict(&claims()), Ok(()));
+        ban(None, None);
+        assert_eq!(verdict(&claims()), Err(Refusal::Banned));
+
+        ban(Some("standup"), Some(NOW - 10));
+        let issued = |at: u64| Claims { not_before: Some(at), ..claims() };
+        assert_eq!(verdict(&issued(NOW - 11)), Err(Refusal::Revoked));
+        assert_eq!(verdict(&claims()), Err(Refusal::Revoked), "an age that is not said protects nobody");
+        assert_eq!(verdict(&issued(NOW - 10)), Ok(()));
+        let refreshed = |at: u64| {
+            let token = minter.refresh(&issued(at), NOW).unwrap();
+            at_once(doors.join(None, &format!("access_token={token}"), NOW)).map(drop)
+        };
+        assert_eq!(refreshed(NOW - 11), Err(Refusal::Revoked), "a new token of an old session is an old token");
+        assert_eq!(refreshed(NOW - 10), Ok(()));
+        assert_eq!((Refusal::Banned.status(), Refusal::Revoked.status()), (403, 403));
     }
 
     #[test]

@@ -14,21 +14,11 @@ use actix_web::{
     web::{Data, Json},
 };
 use plenary_model::{Identity, RoomName};
-use plenary_protocol::token::{Claims, DEVELOPMENT_KEY, Keys, Minter, VideoGrant};
+use plenary_protocol::token::{Claims, DEVELOPMENT_KEY, VideoGrant};
 use serde::Deserialize;
 
 use super::{not_found_endpoint, plain};
-use crate::tokens::unix_seconds;
-
-/// Mints for this machine, where the development key is in use.
-#[derive(Debug)]
-pub struct DevTokens(Option<Minter>);
-
-impl DevTokens {
-    pub fn new(keys: &Keys) -> Self {
-        Self(keys.is_development().then(|| Minter::new(keys)))
-    }
-}
+use crate::{keys::KeyRing, tokens::unix_seconds};
 
 #[derive(Debug, Deserialize)]
 pub struct Ask {
@@ -38,11 +28,10 @@ pub struct Ask {
     name: String,
 }
 
-pub async fn dev_token_endpoint(request: HttpRequest, tokens: Data<DevTokens>, ask: Option<Json<Ask>>) -> HttpResponse {
-    let minter = match &tokens.0 {
-        Some(minter) if is_of_this_machine(&request) => minter,
-        _ => return not_found_endpoint().await,
-    };
+pub async fn dev_token_endpoint(request: HttpRequest, keys: Data<KeyRing>, ask: Option<Json<Ask>>) -> HttpResponse {
+    if !keys.is_development() || !is_of_this_machine(&request) {
+        return not_found_endpoint().await;
+    }
     let Some(Json(ask)) = ask else {
         return plain(StatusCode::BAD_REQUEST, "send {\"room\", \"identity\", \"name\"} as JSON");
     };
@@ -62,11 +51,12 @@ pub async fn dev_token_endpoint(request: HttpRequest, tokens: Data<DevTokens>, a
         },
         ..Claims::default()
     };
-    match minter.mint(&claims) {
-        Ok(token) => HttpResponse::Ok()
+    match keys.mint_for_development(&claims) {
+        Some(Ok(token)) => HttpResponse::Ok()
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .json(serde_json::json!({ "token": token, "room": room.as_str() })),
-        Err(_) => plain(StatusCode::BAD_REQUEST, "the name is too long"),
+        Some(Err(_)) => plain(StatusCode::BAD_REQUEST, "the name is too long"),
+        None => not_found_endpoint().await,
     }
 }
 

@@ -4,8 +4,8 @@ use std::{any::Any, net::SocketAddr, sync::Arc, time::Instant};
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{
-    HttpServer,
-    dev::{Extensions, ServerHandle},
+    App, HttpServer,
+    dev::{Extensions, Server, ServerHandle},
     rt::net::TcpStream,
     web::{self, Data},
 };
@@ -16,19 +16,38 @@ use super::{
     livekit_socket,
     strangers::Strangers,
 };
-use crate::{config::Settings, edge::ws::SocketHandle, events::Fault, node::Shared, tls};
+use crate::{
+    config::{Listen, Settings},
+    edge::ws::SocketHandle,
+    events::{AdminOpened, Fault},
+    front::authorize::Access,
+    node::Shared,
+    tls,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("http.bind: {address} cannot be used: {error}; choose another address or stop what uses it")]
-    Bind { address: SocketAddr, error: std::io::Error },
+    #[error("{key}: {address} cannot be used: {error}; choose another address or stop what uses it")]
+    Bind { key: &'static str, address: SocketAddr, error: std::io::Error },
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
 }
 
-/// Binds and serves until the handles, one per listener, stop it. Needs a running actix system.
-pub fn listen(settings: &Settings, node: Arc<Shared>) -> Result<(Vec<ServerHandle>, SocketAddr), ListenError> {
-    let doors = Doors::new(settings, node.clone());
+/// What serves now, until the handles, one per listener, stop it.
+pub struct Opened {
+    pub doors: Vec<ServerHandle>,
+    pub http: SocketAddr,
+    pub admin: Option<SocketAddr>,
+}
+
+/// Binds and serves. Needs a running actix system.
+pub fn listen(settings: &Settings, node: Arc<Shared>) -> Result<Opened, ListenError> {
+    let access = Access { keys: node.keys.clone(), bans: node.bans.clone() };
+    let doors = Doors::new(settings, access, node.clone());
+    let private = match settings.admin.bind {
+        Listen::Off => None,
+        Listen::At(address) => Some(listen_privately(doors.clone(), address)?),
+    };
     let strangers = doors.strangers();
     let node = Data::from(node);
     let server = HttpServer::new(move || {
@@ -48,16 +67,33 @@ pub fn listen(settings: &Settings, node: Arc<Shared>) -> Result<(Vec<ServerHandl
         None => server.bind(address),
         Some(files) => server.bind_rustls_0_23(address, tls::server_config(files)?),
     };
-    let bound = bound.map_err(|error| ListenError::Bind { address, error })?;
+    let bound = bound.map_err(|error| ListenError::Bind { key: "http.bind", address, error })?;
+    let http = bound.addrs().first().copied().unwrap_or(address);
+    let (private, admin) = private.unzip();
+    Ok(Opened { doors: [serve(bound.run())].into_iter().chain(private).collect(), http, admin })
+}
+
+/// The listener for operators.
+fn listen_privately(doors: Doors, address: SocketAddr) -> Result<(ServerHandle, SocketAddr), ListenError> {
+    let server = HttpServer::new(move || {
+        let doors = doors.clone();
+        App::new().configure(move |config| doors.configure_admin(config))
+    });
+    let server = server.workers(1).disable_signals().shutdown_timeout(GRACE_S);
+    let bound = server.bind(address).map_err(|error| ListenError::Bind { key: "admin.bind", address, error })?;
     let address = bound.addrs().first().copied().unwrap_or(address);
-    let running = bound.run();
+    AdminOpened { address }.emit();
+    Ok((serve(bound.run()), address))
+}
+
+fn serve(running: Server) -> ServerHandle {
     let handle = running.handle();
     actix_web::rt::spawn(async move {
         if let Err(error) = running.await {
             Fault { doing: "serving HTTP", error: &error }.emit();
         }
     });
-    Ok((vec![handle], address))
+    handle
 }
 
 impl Health for Shared {

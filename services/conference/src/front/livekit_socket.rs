@@ -53,7 +53,8 @@ async fn admit(
     shared: &Arc<Shared>,
     authorizer: &Authorizer,
 ) -> Result<Result<Upgrade, ToEdge>, Refusal> {
-    let ask = tracing::info_span!("authorize").in_scope(|| authorize_join(request, authorizer, unix_seconds()))?;
+    let verdict = authorize_join(request, authorizer, unix_seconds());
+    let ask = verdict.instrument(tracing::info_span!("authorize")).await?;
     let span = tracing::Span::current();
     span.record("room", ask.room.as_str());
     span.record("participant", ask.identity.as_str());
@@ -87,7 +88,9 @@ async fn join(shared: &Arc<Shared>, ask: JoinAsk) -> Result<Upgrade, Refusal> {
         Ok(Ok(Ok(participant))) => Ok(Upgrade { participant, resumption: None }),
         Ok(Ok(Err(StoreError::NoSuchRoom))) => Err(Refusal::RoomNotFound),
         Ok(Ok(Err(StoreError::Full))) => Err(Refusal::RoomFull),
-        Ok(Ok(Err(StoreError::Superseded | StoreError::Unavailable)) | Err(_)) | Err(_) => {
+        Ok(Ok(Err(StoreError::Banned))) => Err(Refusal::Banned),
+        Ok(Ok(Err(StoreError::Revoked))) => Err(Refusal::Revoked),
+        Ok(Ok(Err(StoreError::Superseded | StoreError::TooManyBans | StoreError::Unavailable)) | Err(_)) | Err(_) => {
             Err(Refusal::NodeUnavailable("the room did not answer"))
         }
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-use plenary_model::{Admin, AdminRefusal, Identity, Participant, RoomInfo, RoomName};
+use plenary_model::{Admin, AdminRefusal, Ban, Identity, Participant, RoomInfo, RoomName};
 
 /// The rooms behind the doors. Calls may come from any thread; a future stays on the thread that asked.
 pub trait RoomApi: Send + Sync {
@@ -29,6 +29,15 @@ pub enum RoomCall {
     GetParticipant { room: RoomName, identity: Identity },
     /// Answered by `Participant` where it is about one that is still there, else by `Done`.
     Admin { room: RoomName, what: Admin },
+    /// Refuses this person's tokens for the room that were issued before a moment, and ends the session one of them began.
+    /// Answered by `Done`, whether or not anybody is there.
+    Revoke { room: RoomName, identity: Identity, issued_before_unix_s: u64 },
+    /// Keeps somebody out, of one room or of all, whatever their token. Answered by `Done`.
+    Ban { room: Option<RoomName>, identity: Identity, until_unix_s: u64 },
+    /// Ends ban and revocation of this room, or those of all rooms. Answered by `Done`.
+    LiftBan { room: Option<RoomName>, identity: Identity },
+    /// Answered by `Bans`: those of a room, or all.
+    ListBans { room: Option<RoomName> },
 }
 
 /// Fields that are `None` stay as they are, or get the configured default in a new room.
@@ -48,6 +57,7 @@ pub enum RoomReply {
     Rooms(Vec<RoomInfo>),
     Participant(Arc<Participant>),
     Participants(Vec<Arc<Participant>>),
+    Bans(Vec<Ban>),
 }
 
 /// Why a call was not carried out. The texts go to host applications, whose SDKs know some of them.
@@ -63,6 +73,12 @@ pub enum ApiError {
     RemoteUnmuteDisabled,
     #[error("metadata or attributes exceed their limit")]
     TooLarge,
+    #[error("there is no such ban")]
+    NoSuchBan,
+    #[error("that is too far ahead, or over already (times are Unix seconds)")]
+    BadTime,
+    #[error("there are as many bans as there may be")]
+    TooManyBans,
     #[error("this node has as many rooms as it may")]
     TooManyRooms,
     #[error("the room did not answer in time")]

@@ -22,7 +22,7 @@ use super::{
     strangers,
     twirp::{Code, Format, TwirpError, deadline},
 };
-use crate::tokens::unix_seconds;
+use crate::{events::BansChanged, tokens::unix_seconds};
 
 pub fn configure(config: &mut ServiceConfig) {
     config.service(web::resource("/twirp/{service}/{method}").to(twirp_endpoint));
@@ -48,7 +48,7 @@ async fn twirp_endpoint(
             _ => return Err(TwirpError::new(Code::BadRoute, "no such service")),
         }
         let format = Format::of(&request)?;
-        let claims = authorizer.bearer(authorization(&request), unix_seconds())?;
+        let claims = authorizer.bearer(authorization(&request), unix_seconds()).await?;
         strangers::is_known(&request);
         let call = Call { format, body: &body, claims: &claims, rooms: &**rooms };
         let outcome = timeout(deadline(&request), call.carry_out(&method)).await;
@@ -154,14 +154,24 @@ impl Call<'_> {
     async fn remove_participant(&self) -> Answer {
         let ask: pb::RoomParticipantIdentity = self.format.read(self.body)?;
         let room = self.administered(&ask.room)?;
-        if ask.revoke_token_ts != 0 {
-            // Whoever believes a token revoked must not find it good.
-            return Err(TwirpError::new(
-                Code::Unimplemented,
-                "tokens cannot be revoked here; remove without revoke_token_ts",
-            ));
+        let identity = identity(&ask.identity)?;
+        let remove = Admin::Remove { identity: identity.clone() };
+        match u64::try_from(ask.revoke_token_ts) {
+            // LiveKit's server leaves the token as it is, and so do its users expect.
+            Ok(0) => drop(self.admin(room, remove).await?),
+            Ok(issued_before_unix_s) => {
+                let span = tracing::info_span!("revoke", room = %room, participant = %identity);
+                let revoke = RoomCall::Revoke { room: room.clone(), identity, issued_before_unix_s };
+                self.rooms.call(revoke).await?;
+                span.in_scope(|| BansChanged { what: "revoked", by: &self.claims.issuer, until_unix_s: None }.emit());
+                // Their session may have ended by it already, and whoever is not there has lost their token all the same.
+                match self.rooms.call(RoomCall::Admin { room, what: remove }).await {
+                    Ok(_) | Err(ApiError::NoSuchParticipant | ApiError::NoSuchRoom) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(_) => return Err(ApiError::BadTime.into()),
         }
-        self.admin(room, Admin::Remove { identity: identity(&ask.identity)? }).await?;
         Ok(self.format.write(&pb::RemoveParticipantResponse {}))
     }
 

@@ -16,7 +16,7 @@ use actix_web::{
 };
 use futures_util::future::LocalBoxFuture;
 use plenary_model::{
-    Admin, Identity, LeaveReason, MediaKind, Participant, ParticipantKind, ParticipantSid, ParticipantState,
+    Admin, Ban, Identity, LeaveReason, MediaKind, Participant, ParticipantKind, ParticipantSid, ParticipantState,
     Permission, RoomInfo, RoomName, RoomSid, Source, Track, TrackSid,
 };
 use plenary_protocol::token::{Claims, Minter, VideoGrant};
@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use super::{
     Doors,
-    authorize::{JoinAsk, Refusal, RoomGate},
+    authorize::{Access, JoinAsk, Refusal, RoomGate},
     health::{Health, Unready},
     room_api::{ApiError, RoomApi, RoomCall, RoomReply},
 };
@@ -38,6 +38,7 @@ use crate::{
 struct FakeNode {
     calls: Mutex<Vec<RoomCall>>,
     refuses: Mutex<Option<ApiError>>,
+    nobody_there: Mutex<bool>,
     turns_away: Mutex<Option<Refusal>>,
     unready: Mutex<Option<Unready>>,
 }
@@ -50,10 +51,16 @@ impl RoomApi for FakeNode {
             RoomCall::ListParticipants { .. } => RoomReply::Participants(vec![ann()]),
             RoomCall::GetParticipant { .. } => RoomReply::Participant(ann()),
             RoomCall::Admin { what: Admin::Mute { .. } | Admin::Update { .. }, .. } => RoomReply::Participant(ann()),
-            RoomCall::DeleteRoom { .. } | RoomCall::Admin { .. } => RoomReply::Done,
+            RoomCall::ListBans { .. } => RoomReply::Bans(vec![ban()]),
+            RoomCall::DeleteRoom { .. }
+            | RoomCall::Admin { .. }
+            | RoomCall::Revoke { .. }
+            | RoomCall::Ban { .. }
+            | RoomCall::LiftBan { .. } => RoomReply::Done,
         };
+        let missing = *self.nobody_there.lock().unwrap() && matches!(call, RoomCall::Admin { .. });
         self.calls.lock().unwrap().push(call);
-        let refused = *self.refuses.lock().unwrap();
+        let refused = self.refuses.lock().unwrap().or(missing.then_some(ApiError::NoSuchParticipant));
         Box::pin(async move { refused.map_or(Ok(reply), Err) })
     }
 }
@@ -69,6 +76,11 @@ impl Health for FakeNode {
     fn unready(&self) -> Option<Unready> {
         *self.unready.lock().unwrap()
     }
+}
+
+fn ban() -> Ban {
+    let (identity, room) = (identity("ann"), Some(name("standup")));
+    Ban { identity, room, tokens_before_unix_s: Some(7), until_unix_s: 9 }
 }
 
 fn room() -> RoomInfo {
@@ -145,10 +157,11 @@ macro_rules! doors {
         doors!($node, settings())
     };
     ($node:expr, $settings:expr) => {
-        init_service(Doors::new(&$settings, $node.clone()).app(|_| {})).await
+        init_service(Doors::new(&$settings, Access::new(&$settings), $node.clone()).app(|_| {})).await
     };
 }
 
+mod admin;
 mod room_service;
 
 fn token(video: VideoGrant) -> String {
@@ -401,7 +414,7 @@ async fn the_meet_page_is_served_strictly_and_cheaply() {
 
 #[actix_web::test]
 async fn long_request_lines_are_read_and_endless_ones_end_the_connection() {
-    let doors = Doors::new(&settings(), Arc::new(FakeNode::default()));
+    let doors = Doors::new(&settings(), Access::new(&settings()), Arc::new(FakeNode::default()));
     let server = actix_web::HttpServer::new(move || doors.app(|_| {})).workers(1).disable_signals();
     let server = server.bind("127.0.0.1:0").unwrap();
     let address = server.addrs()[0];

@@ -71,6 +71,7 @@ pub enum Code {
     InvalidArgument,
     Malformed,
     Unauthenticated,
+    PermissionDenied,
     NotFound,
     BadRoute,
     DeadlineExceeded,
@@ -99,6 +100,7 @@ impl Code {
             Self::InvalidArgument => ("invalid_argument", StatusCode::BAD_REQUEST),
             Self::Malformed => ("malformed", StatusCode::BAD_REQUEST),
             Self::Unauthenticated => ("unauthenticated", StatusCode::UNAUTHORIZED),
+            Self::PermissionDenied => ("permission_denied", StatusCode::FORBIDDEN),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
             Self::BadRoute => ("bad_route", StatusCode::NOT_FOUND),
             Self::DeadlineExceeded => ("deadline_exceeded", StatusCode::REQUEST_TIMEOUT),
@@ -114,10 +116,12 @@ impl Code {
 impl From<ApiError> for TwirpError {
     fn from(error: ApiError) -> Self {
         let code = match error {
-            ApiError::NoSuchRoom | ApiError::NoSuchParticipant | ApiError::NoSuchTrack => Code::NotFound,
+            ApiError::NoSuchRoom | ApiError::NoSuchParticipant | ApiError::NoSuchTrack | ApiError::NoSuchBan => {
+                Code::NotFound
+            }
             ApiError::RemoteUnmuteDisabled => Code::FailedPrecondition,
-            ApiError::TooLarge => Code::InvalidArgument,
-            ApiError::TooManyRooms => Code::ResourceExhausted,
+            ApiError::TooLarge | ApiError::BadTime => Code::InvalidArgument,
+            ApiError::TooManyRooms | ApiError::TooManyBans => Code::ResourceExhausted,
             ApiError::Timeout => Code::DeadlineExceeded,
             ApiError::Unavailable => Code::Unavailable,
             ApiError::Fault => Code::Internal,
@@ -128,8 +132,12 @@ impl From<ApiError> for TwirpError {
 
 impl From<Refusal> for TwirpError {
     fn from(refusal: Refusal) -> Self {
-        let code =
-            if refusal.status_code() == StatusCode::UNAUTHORIZED { Code::Unauthenticated } else { Code::Internal };
+        let code = match refusal.status_code() {
+            StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+            StatusCode::FORBIDDEN => Code::PermissionDenied,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+            _ => Code::Internal,
+        };
         Self::new(code, refusal.to_string())
     }
 }

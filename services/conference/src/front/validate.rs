@@ -14,7 +14,7 @@ pub async fn validate_endpoint(
     authorizer: Data<Authorizer>,
     gate: Data<dyn RoomGate>,
 ) -> Result<HttpResponse, Refusal> {
-    let ask = authorize_join(&request, &authorizer, unix_seconds())?;
+    let ask = authorize_join(&request, &authorizer, unix_seconds()).await?;
     gate.admit(&ask).await?;
     Ok(plain(StatusCode::OK, "success"))
 }

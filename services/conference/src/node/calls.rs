@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 use plenary_cluster::{BusError, NewRoom, StoreError};
-use plenary_model::{Admin, Destination, Identity, LeaveReason, NodeId, ParticipantKind, RoomName, RoomSnapshot};
+use plenary_model::{Admin, Ban, Destination, Identity, LeaveReason, NodeId, ParticipantKind, RoomName, RoomSnapshot};
 use tokio::time::timeout;
 
 use super::Shared;
@@ -14,6 +14,7 @@ use crate::{
         room_api::{ApiError, CreateRoom, RoomApi, RoomCall, RoomReply},
     },
     rooms::HostRoom,
+    tokens::unix_seconds,
 };
 
 impl RoomApi for Shared {
@@ -80,6 +81,36 @@ impl Shared {
                     .ok_or(ApiError::NoSuchParticipant)
             }
             RoomCall::Admin { room, what } => self.administer(room, what).await,
+            RoomCall::Revoke { room, identity, issued_before_unix_s: before } => {
+                let now_unix_s = unix_seconds();
+                let life_s = self.token_life_max.as_secs();
+                // A moment far ahead would refuse tokens that nobody has thought of yet.
+                if before > now_unix_s.saturating_add(life_s) {
+                    return Err(ApiError::BadTime);
+                }
+                let until_unix_s = before.max(now_unix_s).saturating_add(life_s);
+                let ban = Ban { identity, room: Some(room), tokens_before_unix_s: Some(before), until_unix_s };
+                self.store.ban(ban, now_unix_s).await?;
+                Ok(RoomReply::Done)
+            }
+            RoomCall::Ban { room, identity, until_unix_s } => {
+                let now_unix_s = unix_seconds();
+                if until_unix_s <= now_unix_s || until_unix_s > now_unix_s.saturating_add(BAN_LIFE_MAX.as_secs()) {
+                    return Err(ApiError::BadTime);
+                }
+                let ban = Ban { identity, room, tokens_before_unix_s: None, until_unix_s };
+                self.store.ban(ban, now_unix_s).await?;
+                Ok(RoomReply::Done)
+            }
+            RoomCall::LiftBan { room, identity } => match self.store.lift_ban(identity, room).await? {
+                true => Ok(RoomReply::Done),
+                false => Err(ApiError::NoSuchBan),
+            },
+            RoomCall::ListBans { room } => {
+                let mut bans = self.store.bans(unix_seconds()).await?;
+                bans.retain(|ban| room.is_none() || ban.room == room);
+                Ok(RoomReply::Bans(bans))
+            }
         }
     }
 
@@ -127,7 +158,8 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NoSuchRoom => Self::NoSuchRoom,
-            StoreError::Full | StoreError::Superseded => Self::Fault,
+            StoreError::TooManyBans => Self::TooManyBans,
+            StoreError::Full | StoreError::Superseded | StoreError::Banned | StoreError::Revoked => Self::Fault,
             StoreError::Unavailable => Self::Unavailable,
         }
     }
@@ -166,5 +198,8 @@ fn is_full_for(snapshot: &RoomSnapshot, ask: &JoinAsk) -> bool {
         || matches!(ask.kind, ParticipantKind::Agent | ParticipantKind::Egress);
     cap > 0 && !uncounted && snapshot.room.participants >= cap && host_of(snapshot, &ask.identity).is_none()
 }
+
+/// Nobody is kept out for longer without being asked about again.
+const BAN_LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 const CALL_WITHIN: Duration = Duration::from_secs(5);

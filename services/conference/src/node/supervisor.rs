@@ -149,7 +149,7 @@ impl Handler<RouterEnded> for Supervisor {
         }
         PanicCaught { what: "media_router" }.emit();
         self.rebuild(index, ctx);
-        for rooms in self.shared.rooms.get().into_iter().flatten() {
+        for rooms in self.shared.room_threads() {
             rooms.do_send(RouterLost { index });
         }
     }

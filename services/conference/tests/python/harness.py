@@ -70,6 +70,10 @@ class Server:
         self._process.kill()
         self._process.wait()
 
+    def hang_up(self) -> None:
+        """Asks it to read its keys again."""
+        self._process.send_signal(signal.SIGHUP)
+
     def stop(self) -> int:
         """Asks it to end, makes sure, and returns its exit code."""
         if self._process.poll() is None:

@@ -48,7 +48,7 @@ impl Rooms {
     }
 
     pub(super) fn join(&mut self, name: &RoomName, seat: Seat) -> Answer<Joined> {
-        let Seat { participant, node, create } = seat;
+        let Seat { participant, node, create, .. } = seat;
         // A refused join leaves a gap, which nobody minds.
         self.last_generation = self.last_generation.saturating_add(1);
         let generation = self.last_generation;

@@ -267,10 +267,10 @@ async fn errors_have_the_codes_of_the_wire() {
             call_json(
                 "RemoveParticipant",
                 admin(),
-                json!({ "room": "standup", "identity": "ann", "revoke_token_ts": "5" }),
+                json!({ "room": "standup", "identity": "ann", "revoke_token_ts": "-5" }),
             ),
-            501,
-            "unimplemented",
+            400,
+            "invalid_argument",
         ),
         (post("/twirp/livekit.Egress/ListEgress").insert_header(json_type()), 501, "unimplemented"),
         (post("/twirp/livekit.SIP/ListSIPTrunk").insert_header(json_type()), 501, "unimplemented"),
@@ -284,4 +284,30 @@ async fn errors_have_the_codes_of_the_wire() {
         assert!(is_open_to_browsers(&response));
         assert_eq!(read_body_json::<Value, _>(response).await["code"], code, "case {number}");
     }
+}
+
+#[actix_web::test]
+async fn a_removal_that_revokes_does_both_and_succeeds_with_nobody_there() {
+    let node = Arc::new(FakeNode::default());
+    let app = doors!(node);
+    let ask = || json!({ "room": "standup", "identity": "ann", "revokeTokenTs": "1800000000" });
+    let response = call_service(&app, call_json("RemoveParticipant", admin(), ask()).to_request()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let revoke =
+        RoomCall::Revoke { room: name("standup"), identity: identity("ann"), issued_before_unix_s: 1_800_000_000 };
+    let remove = RoomCall::Admin { room: name("standup"), what: Admin::Remove { identity: identity("ann") } };
+    assert_eq!(*node.calls.lock().unwrap(), [revoke.clone(), remove], "the token first, or they are back in between");
+
+    for (refusal, status) in [(ApiError::TooManyBans, 429), (ApiError::BadTime, 400), (ApiError::Unavailable, 503)] {
+        *node.refuses.lock().unwrap() = Some(refusal);
+        let response = call_service(&app, call_json("RemoveParticipant", admin(), ask()).to_request()).await;
+        assert_eq!(response.status().as_u16(), status, "whoever believes a token revoked must not find it good");
+    }
+    *node.refuses.lock().unwrap() = None;
+    *node.nobody_there.lock().unwrap() = true;
+    let response = call_service(&app, call_json("RemoveParticipant", admin(), ask()).to_request()).await;
+    assert_eq!(response.status(), StatusCode::OK, "the token is revoked all the same");
+    let plain = json!({ "room": "standup", "identity": "ann" });
+    let response = call_service(&app, call_json("RemoveParticipant", admin(), plain).to_request()).await;
+    assert_eq!(response.status(), StatusCode::NOT_FOUND);
 }
