@@ -12,24 +12,37 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+mod bits;
 mod header;
 mod history;
 mod layer;
+mod rewrite;
 mod segment;
+mod selection;
 
 use std::time::{Duration, Instant};
 
 use header::{Elements, Fixed};
 pub(crate) use header::{OutgoingHeader, PassedExtension};
-use history::{Entry, History, RepairBudget};
-pub(crate) use layer::{LayerState, Target, choose_layer, is_alive};
+use history::{AsSent, Entry, History, RepairBudget};
+pub(crate) use layer::{LayerState, Layering, Target, choose_layer, is_alive};
 use plenary_model::MediaKind;
-use segment::{Place, Segment, Segments, Source};
+pub(crate) use rewrite::Red;
+use rewrite::{Counters, Payload, continued_timestamp, low_bytes, ntp_span};
+use segment::{Offsets, Place, Segment, Segments, Source};
+use selection::{Choice, Selection};
 
 use crate::{
-    ingress::{Content, Ingested, SenderClock, low_word, ticks},
+    ingress::{Content, Ingested, SenderClock, ticks},
     rtcp::{ReportBlock, SenderInfo},
-    rtp::{Codec, Header, LayerId, extend, is_newer_timestamp, timestamp_distance, vp8},
+    rtp::{
+        Codec, Header, LayerId, StreamId,
+        dependency::{self, Structure},
+        extend,
+        layers::Frame,
+        picture::{Descriptor, Shift},
+        timestamp_distance,
+    },
 };
 
 /// The state of one subscription to one track.
@@ -37,6 +50,8 @@ use crate::{
 pub(crate) struct Forwarder {
     config: ForwarderConfig,
     target: Target,
+    /// Of the stream that flows.
+    selection: Selection,
     muted: bool,
     segments: Segments,
     /// Whether the newest segment goes on; if not, the next one begins at the next place a decoder can start.
@@ -45,7 +60,7 @@ pub(crate) struct Forwarder {
     next: u64,
     sent_end: u64,
     last: Option<LastSent>,
-    picture: PictureState,
+    counters: Counters,
     history: History,
     budget: RepairBudget,
     next_rtx: u64,
@@ -59,9 +74,12 @@ pub(crate) struct Forwarder {
 #[derive(Debug, Clone)]
 pub(crate) struct ForwarderConfig {
     pub(crate) codec: Codec,
+    pub(crate) layering: Layering,
     pub(crate) clock_rate: u32,
     pub(crate) ssrc: u32,
     pub(crate) payload_type: u8,
+    /// How the publisher's redundant audio is passed on.
+    pub(crate) red: Option<Red>,
     /// Repairs go out as they were first sent when the subscriber has no RTX.
     pub(crate) rtx: Option<RtxConfig>,
     pub(crate) header: OutgoingHeader,
@@ -80,10 +98,18 @@ pub(crate) struct RtxConfig {
 pub(crate) struct Rewritten {
     pub(crate) extended: u64,
     pub(crate) timestamp: u32,
-    shift: vp8::Shift,
-    vp8: Option<vp8::Descriptor>,
-    content: Content,
-    with_mid: bool,
+    shift: Shift,
+    dependency: dependency::Change,
+    picture: Option<Descriptor>,
+    as_sent: AsSent,
+}
+
+/// What is known of a publisher's stream besides the packet at hand.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Origin<'s> {
+    /// Its last sender report.
+    pub(crate) clock: Option<SenderClock>,
+    pub(crate) structure: Option<&'s Structure>,
 }
 
 /// Why a packet does not go out. Not an error: counted, and nothing else.
@@ -110,16 +136,17 @@ pub(crate) struct Written {
 }
 
 /// A packet the subscriber asked for again, to be looked up in the store of the stream it came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Repair {
-    pub(crate) layer: LayerId,
+    pub(crate) stream: StreamId,
     /// SSRC of the publisher's stream, and index in its store.
     pub(crate) source_ssrc: u32,
     pub(crate) index: u64,
     extended: u64,
-    timestamp_shift: u32,
-    shift: vp8::Shift,
+    segment: Segment,
     entry: Entry,
+    /// Passed over while the first packet of its key frame was missing.
+    is_first: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,14 +164,6 @@ struct LastSent {
     at: Instant,
 }
 
-/// The newest VP8 counters that went out.
-#[derive(Debug, Clone, Copy, Default)]
-struct PictureState {
-    picture_id: Option<u16>,
-    base_layer_index: Option<u8>,
-    key_index: Option<u8>,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Reported {
     middle_bits: u32,
@@ -158,13 +177,14 @@ impl Forwarder {
         Self {
             config,
             target: Target::Off,
+            selection: Selection::new(LayerId::spatial_layer(0)),
             muted: false,
             segments: Segments::default(),
             live: false,
             next,
             sent_end: next,
             last: None,
-            picture: PictureState::default(),
+            counters: Counters::default(),
             history,
             budget: RepairBudget::new(now),
             next_rtx: next,
@@ -178,6 +198,9 @@ impl Forwarder {
     /// The layer to aim at. The one that flows goes on until the new one has a key frame; `Off` stops at once.
     pub(crate) fn set_target(&mut self, target: Target) {
         self.target = target;
+        if let Target::Layer(layer) = target {
+            self.selection.want(self.config.layering.within_stream(layer));
+        }
         self.live &= target != Target::Off;
     }
 
@@ -191,16 +214,18 @@ impl Forwarder {
         self.live &= !muted;
     }
 
-    /// The layer without whose key frame this subscription stands still or stays where it should not.
-    pub(crate) fn needs_keyframe(&self) -> Option<LayerId> {
+    /// The stream without whose key frame this subscription stands still or stays where it should not.
+    pub(crate) fn needs_keyframe(&self) -> Option<StreamId> {
         let Target::Layer(wanted) = self.target else { return None };
-        let waits = self.config.codec.kind() == MediaKind::Video && !self.muted && self.current_layer() != Some(wanted);
+        let wanted = self.config.layering.stream_of(wanted);
+        let is_elsewhere = self.current_stream() != Some(wanted) || self.selection.needs_keyframe();
+        let waits = self.config.codec.kind() == MediaKind::Video && !self.muted && is_elsewhere;
         waits.then_some(wanted)
     }
 
-    /// The layer that flows.
-    pub(crate) fn current_layer(&self) -> Option<LayerId> {
-        self.segments.newest().filter(|_| self.live).map(|segment| segment.layer)
+    /// The stream that flows.
+    pub(crate) fn current_stream(&self) -> Option<StreamId> {
+        self.segments.newest().filter(|_| self.live).map(|segment| segment.stream)
     }
 
     /// The subscriber has acknowledged something of this stream, so it knows which section the SSRC belongs to.
@@ -208,12 +233,12 @@ impl Forwarder {
         self.announce_mid = false;
     }
 
-    /// Decides about one packet that `layer`'s stream took in. `clock` is that stream's last sender report.
+    /// Decides about one packet that `stream` took in.
     pub(crate) fn forward(
         &mut self,
         now: Instant,
-        layer: LayerId,
-        clock: Option<SenderClock>,
+        stream: StreamId,
+        origin: Origin<'_>,
         header: &Header,
         ingested: &Ingested,
     ) -> Result<Rewritten, Skip> {
@@ -224,39 +249,50 @@ impl Forwarder {
         let index = ingested.index;
         if self.live
             && let Some(segment) = self.segments.newest_mut()
-            && segment.is_from(layer, header.ssrc)
+            && segment.is_from(stream, header.ssrc)
         {
-            match segment.place(index, ingested.content) {
+            let frame = ingested.frame.frame.as_ref();
+            let kept_back =
+                frame.is_some_and(|frame| self.selection.choose(frame, header.timestamp) == Choice::KeepBack);
+            match segment.place(index, ingested.content == Content::Media && !kept_back) {
                 Place::Next(extended) => {
-                    segment.clock = clock.or(segment.clock);
+                    segment.clock = origin.clock.or(segment.clock);
+                    self.follow_selection((index, extended), origin.structure);
                     return Ok(self.emit(now, extended, header, ingested));
                 }
                 Place::Removed(number) => {
                     self.next = number;
-                    return Err(Skip::PaddingOnly);
+                    if let Some(frame) = frame.filter(|_| kept_back && self.config.codec == Codec::Vp8) {
+                        segment.leave_out(frame.number);
+                    }
+                    return Err(if kept_back { Skip::OtherLayer } else { Skip::PaddingOnly });
                 }
-                Place::Late(place) => return self.emit_late(now, place, header, ingested),
-                Place::BeforeStart => return Err(Skip::BeforeSwitch),
+                Place::Late(place) => return self.emit_late(now, place, header, ingested, kept_back),
+                // Before other layers of the same source were gone over to.
+                Place::BeforeStart => {
+                    let late = self.segments.late(stream, header.ssrc, index).ok_or(Skip::BeforeSwitch)?;
+                    return self.emit_late(now, late?, header, ingested, kept_back);
+                }
                 Place::Unknown => return Err(Skip::TooOld),
                 // The publisher's numbers jumped: go on as after a pause.
                 Place::TooFar => self.live = false,
             }
         }
-        if let Some(late) = self.segments.late(layer, header.ssrc, index) {
-            return self.emit_late(now, late?, header, ingested);
+        if let Some(late) = self.segments.late(stream, header.ssrc, index) {
+            return self.emit_late(now, late?, header, ingested, false);
         }
-        if layer != wanted {
+        if stream != self.config.layering.stream_of(wanted) {
             return Err(Skip::OtherLayer);
         }
         // The stream behind the current layer was replaced by another.
-        self.live &= self.segments.newest().is_some_and(|segment| segment.layer != layer);
+        self.live &= self.segments.newest().is_some_and(|segment| segment.stream != stream);
         if ingested.content == Content::PaddingOnly {
             return Err(Skip::PaddingOnly);
         }
         if !ingested.frame.keyframe {
             return Err(Skip::AwaitingKeyframe);
         }
-        self.begin_segment(now, layer, clock, header, ingested);
+        self.begin_segment(now, stream, origin, header, ingested);
         Ok(self.emit(now, self.next, header, ingested))
     }
 
@@ -270,27 +306,33 @@ impl Forwarder {
         stamp: impl FnOnce(usize) -> Option<u16>,
         out: &mut Vec<u8>,
     ) -> Written {
-        let payload = match rewritten.content {
-            Content::Media => header.payload_of(packet),
-            Content::PaddingOnly => &[],
+        let AsSent { with_mid, marker, is_empty, .. } = rewritten.as_sent;
+        let payload = Payload::of(&self.config, header, packet, is_empty);
+        let mut room;
+        let dependency = match self.config.header.dependency.filter(|_| !is_empty) {
+            Some(passed) => {
+                room = [0; dependency::EXTENSION_BYTES_MAX];
+                passed.rewritten(header, packet, rewritten.dependency, &mut room)
+            }
+            None => None,
         };
-        let mut elements = Elements::new(&self.config.header, rewritten.with_mid, header, packet);
+        let mut elements = Elements::new(&self.config.header, with_mid, header, packet, dependency);
         let transport_sequence =
-            if elements.wants_stamp() { stamp(elements.packet_bytes(payload.len())) } else { None };
+            if elements.wants_stamp() { stamp(elements.packet_bytes(payload.bytes.len())) } else { None };
         elements.transport_sequence = transport_sequence;
         self.history.stamped(rewritten.extended, transport_sequence);
         self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(u32::try_from(payload.len()).unwrap_or_default());
+        self.octets = self.octets.wrapping_add(u32::try_from(payload.bytes.len()).unwrap_or_default());
 
         let fixed = Fixed {
-            marker: header.marker,
-            payload_type: self.config.payload_type,
+            marker,
+            payload_type: payload.payload_type,
             sequence: low_bytes(rewritten.extended),
             timestamp: rewritten.timestamp,
             ssrc: self.config.ssrc,
         };
         let header_bytes = elements.write(&fixed, out);
-        append_payload(out, payload, rewritten.vp8, rewritten.shift);
+        payload.append(out, rewritten.picture, rewritten.shift);
         Written { ssrc: self.config.ssrc, extended: rewritten.extended, header_bytes }
     }
 
@@ -298,14 +340,15 @@ impl Forwarder {
     pub(crate) fn repair(&mut self, now: Instant, rtt: Duration, sequence: u16) -> Result<Repair, NotRepaired> {
         let newest = self.next.checked_sub(1).ok_or(NotRepaired::Unknown)?;
         let extended = extend(newest, sequence);
-        let entry = match self.history.get(extended) {
-            Some(entry) => entry,
+        let (entry, is_first) = match self.history.get(extended) {
+            Some(entry) => (entry, false),
             // Passed over while the first packet of its key frame was missing; the store may have it.
             None if self.history.covers(extended, self.sent_end) => {
                 let serial = self.segments.newest_serial();
                 let segment = self.segments.get(serial, extended).ok_or(NotRepaired::Unknown)?;
                 let index = segment.index_of(extended).ok_or(NotRepaired::Unknown)?;
-                Entry::new(extended, index, serial, self.announce_mid)
+                let as_sent = AsSent { with_mid: self.announce_mid, marker: false, is_empty: false, picture_shift: 0 };
+                (Entry::new(extended, index, serial, as_sent), true)
             }
             None => return Err(NotRepaired::Unknown),
         };
@@ -317,35 +360,52 @@ impl Forwarder {
             return Err(NotRepaired::OverBudget);
         }
         Ok(Repair {
-            layer: segment.layer,
+            stream: segment.stream,
             source_ssrc: segment.ssrc,
             index: segment.full_index(entry.source()),
             extended,
-            timestamp_shift: segment.timestamp_shift,
-            shift: segment.shift,
+            segment: *segment,
             entry,
+            is_first,
         })
     }
 
     /// Appends the packet again: over RTX with a new number and the old one in its payload (RFC 4588 4), otherwise as
-    /// it was first sent. `packet` is what the store holds for the repair; `None` if that is not RTP.
+    /// it was first sent. `packet` is what the store holds for the repair, `number` that of its frame. `None` if that is
+    /// not RTP or was never meant for this subscriber.
     pub(crate) fn write_repair(
         &mut self,
         now: Instant,
         repair: &Repair,
-        packet: &[u8],
+        (packet, number): (&[u8], Option<u64>),
         stamp: impl FnOnce(usize) -> Option<u16>,
         out: &mut Vec<u8>,
     ) -> Option<Written> {
         let header = Header::parse(packet).ok()?;
-        let payload = header.payload_of(packet);
-        let vp8 = self.config.codec.inspect(payload).vp8;
-        let mut elements = Elements::new(&self.config.header, repair.entry.with_mid(), &header, packet);
+        let mut entry = repair.entry;
+        let mut shift = repair.segment.shift_of(None)?;
+        if repair.is_first {
+            if self.selection.current().is_some() && self.selection.was_sent(number?) != Some(true) {
+                return None;
+            }
+            let picture_shift = repair.segment.shift_of(number)?.picture_id;
+            let as_sent = AsSent { marker: header.marker, picture_shift, ..entry.as_sent() };
+            entry = Entry::new(repair.extended, repair.index, entry.segment(), as_sent);
+        }
+        let AsSent { with_mid, marker, is_empty, picture_shift } = entry.as_sent();
+        shift.picture_id = picture_shift;
+        let payload = Payload::of(&self.config, &header, packet, is_empty);
+        let picture = self.config.codec.descriptor(payload.bytes);
+        let mut room = [0; dependency::EXTENSION_BYTES_MAX];
+        let dependency = self.config.header.dependency.filter(|_| !is_empty);
+        let dependency =
+            dependency.and_then(|passed| passed.rewritten(&header, packet, repair.segment.dependency, &mut room));
+        let mut elements = Elements::new(&self.config.header, with_mid, &header, packet, dependency);
         let mut fixed = Fixed {
-            marker: header.marker,
-            payload_type: self.config.payload_type,
+            marker,
+            payload_type: payload.payload_type,
             sequence: low_bytes(repair.extended),
-            timestamp: header.timestamp.wrapping_add(repair.timestamp_shift),
+            timestamp: header.timestamp.wrapping_add(repair.segment.timestamp_shift),
             ssrc: self.config.ssrc,
         };
         let start = out.len();
@@ -358,19 +418,20 @@ impl Forwarder {
                 fixed.ssrc = rtx.ssrc;
                 fixed.sequence = low_bytes(extended);
                 if elements.wants_stamp() {
-                    elements.transport_sequence = stamp(elements.packet_bytes(payload.len().saturating_add(2)));
+                    let bytes = payload.bytes.len().saturating_add(2);
+                    elements.transport_sequence = stamp(elements.packet_bytes(bytes));
                 }
                 let header_bytes = elements.write(&fixed, out);
                 out.extend_from_slice(&low_bytes(repair.extended));
                 header_bytes
             }
             None => {
-                elements.transport_sequence = repair.entry.transport_sequence();
+                elements.transport_sequence = entry.transport_sequence();
                 elements.write(&fixed, out)
             }
         };
-        append_payload(out, payload, vp8, repair.shift);
-        self.history.repaired(now, repair.extended, repair.entry);
+        payload.append(out, picture, shift);
+        self.history.repaired(now, repair.extended, entry);
         self.budget.spend(out.len().saturating_sub(start));
         Some(Written { ssrc: fixed.ssrc, extended, header_bytes })
     }
@@ -398,43 +459,68 @@ impl Forwarder {
     fn begin_segment(
         &mut self,
         now: Instant,
-        layer: LayerId,
-        clock: Option<SenderClock>,
+        stream: StreamId,
+        origin: Origin<'_>,
         header: &Header,
         ingested: &Ingested,
     ) {
         let timestamp = match (self.segments.newest(), self.last) {
             (Some(previous), Some(last)) => {
-                continued_timestamp(previous, &last, now, clock, header, self.config.clock_rate)
+                continued_timestamp(previous, &last, now, origin.clock, header, self.config.clock_rate)
             }
             _ => header.timestamp,
         };
         // Numbers that were only held free for packets still to come are used after all.
         self.next = self.sent_end;
-        self.segments.push(Segment::new(
-            Source { layer, ssrc: header.ssrc, clock },
-            (ingested.index, self.next),
-            timestamp.wrapping_sub(header.timestamp),
-            self.picture.shift_to(ingested.frame.vp8),
-        ));
+        let offsets = Offsets {
+            timestamp: timestamp.wrapping_sub(header.timestamp),
+            picture: self.counters.shift_to(ingested.frame.picture),
+            frame_number: self.counters.frame_shift_to(ingested.frame.frame.as_ref()),
+        };
+        let source = Source { stream, ssrc: header.ssrc, clock: origin.clock };
+        self.segments.push(Segment::new(source, (ingested.index, self.next), offsets));
+        self.selection = Selection::new(self.selection.wanted());
+        if let Some(frame) = &ingested.frame.frame {
+            self.selection.begin(frame);
+            self.selection.choose(frame, header.timestamp);
+            self.follow_selection((ingested.index, self.next), origin.structure);
+        }
         self.live = true;
+    }
+
+    /// What subscribers are told of active layers changes with a packet, so that packet begins a segment.
+    fn follow_selection(&mut self, place: (u64, u64), structure: Option<&Structure>) {
+        let (Some(current), Some(structure)) = (self.selection.current(), structure) else { return };
+        let Some(segment) = self.segments.newest_mut() else { return };
+        let active = structure.active_up_to(current.spatial(), current.temporal());
+        let dependency = dependency::Change { active, ..segment.dependency };
+        if segment.layer.is_none() {
+            (segment.layer, segment.dependency) = (Some(current), dependency);
+        } else if segment.dependency != dependency {
+            let continued = segment.continued(place, current, dependency);
+            self.segments.push(continued);
+        }
     }
 
     /// A packet newer than all before it in the newest segment.
     fn emit(&mut self, now: Instant, extended: u64, header: &Header, ingested: &Ingested) -> Rewritten {
         self.next = extended.saturating_add(1);
-        let rewritten = self.rewrite(extended, self.segments.newest_serial(), header, ingested);
-        self.note_newest(now, &rewritten);
+        let shift = self.segments.newest().and_then(|segment| segment.shift_of(number_of(ingested)));
+        let is_empty = ingested.content == Content::PaddingOnly;
+        let place = (extended, self.segments.newest_serial());
+        let rewritten = self.rewrite(place, shift.unwrap_or_default(), header, ingested, is_empty);
+        self.note_newest(now, &rewritten, ingested.frame.frame.as_ref());
         rewritten
     }
 
-    /// A packet whose number was left free for it.
+    /// A packet whose number was left free for it. One that is not wanted only takes its number: a gap would be asked for.
     fn emit_late(
         &mut self,
         now: Instant,
         (extended, serial): (u64, u8),
         header: &Header,
         ingested: &Ingested,
+        kept_back: bool,
     ) -> Result<Rewritten, Skip> {
         if !self.history.covers(extended, self.next) {
             return Err(Skip::TooOld);
@@ -448,119 +534,60 @@ impl Forwarder {
         if self.history.get(extended).is_some() {
             return Err(Skip::AlreadySent);
         }
-        let rewritten = self.rewrite(extended, serial, header, ingested);
+        let segment = self.segments.get(serial, extended).ok_or(Skip::TooOld)?;
+        let shift = segment.shift_of(number_of(ingested)).ok_or(Skip::TooOld)?;
+        let is_empty = kept_back || ingested.content == Content::PaddingOnly;
+        let rewritten = self.rewrite((extended, serial), shift, header, ingested, is_empty);
         // Behind padding even a late packet can be the newest picture.
-        self.note_newest(now, &rewritten);
+        self.note_newest(now, &rewritten, ingested.frame.frame.as_ref());
         Ok(rewritten)
     }
 
-    fn note_newest(&mut self, now: Instant, rewritten: &Rewritten) {
+    fn note_newest(&mut self, now: Instant, rewritten: &Rewritten, frame: Option<&Frame>) {
         let since_last = self.last.map_or(1, |last| timestamp_distance(last.timestamp, rewritten.timestamp));
         if since_last > 0 {
             self.last = Some(LastSent { timestamp: rewritten.timestamp, at: now });
         }
         // Of one picture every packet says the same, and padding nothing.
-        if since_last >= 0 {
-            self.picture.note(rewritten.vp8, rewritten.shift);
+        if since_last >= 0 && !rewritten.as_sent.is_empty {
+            self.counters.note(rewritten.picture, rewritten.shift);
+            self.counters.note_frame(frame, rewritten.dependency.frame_number);
         }
     }
 
-    fn rewrite(&mut self, extended: u64, serial: u8, header: &Header, ingested: &Ingested) -> Rewritten {
+    fn rewrite(
+        &mut self,
+        (extended, serial): (u64, u8),
+        shift: Shift,
+        header: &Header,
+        ingested: &Ingested,
+        is_empty: bool,
+    ) -> Rewritten {
         self.sent_end = self.sent_end.max(extended.saturating_add(1));
-        let (timestamp_shift, shift) = match self.segments.get(serial, extended) {
-            Some(segment) => (segment.timestamp_shift, segment.shift),
-            None => (0, vp8::Shift::default()),
+        let segment = self.segments.get(serial, extended);
+        let top = segment.and(self.selection.current()).map(LayerId::spatial);
+        // The highest layer that goes out ends the picture.
+        let ends_picture = ingested.frame.frame.is_some_and(|frame| frame.ends && Some(frame.spatial) == top);
+        let as_sent = AsSent {
+            with_mid: self.announce_mid,
+            marker: header.marker || ends_picture,
+            is_empty,
+            picture_shift: shift.picture_id,
         };
-        self.history.record(extended, Entry::new(extended, ingested.index, serial, self.announce_mid));
+        self.history.record(extended, Entry::new(extended, ingested.index, serial, as_sent));
         Rewritten {
             extended,
-            timestamp: header.timestamp.wrapping_add(timestamp_shift),
+            timestamp: header.timestamp.wrapping_add(segment.map_or(0, |segment| segment.timestamp_shift)),
             shift,
-            vp8: ingested.frame.vp8,
-            content: ingested.content,
-            with_mid: self.announce_mid,
+            dependency: segment.map(|segment| segment.dependency).unwrap_or_default(),
+            picture: ingested.frame.picture.filter(|_| !is_empty),
+            as_sent,
         }
     }
 }
 
-impl PictureState {
-    /// What makes the first picture of a segment follow the last one that was sent.
-    fn shift_to(&self, first: Option<vp8::Descriptor>) -> vp8::Shift {
-        let Some(first) = first else { return vp8::Shift::default() };
-        let after = |last: u8, value: u8| last.wrapping_add(1).wrapping_sub(value);
-        vp8::Shift {
-            picture_id: self
-                .picture_id
-                .zip(first.picture_id)
-                .map_or(0, |(last, id)| last.wrapping_add(1).wrapping_sub(id.value)),
-            base_layer_index: self
-                .base_layer_index
-                .zip(first.base_layer_index)
-                .map_or(0, |(last, field)| after(last, field.value)),
-            key_index: self.key_index.zip(first.key_index()).map_or(0, |(last, value)| after(last, value)),
-        }
-    }
-
-    fn note(&mut self, sent: Option<vp8::Descriptor>, shift: vp8::Shift) {
-        let Some(sent) = sent else { return };
-        self.picture_id = sent.picture_id.map(|id| id.shifted(shift.picture_id)).or(self.picture_id);
-        self.base_layer_index = sent
-            .base_layer_index
-            .map(|field| field.value.wrapping_add(shift.base_layer_index))
-            .or(self.base_layer_index);
-        self.key_index = sent.key_index().map(|value| value.wrapping_add(shift.key_index)).or(self.key_index);
-    }
-}
-
-/// The outgoing timestamp of the packet that begins a segment.
-///
-/// The sender reports of both streams tell exactly how they relate, and a stream relates to itself. Otherwise, or if that
-/// is far from what the time between the two packets suggests (a publisher may report nonsense), that time decides.
-fn continued_timestamp(
-    previous: &Segment,
-    last: &LastSent,
-    now: Instant,
-    clock: Option<SenderClock>,
-    header: &Header,
-    clock_rate: u32,
-) -> u32 {
-    let earliest = last.timestamp.wrapping_add(1);
-    let expected = last.timestamp.wrapping_add(ticks(now.saturating_duration_since(last.at), clock_rate).max(1));
-    let aligned = if previous.ssrc == header.ssrc {
-        Some(header.timestamp.wrapping_add(previous.timestamp_shift))
-    } else {
-        previous.clock.zip(clock).map(|(old, new)| {
-            let apart = i128::from(new.ntp.wrapping_sub(old.ntp).cast_signed());
-            let apart = apart.saturating_mul(i128::from(clock_rate)) >> 32;
-            let since_report = header.timestamp.wrapping_sub(new.rtp);
-            old.rtp
-                .wrapping_add(low_word(u64::try_from(apart & 0xffff_ffff).unwrap_or_default()))
-                .wrapping_add(since_report)
-                .wrapping_add(previous.timestamp_shift)
-        })
-    };
-    let plausible = |timestamp: &u32| timestamp_distance(expected, *timestamp).unsigned_abs() <= clock_rate;
-    let timestamp = aligned.filter(plausible).unwrap_or(expected);
-    if is_newer_timestamp(timestamp, last.timestamp) { timestamp } else { earliest }
-}
-
-fn append_payload(out: &mut Vec<u8>, payload: &[u8], vp8: Option<vp8::Descriptor>, shift: vp8::Shift) {
-    let start = out.len();
-    out.extend_from_slice(payload);
-    if let (Some(descriptor), Some(copy)) = (vp8, out.get_mut(start..)) {
-        descriptor.rewrite(copy, shift);
-    }
-}
-
-/// 32.32 fixed point seconds.
-fn ntp_span(elapsed: Duration) -> u64 {
-    let fraction = (u64::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000;
-    elapsed.as_secs().wrapping_shl(32) | fraction
-}
-
-fn low_bytes(extended: u64) -> [u8; 2] {
-    let [.., high, low] = extended.to_be_bytes();
-    [high, low]
+fn number_of(ingested: &Ingested) -> Option<u64> {
+    ingested.frame.frame.map(|frame| frame.number)
 }
 
 #[cfg(test)]

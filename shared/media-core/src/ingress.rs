@@ -7,7 +7,9 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+mod frames;
 mod keyframes;
+mod layer_rates;
 mod loss;
 mod rate;
 mod statistics;
@@ -15,7 +17,9 @@ mod twcc;
 
 use std::time::{Duration, Instant};
 
+use frames::Frames;
 pub(crate) use keyframes::{KeyframeRequests, LAYER_INTERVAL, LOW_LAYER_INTERVAL};
+pub(crate) use layer_rates::{LayerRates, SpatialLayer};
 use loss::LossList;
 pub(crate) use rate::RateMeter;
 use statistics::{ReplayWindow, Statistics};
@@ -25,7 +29,7 @@ pub(crate) use twcc::TwccReceiver;
 use crate::{
     DropReason,
     rtcp::ReportBlock,
-    rtp::{Codec, FIRST_INDEX, FrameInfo, Header, extend},
+    rtp::{Codec, FIRST_INDEX, FrameInfo, Header, dependency::Structure, extend},
     store::PacketStore,
 };
 
@@ -39,6 +43,7 @@ pub(crate) struct Stream {
     statistics: Statistics,
     lost: LossList,
     store: PacketStore,
+    frames: Frames,
     rate: RateMeter,
     last_heard: Option<Instant>,
 }
@@ -49,6 +54,8 @@ pub(crate) struct StreamConfig {
     pub(crate) codec: Codec,
     pub(crate) clock_rate: u32,
     pub(crate) repair: Repair,
+    /// Id of the dependency descriptor, if that was agreed.
+    pub(crate) dependency_id: Option<u8>,
 }
 
 /// Whether `nack` was negotiated for the stream.
@@ -76,6 +83,7 @@ pub(crate) enum Content {
 
 /// What an RTX packet (RFC 4588) turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub(crate) enum Rtx {
     /// Padding that measures bandwidth; there is nothing to forward.
     Probe,
@@ -92,6 +100,7 @@ impl Stream {
             statistics: Statistics::new(config.clock_rate),
             lost: LossList::default(),
             store: PacketStore::new(config.codec.kind()),
+            frames: Frames::new(config.codec, config.dependency_id),
             rate: RateMeter::default(),
             last_heard: None,
         }
@@ -175,6 +184,21 @@ impl Stream {
         self.rate.bits_per_second(now)
     }
 
+    /// What each layer takes, of a stream that has some.
+    pub(crate) fn layers(&self) -> Option<&LayerRates> {
+        self.frames.rates()
+    }
+
+    /// What the newest key frame said of all others.
+    pub(crate) fn structure(&self) -> Option<&Structure> {
+        self.frames.structure()
+    }
+
+    /// The number of a stored packet's frame.
+    pub(crate) fn frame_number(&self, packet: &[u8]) -> Option<u64> {
+        self.frames.number_of(&Header::parse(packet).ok()?, packet)
+    }
+
     /// When the last packet with content came.
     pub(crate) fn last_heard(&self) -> Option<Instant> {
         self.last_heard
@@ -199,12 +223,14 @@ impl Stream {
         }
         let payload = header.payload_of(packet);
         self.store.insert(index, packet);
+        let is_newest = self.highest == Some(index);
         if payload.is_empty() {
             return Ok(Ingested { index, frame: FrameInfo::default(), content: Content::PaddingOnly });
         }
         self.rate.add(now, packet.len());
         self.last_heard = Some(now);
-        Ok(Ingested { index, frame: self.config.codec.inspect(payload), content: Content::Media })
+        let frame = self.frames.inspect(now, header, packet, is_newest);
+        Ok(Ingested { index, frame, content: Content::Media })
     }
 }
 

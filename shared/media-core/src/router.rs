@@ -38,6 +38,7 @@ use crate::{
     Deadline, DropReason, DtlsIdentity, Event, Input, Path, Protocol, SdpLimits, TrackLevel, Transmit,
     demux::{AddressBook, classify},
     egress::EgressQueue,
+    forward::Origin,
     ingress::{Rtx, Stream, StreamConfig, after},
     levels::WINDOW,
     rtp::Header,
@@ -227,16 +228,21 @@ impl Router {
             }
         }
         let codec = track.codec;
-        let layer = track.layers.get_mut(usize::from(route.layer.0)).ok_or(DropReason::UnknownStream)?;
-        let mut is_new_layer = false;
-        if route.part == Part::Media && layer.stream.as_ref().is_none_or(|stream| stream.ssrc() != header.ssrc) {
+        let encoding = track.encodings.get_mut(usize::from(route.stream.0)).ok_or(DropReason::UnknownStream)?;
+        let mut is_new_stream = false;
+        if route.part == Part::Media && encoding.stream.as_ref().is_none_or(|stream| stream.ssrc() != header.ssrc) {
             // The layer's first packet, or the client put another stream in its place.
-            is_new_layer = layer.stream.is_none();
+            is_new_stream = encoding.stream.is_none();
             let clock_rate = section.clock_rate(header.payload_type);
-            layer.stream =
-                Some(Stream::new(StreamConfig { ssrc: header.ssrc, codec, clock_rate, repair: section.repair() }));
+            encoding.stream = Some(Stream::new(StreamConfig {
+                ssrc: header.ssrc,
+                codec,
+                clock_rate,
+                repair: section.repair(),
+                dependency_id: section.extensions.dependency,
+            }));
         }
-        let stream = layer.stream.as_mut().ok_or(DropReason::UnknownStream)?;
+        let stream = encoding.stream.as_mut().ok_or(DropReason::UnknownStream)?;
         let (header, ingested, is_repaired) = match route.part {
             Part::Media => (header, stream.receive(now, &header, packet)?, false),
             Part::Repair { media_payload_type } => {
@@ -246,22 +252,24 @@ impl Router {
                 }
             }
         };
-        let (clock, nack_deadline) = (stream.sender_clock(), stream.nack_deadline());
+        let nack_deadline = stream.nack_deadline();
         if ingested.frame.keyframe {
-            layer.keyframes.arrived();
+            encoding.keyframes.arrived();
         }
         if let Some(at) = nack_deadline {
             self.timers.at_latest(id, at, Deadline::Nack);
         }
-        if is_new_layer {
+        if is_new_stream {
             let sid = track.sid.clone();
-            self.on_new_layer(now, id, &sid);
+            self.on_new_stream(now, id, &sid);
         }
         let section = self.peers.get_mut(id).and_then(|peer| peer.publisher_section(route));
         let section = section.ok_or(DropReason::UnknownStream)?;
         let track = self.tracks.get(&section.track).ok_or(DropReason::UnknownStream)?;
         let packet = if is_repaired { self.scratch.as_slice() } else { packet };
-        let incoming = Incoming { layer: route.layer, clock, header: &header, ingested: &ingested, packet };
+        let stream = track.stream(route.stream).ok_or(DropReason::UnknownStream)?;
+        let origin = Origin { clock: stream.sender_clock(), structure: stream.structure() };
+        let incoming = Incoming { stream: route.stream, origin, header: &header, ingested: &ingested, packet };
         for receiver in &track.receivers {
             let Some(peer) = self.peers.at(receiver.peer) else { continue };
             let Role::Subscriber(subscriber) = &mut peer.role else { continue };
@@ -284,7 +292,7 @@ impl Router {
     }
 
     /// A layer of a track begins: whoever waited for something else may be served by it.
-    fn on_new_layer(&mut self, now: Instant, publisher: PeerId, sid: &plenary_model::TrackSid) {
+    fn on_new_stream(&mut self, now: Instant, publisher: PeerId, sid: &plenary_model::TrackSid) {
         let Some(track) = self.tracks.get_mut(sid) else { return };
         if !std::mem::replace(&mut track.heard, true) {
             self.events.push_back(Event::FirstPacketIn { peer: publisher, track: sid.clone() });
@@ -360,7 +368,7 @@ impl Router {
     fn need_keyframes(&mut self, now: Instant, needs: Vec<KeyframeNeed>) {
         for need in needs {
             let Some(track) = self.tracks.get_mut(&need.track) else { continue };
-            track.need_keyframe(need.layer);
+            track.need_keyframe(need.stream);
             if let Some(at) = track.keyframe_deadline(now) {
                 self.timers.at_latest(track.publisher, at, Deadline::Nack);
             }

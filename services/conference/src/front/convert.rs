@@ -522,7 +522,7 @@ const PROTOCOL: i32 = 17;
 const SERVER_VERSION: &str = "1.13.0";
 
 /// What publishers may send, the preferred video codec first.
-const PUBLISH_CODECS: [&str; 3] = ["video/VP8", "video/H264", "audio/opus"];
+const PUBLISH_CODECS: [&str; 6] = ["video/VP8", "video/H264", "video/VP9", "video/AV1", "audio/opus", "audio/red"];
 
 /// Score that goes with a constant excellent quality.
 const QUALITY_SCORE: f32 = 5.0;

@@ -1,6 +1,6 @@
 //! The header of an outgoing packet, written anew for each subscriber.
 
-use crate::rtp::{EXTENSION_BIT, Header, ONE_BYTE_PROFILE, TWO_BYTE_PROFILE, VERSION};
+use crate::rtp::{EXTENSION_BIT, Header, ONE_BYTE_PROFILE, TWO_BYTE_PROFILE, VERSION, dependency};
 
 /// What the subscriber's description says about extensions.
 #[derive(Debug, Clone, Default)]
@@ -10,6 +10,8 @@ pub(crate) struct OutgoingHeader {
     pub(crate) transport_sequence_id: Option<u8>,
     /// Copied from the publisher's packets; at most [`PASSED_MAX`] are.
     pub(crate) passed: Vec<PassedExtension>,
+    /// The dependency descriptor, which changes on the way.
+    pub(crate) dependency: Option<PassedExtension>,
 }
 
 /// An extension that means the same on both sides under different ids: audio level, orientation.
@@ -17,6 +19,19 @@ pub(crate) struct OutgoingHeader {
 pub(crate) struct PassedExtension {
     pub(crate) from: u8,
     pub(crate) to: u8,
+}
+
+impl PassedExtension {
+    /// The dependency descriptor of a packet as the subscriber is to see it.
+    pub(super) fn rewritten<'o>(
+        self,
+        header: &Header,
+        packet: &'o [u8],
+        change: dependency::Change,
+        room: &'o mut dependency::Room,
+    ) -> Option<(u8, &'o [u8])> {
+        Some((self.to, change.apply(header.extension(packet, self.from)?, room)))
+    }
 }
 
 pub(super) struct Fixed {
@@ -33,10 +48,17 @@ pub(super) struct Elements<'p> {
     transport_sequence_id: Option<u8>,
     pub(super) transport_sequence: Option<u16>,
     passed: [Option<(u8, &'p [u8])>; PASSED_MAX],
+    dependency: Option<(u8, &'p [u8])>,
 }
 
 impl<'p> Elements<'p> {
-    pub(super) fn new(outgoing: &'p OutgoingHeader, with_mid: bool, header: &Header, packet: &'p [u8]) -> Self {
+    pub(super) fn new(
+        outgoing: &'p OutgoingHeader,
+        with_mid: bool,
+        header: &Header,
+        packet: &'p [u8],
+        dependency: Option<(u8, &'p [u8])>,
+    ) -> Self {
         let mid = outgoing.mid_id.filter(|_| with_mid && fits(outgoing.mid.len()));
         let mut passed = [None; PASSED_MAX];
         for (place, extension) in passed.iter_mut().zip(&outgoing.passed) {
@@ -48,6 +70,7 @@ impl<'p> Elements<'p> {
             transport_sequence_id: outgoing.transport_sequence_id,
             transport_sequence: None,
             passed,
+            dependency,
         }
     }
 
@@ -116,7 +139,8 @@ impl<'p> Elements<'p> {
         let stamp = self.transport_sequence_id.zip(self.transport_sequence);
         let stamp = stamp.map(|(id, sequence)| (id, Data::Stamp(sequence.to_be_bytes())));
         let mid = self.mid.map(|(id, data)| (id, Data::Borrowed(data)));
-        let passed = self.passed.into_iter().flatten().map(|(id, data)| (id, Data::Borrowed(data)));
+        let passed =
+            self.passed.into_iter().chain([self.dependency]).flatten().map(|(id, data)| (id, Data::Borrowed(data)));
         mid.into_iter().chain(stamp).chain(passed)
     }
 }

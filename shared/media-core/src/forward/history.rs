@@ -18,10 +18,23 @@ pub(super) struct History {
 pub(super) struct Entry {
     extended: u32,
     source: u32,
-    repaired_ms: u32,
+    /// Added to the picture id.
+    picture_shift: u16,
+    /// Wraps after a minute, when a repair more or less does not matter.
+    repaired_ms: u16,
     transport_sequence: u16,
     segment: u8,
     flags: u8,
+}
+
+/// What cannot be told from the packet that comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct AsSent {
+    pub(super) with_mid: bool,
+    pub(super) marker: bool,
+    /// The number was taken, and nothing else sent.
+    pub(super) is_empty: bool,
+    pub(super) picture_shift: u16,
 }
 
 impl History {
@@ -71,9 +84,8 @@ impl History {
         entry.flags & REPAIRED != 0 && since < rtt.clamp(HOLD_MIN, HOLD_MAX)
     }
 
-    fn millis(&self, now: Instant) -> u32 {
-        let millis = now.saturating_duration_since(self.epoch).as_millis();
-        low_word(u64::try_from(millis).unwrap_or_default())
+    fn millis(&self, now: Instant) -> u16 {
+        u16::try_from(now.saturating_duration_since(self.epoch).as_millis() & 0xffff).unwrap_or_default()
     }
 
     fn place(&mut self, extended: u64) -> Option<&mut Entry> {
@@ -87,14 +99,28 @@ impl History {
 }
 
 impl Entry {
-    pub(super) fn new(extended: u64, source: u64, segment: u8, with_mid: bool) -> Self {
+    pub(super) fn new(extended: u64, source: u64, segment: u8, as_sent: AsSent) -> Self {
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         Self {
             extended: low_word(extended),
             source: low_word(source),
+            picture_shift: as_sent.picture_shift,
             repaired_ms: 0,
             transport_sequence: 0,
             segment,
-            flags: if with_mid { USED | WITH_MID } else { USED },
+            flags: USED
+                | flag(as_sent.with_mid, WITH_MID)
+                | flag(as_sent.marker, MARKER)
+                | flag(as_sent.is_empty, EMPTY),
+        }
+    }
+
+    pub(super) fn as_sent(&self) -> AsSent {
+        AsSent {
+            with_mid: self.flags & WITH_MID != 0,
+            marker: self.flags & MARKER != 0,
+            is_empty: self.flags & EMPTY != 0,
+            picture_shift: self.picture_shift,
         }
     }
 
@@ -104,10 +130,6 @@ impl Entry {
 
     pub(super) fn segment(&self) -> u8 {
         self.segment
-    }
-
-    pub(super) fn with_mid(&self) -> bool {
-        self.flags & WITH_MID != 0
     }
 
     pub(super) fn transport_sequence(&self) -> Option<u16> {
@@ -147,6 +169,8 @@ const USED: u8 = 1;
 const WITH_MID: u8 = 2;
 const STAMPED: u8 = 4;
 const REPAIRED: u8 = 8;
+const MARKER: u8 = 16;
+const EMPTY: u8 = 32;
 const VIDEO_ENTRIES: usize = 512;
 const AUDIO_ENTRIES: usize = 256;
 /// Below this a measured round trip is no better than the timer that drives us.

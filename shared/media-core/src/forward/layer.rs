@@ -4,18 +4,46 @@ use std::time::{Duration, Instant};
 
 use plenary_model::{Quality, SubscriptionSettings};
 
-use crate::rtp::LayerId;
+use crate::rtp::{LayerId, StreamId, layers::SPATIAL_MAX};
 
+/// How a track's spatial layers are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layering {
+    /// Each in a stream of its own.
+    Simulcast,
+    /// All in one, each depending on those below.
+    Svc,
+}
+
+impl Layering {
+    pub(crate) fn stream_of(self, layer: LayerId) -> StreamId {
+        match self {
+            Self::Simulcast => StreamId(layer.spatial()),
+            Self::Svc => StreamId(0),
+        }
+    }
+
+    /// What of its stream a layer is.
+    pub(crate) fn within_stream(self, layer: LayerId) -> LayerId {
+        match self {
+            Self::Simulcast => LayerId::new(SPATIAL_MAX, layer.temporal()),
+            Self::Svc => layer,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     Off,
     Layer(LayerId),
 }
 
-/// One layer of a track, as it was announced and as it comes in.
+/// One spatial layer of a track, as it was announced and as it comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LayerState {
-    pub(crate) id: LayerId,
+    pub(crate) spatial: u8,
+    /// The lowest temporal layer with as many pictures as are wanted.
+    pub(crate) temporal: u8,
     /// 0 when unknown.
     pub(crate) width: u32,
     pub(crate) height: u32,
@@ -45,9 +73,15 @@ pub(crate) fn choose_layer(settings: &SubscriptionSettings, layers: &[LayerState
         layers.get(rank).or(layers.last())
     };
     let Some(wanted) = wanted else { return Target::Off };
-    let below = layers.iter().rev().find(|layer| layer.alive && layer.id <= wanted.id);
+    let below = layers.iter().rev().find(|layer| layer.alive && layer.spatial <= wanted.spatial);
     let above = layers.iter().find(|layer| layer.alive);
-    Target::Layer(below.or(above).unwrap_or(wanted).id)
+    Target::Layer(below.or(above).unwrap_or(wanted).id())
+}
+
+impl LayerState {
+    pub(crate) fn id(&self) -> LayerId {
+        LayerId::new(self.spatial, self.temporal)
+    }
 }
 
 /// Whether a layer is being sent: it was heard, and no other layer of its track was heard much later. Judged against its
@@ -68,11 +102,13 @@ const LAYER_SILENCE_MAX: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtp::layers::TEMPORAL_MAX;
 
     fn layers(alive: [bool; 3]) -> Vec<LayerState> {
         let sizes = [(320, 180), (640, 360), (1280, 720)];
         let layer = |(n, (width, height)): (usize, (u32, u32))| LayerState {
-            id: LayerId(n as u8),
+            spatial: n as u8,
+            temporal: TEMPORAL_MAX,
             width,
             height,
             alive: alive[n],
@@ -99,16 +135,16 @@ mod tests {
             ("nothing is sent yet", settings(0, 0, Quality::Medium), [false; 3], Some(1)),
             ("disabled", SubscriptionSettings { disabled: true, ..Default::default() }, all, None),
         ] {
-            let expected = expected.map_or(Target::Off, |layer| Target::Layer(LayerId(layer)));
+            let expected = expected.map_or(Target::Off, |layer| Target::Layer(LayerId::spatial_layer(layer)));
             assert_eq!(choose_layer(&settings, &layers(alive)), expected, "{name}");
         }
     }
 
     #[test]
     fn a_single_stream_is_chosen_whatever_is_wanted() {
-        let single = [LayerState { id: LayerId(0), width: 0, height: 0, alive: true }];
+        let single = [LayerState { spatial: 0, temporal: 1, width: 0, height: 0, alive: true }];
         let settings = SubscriptionSettings { width: 100, height: 100, ..Default::default() };
-        assert_eq!(choose_layer(&settings, &single), Target::Layer(LayerId(0)));
+        assert_eq!(choose_layer(&settings, &single), Target::Layer(LayerId::new(0, 1)));
         assert_eq!(choose_layer(&settings, &[]), Target::Off);
     }
 

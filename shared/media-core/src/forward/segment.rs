@@ -1,18 +1,21 @@
 //! A segment is a stretch of the outgoing stream that comes from one source with one set of offsets.
 
 use crate::{
-    forward::Skip,
-    ingress::{Content, SenderClock, low_word},
-    rtp::{LayerId, vp8},
+    forward::{Skip, bits::LastBits},
+    ingress::{SenderClock, low_word},
+    rtp::{LayerId, StreamId, dependency, picture::Shift},
 };
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Segment {
-    pub(super) layer: LayerId,
+    pub(super) stream: StreamId,
     pub(super) ssrc: u32,
     serial: u8,
     pub(super) timestamp_shift: u32,
-    pub(super) shift: vp8::Shift,
+    shift: Shift,
+    pub(super) dependency: dependency::Change,
+    /// What `dependency` was made for, of a stream with layers.
+    pub(super) layer: Option<LayerId>,
     /// The source's last sender report.
     pub(super) clock: Option<SenderClock>,
     /// First and newest index of the source.
@@ -21,15 +24,26 @@ pub(super) struct Segment {
     pub(super) first_extended: u64,
     /// Added to a source index, gives the outgoing number after all removals so far.
     offset: u64,
-    removed: Removed,
+    removed: LastBits<REMOVED_WORDS>,
+    /// Whole pictures that were left out, whose ids the others close up to.
+    left_out: LastBits<LEFT_OUT_WORDS>,
+    left_out_count: u16,
 }
 
 /// Whose packets a segment takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Source {
-    pub(super) layer: LayerId,
+    pub(super) stream: StreamId,
     pub(super) ssrc: u32,
     pub(super) clock: Option<SenderClock>,
+}
+
+/// What makes the first picture of a segment follow the last one that was sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Offsets {
+    pub(super) timestamp: u32,
+    pub(super) picture: Shift,
+    pub(super) frame_number: u16,
 }
 
 /// Where a packet of the segment's source belongs in the outgoing stream.
@@ -38,7 +52,7 @@ pub(super) enum Place {
     Next(u64),
     /// Number and serial of the segment.
     Late((u64, u8)),
-    /// Padding; the next packet gets this number in its place.
+    /// Not to be sent; the next packet gets this number in its place.
     Removed(u64),
     BeforeStart,
     Unknown,
@@ -47,29 +61,51 @@ pub(super) enum Place {
 
 impl Segment {
     /// Begins with `index` of `source` as number `extended`.
-    pub(super) fn new(source: Source, (index, extended): (u64, u64), timestamp_shift: u32, shift: vp8::Shift) -> Self {
+    pub(super) fn new(source: Source, (index, extended): (u64, u64), offsets: Offsets) -> Self {
         Self {
-            layer: source.layer,
+            stream: source.stream,
             ssrc: source.ssrc,
             serial: 0,
-            timestamp_shift,
-            shift,
+            timestamp_shift: offsets.timestamp,
+            shift: offsets.picture,
+            dependency: dependency::Change { frame_number: offsets.frame_number, active: None },
+            layer: None,
             clock: source.clock,
             first: index,
             highest: index,
             first_extended: extended,
             offset: extended.wrapping_sub(index),
-            removed: Removed::default(),
+            removed: LastBits::up_to(index),
+            left_out: LastBits::up_to(0),
+            left_out_count: 0,
         }
     }
 
-    pub(super) fn is_from(&self, layer: LayerId, ssrc: u32) -> bool {
-        self.layer == layer && self.ssrc == ssrc
+    /// Goes on with `index` of the same source as number `extended`, with other frames active.
+    pub(super) fn continued(
+        &self,
+        (index, extended): (u64, u64),
+        layer: LayerId,
+        dependency: dependency::Change,
+    ) -> Self {
+        Self {
+            layer: Some(layer),
+            dependency,
+            first: index,
+            highest: index,
+            first_extended: extended,
+            removed: LastBits::up_to(index),
+            ..*self
+        }
     }
 
-    /// Takes in the next packet of the source. Padding that comes in order is cut out; what comes late already has its
-    /// number reserved and must fill it.
-    pub(super) fn place(&mut self, index: u64, content: Content) -> Place {
+    pub(super) fn is_from(&self, stream: StreamId, ssrc: u32) -> bool {
+        self.stream == stream && self.ssrc == ssrc
+    }
+
+    /// Takes in the next packet of the source. What is not wanted and comes in order is cut out; what comes late already
+    /// has its number reserved and must fill it.
+    pub(super) fn place(&mut self, index: u64, is_wanted: bool) -> Place {
         if index <= self.highest {
             return match self.number_of(index) {
                 Ok(extended) => Place::Late((extended, self.serial)),
@@ -81,9 +117,10 @@ impl Segment {
             return Place::TooFar;
         }
         self.highest = index;
-        if content == Content::PaddingOnly {
+        self.removed.advance(index);
+        if !is_wanted {
             let number = index.wrapping_add(self.offset);
-            self.removed.push(index);
+            self.removed.set(index);
             self.offset = self.offset.wrapping_sub(1);
             return Place::Removed(number);
         }
@@ -95,18 +132,40 @@ impl Segment {
         if index < self.first {
             return Err(Skip::BeforeSwitch);
         }
-        let removed_after = self.removed.after(index).ok_or(Skip::TooOld)?;
+        let removed_after = self.removed.count_after(index).ok_or(Skip::TooOld)?;
         Ok(index.wrapping_add(self.offset).wrapping_add(removed_after))
+    }
+
+    /// What is added to the counters of a picture; `None` if it is too old to know.
+    pub(super) fn shift_of(&self, picture: Option<u64>) -> Option<Shift> {
+        let Some(picture) = picture.filter(|_| self.left_out_count > 0) else { return Some(self.shift) };
+        let later = u16::try_from(self.left_out.count_after(picture)?).ok()?;
+        let earlier = self.left_out_count.wrapping_sub(later);
+        Some(Shift { picture_id: self.shift.picture_id.wrapping_sub(earlier), ..self.shift })
+    }
+
+    /// A whole picture is not sent. Once per picture, in order.
+    pub(super) fn leave_out(&mut self, picture: u64) {
+        if self.left_out.get(picture) != Some(true) {
+            self.left_out.advance(picture);
+            self.left_out.set(picture);
+            self.left_out_count = self.left_out_count.wrapping_add(1);
+        }
     }
 
     /// The index that has this number: one of the packets this segment has passed, sent or not.
     pub(super) fn index_of(&self, extended: u64) -> Option<u64> {
-        let last = extended.wrapping_sub(self.offset);
         // Each removal behind the packet moved it one number down.
-        let candidates = (0..=REMOVED_KEPT).map(|removals| last.wrapping_sub(removals));
-        let mut passed =
-            candidates.filter(|index| (self.first..=self.highest).contains(index) && !self.removed.contains(*index));
-        passed.find(|index| self.number_of(*index) == Ok(extended))
+        let mut index = extended.wrapping_sub(self.offset);
+        for _ in 0..INDEX_STEPS {
+            match self.number_of(index).ok()?.checked_sub(extended) {
+                Some(0) if self.removed.get(index) == Some(true) => index = index.checked_sub(1)?,
+                Some(0) => return (self.first..=self.highest).contains(&index).then_some(index),
+                Some(above) => index = index.checked_sub(above)?,
+                None => return None,
+            }
+        }
+        None
     }
 
     /// The index of this segment's source with these low 32 bits.
@@ -160,42 +219,12 @@ impl Segments {
     }
 
     /// Number and segment of a packet that one of the last two segments has passed. `None` if neither has.
-    pub(super) fn late(&self, layer: LayerId, ssrc: u32, index: u64) -> Option<Result<(u64, u8), Skip>> {
+    pub(super) fn late(&self, stream: StreamId, ssrc: u32, index: u64) -> Option<Result<(u64, u8), Skip>> {
         [self.newest, self.newest.wrapping_sub(1)].into_iter().find_map(|serial| {
             let segment = self.ring.get(position(serial))?.as_ref()?;
-            let passed = segment.is_from(layer, ssrc) && (segment.first..=segment.highest).contains(&index);
+            let passed = segment.is_from(stream, ssrc) && (segment.first..=segment.highest).contains(&index);
             passed.then(|| segment.number_of(index).map(|extended| (extended, serial)))
         })
-    }
-}
-
-/// The last indices that were cut out of the stream.
-#[derive(Debug, Clone, Copy, Default)]
-struct Removed {
-    ring: [u64; REMOVED],
-    count: u64,
-    /// Newest index that fell out of the ring; 0 while none has.
-    forgotten: u64,
-}
-
-impl Removed {
-    fn push(&mut self, index: u64) {
-        let at = usize::try_from(self.count % REMOVED_KEPT).unwrap_or_default();
-        if let Some(place) = self.ring.get_mut(at) {
-            self.forgotten = self.forgotten.max(*place);
-            *place = index;
-        }
-        self.count = self.count.saturating_add(1);
-    }
-
-    fn contains(&self, index: u64) -> bool {
-        self.ring.contains(&index)
-    }
-
-    /// How many later indices were cut out; `None` if that is no longer known.
-    fn after(&self, index: u64) -> Option<u64> {
-        let known = index > self.forgotten;
-        known.then(|| self.ring.iter().fold(0u64, |sum, removed| sum.saturating_add(u64::from(*removed > index))))
     }
 }
 
@@ -206,7 +235,11 @@ fn position(serial: u8) -> usize {
 /// A NACK may reach back over so many switches.
 const SEGMENTS: usize = 8;
 const SEGMENTS_KEPT: u8 = 8;
-const REMOVED: usize = 16;
-const REMOVED_KEPT: u64 = 16;
+/// 1,024 packets of the source: more than the store has.
+const REMOVED_WORDS: usize = 16;
+/// 128 pictures.
+const LEFT_OUT_WORDS: usize = 2;
+/// Each step goes back over a run of packets that were cut out.
+const INDEX_STEPS: usize = 64;
 /// A gap beyond this is not loss that could be repaired, and must not eat up the subscriber's sequence space.
 const JUMP_MAX: u64 = 1_000;

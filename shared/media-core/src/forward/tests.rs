@@ -1,9 +1,13 @@
 //! What one subscription does, case by case; what must hold in any case is in `continuity`.
 
 mod continuity;
+mod layers;
 
 use super::*;
-use crate::ingress::{Repair as Repairing, Stream, StreamConfig};
+use crate::{
+    ingress::{Repair as Repairing, Stream, StreamConfig},
+    rtp::vp8,
+};
 
 const FRAME: Duration = Duration::from_millis(33);
 /// Index of the first packet of [`video_world`]'s first layer.
@@ -11,21 +15,29 @@ const FIRST: u64 = 65_536 + 65_500;
 const RTT: Duration = Duration::from_millis(50);
 const OUT_SSRC: u32 = 0xd0d0;
 const RTX_SSRC: u32 = 0xd1d1;
-const NO_MID: OutgoingHeader =
-    OutgoingHeader { mid: String::new(), mid_id: None, transport_sequence_id: None, passed: Vec::new() };
+const NO_MID: OutgoingHeader = OutgoingHeader {
+    mid: String::new(),
+    mid_id: None,
+    transport_sequence_id: None,
+    passed: Vec::new(),
+    dependency: None,
+};
 
 fn config(codec: Codec) -> ForwarderConfig {
     ForwarderConfig {
         codec,
+        layering: Layering::Simulcast,
         clock_rate: if codec == Codec::Audio { 48_000 } else { 90_000 },
         ssrc: OUT_SSRC,
         payload_type: 120,
+        red: None,
         rtx: None,
         header: OutgoingHeader {
             mid: "7".into(),
             mid_id: Some(4),
             transport_sequence_id: Some(3),
             passed: vec![PassedExtension { from: 9, to: 1 }],
+            dependency: None,
         },
         first_sequence: 0xffff,
     }
@@ -33,7 +45,7 @@ fn config(codec: Codec) -> ForwarderConfig {
 
 /// One layer of a publisher, with its own clock base and counters, and the stream that takes it in.
 struct Layer {
-    id: LayerId,
+    id: StreamId,
     ssrc: u32,
     sequence: u16,
     timestamp_base: u32,
@@ -47,13 +59,19 @@ impl Layer {
         let ssrc = 100 + u32::from(id);
         let clock_rate = if codec == Codec::Audio { 48_000 } else { 90_000 };
         Self {
-            id: LayerId(id),
+            id: StreamId(id),
             ssrc,
             sequence,
             timestamp_base,
             picture_id: 0x7ff0 + u16::from(id) * 3,
             base_layer_index: 250 + id,
-            stream: Stream::new(StreamConfig { ssrc, codec, clock_rate, repair: Repairing::Unavailable }),
+            stream: Stream::new(StreamConfig {
+                ssrc,
+                codec,
+                clock_rate,
+                repair: Repairing::Unavailable,
+                dependency_id: None,
+            }),
         }
     }
 
@@ -93,11 +111,20 @@ impl Layer {
     }
 }
 
+/// A spatial layer with all its pictures.
+fn all_of(spatial: u8) -> Target {
+    Target::Layer(LayerId::spatial_layer(spatial))
+}
+
+fn origin(stream: &Stream) -> Origin<'_> {
+    Origin { clock: stream.sender_clock(), structure: stream.structure() }
+}
+
 /// Feeds one packet through stream and forwarder, as the router does.
 fn pass(forwarder: &mut Forwarder, layer: &mut Layer, now: Instant, packet: &[u8]) -> Result<(Written, Vec<u8>), Skip> {
     let header = Header::parse(packet).unwrap();
     let ingested = layer.stream.receive(now, &header, packet).expect("each packet is offered once");
-    let rewritten = forwarder.forward(now, layer.id, layer.stream.sender_clock(), &header, &ingested)?;
+    let rewritten = forwarder.forward(now, layer.id, origin(&layer.stream), &header, &ingested)?;
     let mut out = b"before".to_vec();
     let written = forwarder.write(&rewritten, &header, packet, |_| Some(0x5a5a), &mut out);
     Ok((written, out.split_off(6)))
@@ -106,7 +133,7 @@ fn pass(forwarder: &mut Forwarder, layer: &mut Layer, now: Instant, packet: &[u8
 fn audio_world() -> (Instant, Forwarder, Layer) {
     let now = Instant::now();
     let mut forwarder = Forwarder::new(now, config(Codec::Audio));
-    forwarder.set_target(Target::Layer(LayerId(0)));
+    forwarder.set_target(all_of(0));
     (now, forwarder, Layer::new(0, 65_530, 5_000, Codec::Audio))
 }
 
@@ -155,7 +182,7 @@ fn the_stamp_is_told_the_size_of_the_packet() {
     let packet = layer.packet(0, false, b"opus");
     let header = Header::parse(&packet).unwrap();
     let ingested = layer.stream.receive(now, &header, &packet).unwrap();
-    let rewritten = forwarder.forward(now, layer.id, None, &header, &ingested).unwrap();
+    let rewritten = forwarder.forward(now, layer.id, Origin::default(), &header, &ingested).unwrap();
     let (mut out, mut told) = (Vec::new(), 0);
     let stamp = |bytes| {
         told = bytes;
@@ -171,7 +198,7 @@ fn long_elements_and_high_ids_take_the_two_byte_form() {
     for (mid, id) in [("a-section-name-over-sixteen-bytes", 4), ("0", 20)] {
         let header = OutgoingHeader { mid: mid.into(), mid_id: Some(id), ..config(Codec::Audio).header };
         let mut forwarder = Forwarder::new(now, ForwarderConfig { header, ..config(Codec::Audio) });
-        forwarder.set_target(Target::Layer(LayerId(0)));
+        forwarder.set_target(all_of(0));
         let packet = layer.packet(0, false, b"x");
         let (_, out) = pass(&mut forwarder, &mut layer, now, &packet).unwrap();
         let header = Header::parse(&out).unwrap();
@@ -184,7 +211,7 @@ fn long_elements_and_high_ids_take_the_two_byte_form() {
 fn without_negotiated_extensions_there_is_no_block() {
     let (now, _, mut layer) = audio_world();
     let mut forwarder = Forwarder::new(now, ForwarderConfig { header: NO_MID, ..config(Codec::Audio) });
-    forwarder.set_target(Target::Layer(LayerId(0)));
+    forwarder.set_target(all_of(0));
     let packet = layer.packet(0, false, b"x");
     let (written, out) = pass(&mut forwarder, &mut layer, now, &packet).unwrap();
     assert_eq!((written.header_bytes, out.len()), (12, 13));
@@ -202,7 +229,7 @@ fn loss_stays_a_gap_and_a_late_packet_fills_it() {
 fn padding_in_order_leaves_no_gap_and_late_padding_fills_its_own() {
     let (now, mut forwarder, mut layers) = video_world(1);
     let layer = &mut layers[0];
-    forwarder.set_target(Target::Layer(LayerId(0)));
+    forwarder.set_target(all_of(0));
     let key = layer.frame(now, now, true, 1).remove(0);
     let paddings: Vec<_> = (0..3).map(|_| layer.padding(0)).collect();
     let after = layer.frame(now, now + FRAME, false, 1).remove(0);
@@ -233,16 +260,16 @@ fn a_late_packet_behind_padding_takes_its_number_unless_a_switch_took_it() {
     for switches in [false, true] {
         let (now, mut forwarder, mut layers) = video_world(2);
         let [low, high] = &mut layers[..] else { panic!() };
-        forwarder.set_target(Target::Layer(LayerId(0)));
+        forwarder.set_target(all_of(0));
         let key = low.frame(now, now, true, 1).remove(0);
         let late = low.frame(now, now + FRAME, false, 1).remove(0);
         let padding = low.padding(0);
         let switch = high.frame(now, now + FRAME, true, 1).remove(0);
         assert_eq!(pass(&mut forwarder, low, now, &key).unwrap().0.extended, 0x7fff);
         assert_eq!(pass(&mut forwarder, low, now, &padding).unwrap_err(), Skip::PaddingOnly);
-        assert_eq!(forwarder.repair(now, RTT, 0x8000), Err(NotRepaired::Unknown), "its number is not final");
+        assert_eq!(forwarder.repair(now, RTT, 0x8000).unwrap_err(), NotRepaired::Unknown, "its number is not final");
         if switches {
-            forwarder.set_target(Target::Layer(LayerId(1)));
+            forwarder.set_target(all_of(1));
             assert_eq!(pass(&mut forwarder, high, now, &switch).unwrap().0.extended, 0x8000);
             assert_eq!(pass(&mut forwarder, low, now, &late).unwrap_err(), Skip::BeforeSwitch);
         } else {
@@ -254,8 +281,8 @@ fn a_late_packet_behind_padding_takes_its_number_unless_a_switch_took_it() {
 #[test]
 fn video_begins_and_switches_at_keyframes_only() {
     let (start, mut forwarder, mut layers) = video_world(2);
-    forwarder.set_target(Target::Layer(LayerId(0)));
-    assert_eq!(forwarder.needs_keyframe(), Some(LayerId(0)));
+    forwarder.set_target(all_of(0));
+    assert_eq!(forwarder.needs_keyframe(), Some(StreamId(0)));
     let mut run = |forwarder: &mut Forwarder, layer: usize, frame: u32, keyframe: bool| {
         let now = start + FRAME * frame;
         let packet = layers[layer].frame(start, now, keyframe, 1).remove(0);
@@ -268,26 +295,26 @@ fn video_begins_and_switches_at_keyframes_only() {
     assert_eq!(run(&mut forwarder, 0, 0, false), Err(Skip::AwaitingKeyframe));
     assert_eq!(run(&mut forwarder, 0, 1, true), Ok((0, 0x7ff2, 252)));
     assert_eq!(run(&mut forwarder, 1, 1, true), Err(Skip::OtherLayer));
-    assert_eq!((forwarder.needs_keyframe(), forwarder.current_layer()), (None, Some(LayerId(0))));
+    assert_eq!((forwarder.needs_keyframe(), forwarder.current_stream()), (None, Some(StreamId(0))));
 
-    forwarder.set_target(Target::Layer(LayerId(1)));
-    assert_eq!(forwarder.needs_keyframe(), Some(LayerId(1)));
+    forwarder.set_target(all_of(1));
+    assert_eq!(forwarder.needs_keyframe(), Some(StreamId(1)));
     assert_eq!(run(&mut forwarder, 0, 2, false), Ok((1, 0x7ff3, 253)), "the old layer goes on meanwhile");
     assert_eq!(run(&mut forwarder, 1, 2, false), Err(Skip::AwaitingKeyframe));
     assert_eq!(run(&mut forwarder, 1, 3, true), Ok((2, 0x7ff4, 254)));
     assert_eq!(run(&mut forwarder, 0, 3, false), Err(Skip::OtherLayer));
-    assert_eq!((forwarder.needs_keyframe(), forwarder.current_layer()), (None, Some(LayerId(1))));
+    assert_eq!((forwarder.needs_keyframe(), forwarder.current_stream()), (None, Some(StreamId(1))));
 }
 
 #[test]
 fn a_late_packet_of_the_layer_left_behind_still_fills_its_gap() {
     let (now, mut forwarder, mut layers) = video_world(2);
     let [low, high] = &mut layers[..] else { panic!() };
-    forwarder.set_target(Target::Layer(LayerId(0)));
+    forwarder.set_target(all_of(0));
     let old = low.frame(now, now, true, 4);
     pass(&mut forwarder, low, now, &old[0]).unwrap();
     pass(&mut forwarder, low, now, &old[2]).unwrap();
-    forwarder.set_target(Target::Layer(LayerId(1)));
+    forwarder.set_target(all_of(1));
     let before = high.frame(now, now, false, 1).remove(0);
     let new = high.frame(now, now + FRAME, true, 1).remove(0);
     assert_eq!(pass(&mut forwarder, high, now + FRAME, &new).unwrap().0.extended, 0x7fff + 3);
@@ -300,7 +327,7 @@ fn a_late_packet_of_the_layer_left_behind_still_fills_its_gap() {
 fn after_a_pause_the_stream_goes_on_without_a_jump() {
     let (start, mut forwarder, mut layers) = video_world(1);
     let layer = &mut layers[0];
-    let target = Target::Layer(LayerId(0));
+    let target = all_of(0);
     forwarder.set_target(target);
     let mut frame = |forwarder: &mut Forwarder, number: u32, keyframe: bool| {
         let now = start + FRAME * number;
@@ -312,7 +339,7 @@ fn after_a_pause_the_stream_goes_on_without_a_jump() {
     assert_eq!(frame(&mut forwarder, 1, false), Err(Skip::Paused));
     assert_eq!(forwarder.needs_keyframe(), None, "a muted subscription needs nothing");
     forwarder.set_muted(false);
-    assert_eq!(forwarder.needs_keyframe(), Some(LayerId(0)));
+    assert_eq!(forwarder.needs_keyframe(), Some(StreamId(0)));
     assert_eq!(frame(&mut forwarder, 2, false), Err(Skip::AwaitingKeyframe));
     assert_eq!(frame(&mut forwarder, 300, true), Ok((1, first.wrapping_add(300 * 2_970))));
     forwarder.set_target(Target::Off);
@@ -350,14 +377,14 @@ fn a_jump_of_the_publishers_numbers_does_not_eat_the_subscribers() {
 #[test]
 fn a_replaced_stream_continues_at_its_keyframe() {
     let (start, mut forwarder, mut layers) = video_world(1);
-    forwarder.set_target(Target::Layer(LayerId(0)));
+    forwarder.set_target(all_of(0));
     let packet = layers[0].frame(start, start, true, 1).remove(0);
     let first = pass(&mut forwarder, &mut layers[0], start, &packet).unwrap().1;
     let mut replaced = Layer { ssrc: 999, ..Layer::new(0, 7, 77, Codec::Vp8) };
     let now = start + Duration::from_secs(2);
     let delta = replaced.frame(start, now, false, 1).remove(0);
     assert_eq!(pass(&mut forwarder, &mut replaced, now, &delta).unwrap_err(), Skip::AwaitingKeyframe);
-    assert_eq!(forwarder.needs_keyframe(), Some(LayerId(0)));
+    assert_eq!(forwarder.needs_keyframe(), Some(StreamId(0)));
     let key = replaced.frame(start, now, true, 1).remove(0);
     let (written, out) = pass(&mut forwarder, &mut replaced, now, &key).unwrap();
     assert_eq!(written.extended, 0x8000);
@@ -385,10 +412,10 @@ fn timestamps_are_aligned_by_sender_reports_when_they_make_sense() {
             }
         }
         let [low, high] = &mut layers[..] else { panic!() };
-        forwarder.set_target(Target::Layer(LayerId(0)));
+        forwarder.set_target(all_of(0));
         let packet = low.packet(from, true, &[0x10, 0x00]);
         let first = timestamp_of(&pass(&mut forwarder, low, start, &packet).unwrap().1);
-        forwarder.set_target(Target::Layer(LayerId(1)));
+        forwarder.set_target(all_of(1));
         let packet = high.packet(to, true, &[0x10, 0x00]);
         let now = start + Duration::from_millis(wait_ms);
         let second = timestamp_of(&pass(&mut forwarder, high, now, &packet).unwrap().1);
@@ -399,7 +426,7 @@ fn timestamps_are_aligned_by_sender_reports_when_they_make_sense() {
 #[test]
 fn sender_reports_carry_the_publishers_clock_and_answer_with_a_round_trip() {
     let (start, mut forwarder, mut layers) = video_world(1);
-    forwarder.set_target(Target::Layer(LayerId(0)));
+    forwarder.set_target(all_of(0));
     let layer = &mut layers[0];
     layer.stream.on_sender_report(start, 100 << 32, 4_000);
     assert_eq!(forwarder.sender_report(start), None, "nothing flows");
@@ -426,7 +453,9 @@ fn repair(
     let layer = layers.iter().find(|layer| layer.ssrc == repair.source_ssrc).unwrap();
     let packet = layer.stream.store().get(repair.index).ok_or(NotRepaired::Unknown)?;
     let mut out = Vec::new();
-    let written = forwarder.write_repair(now, &repair, packet, |_| Some(0x7777), &mut out).unwrap();
+    let written = forwarder
+        .write_repair(now, &repair, (packet, layer.stream.frame_number(packet)), |_| Some(0x7777), &mut out)
+        .unwrap();
     Ok((written, out))
 }
 
@@ -446,7 +475,7 @@ fn a_packet_is_repaired_once_per_round_trip() {
 #[test]
 fn the_rest_of_a_keyframe_that_came_before_its_first_packet_is_had_for_the_asking() {
     let (now, mut forwarder, mut layers) = video_world(1);
-    forwarder.set_target(Target::Layer(LayerId(0)));
+    forwarder.set_target(all_of(0));
     let frame = layers[0].frame(now, now, true, 3);
     let next = layers[0].frame(now, now + FRAME, false, 1).remove(0);
     assert_eq!(pass(&mut forwarder, &mut layers[0], now, &frame[1]).unwrap_err(), Skip::AwaitingKeyframe);
@@ -464,7 +493,7 @@ fn the_rest_of_a_keyframe_that_came_before_its_first_packet_is_had_for_the_askin
 #[test]
 fn a_storm_of_nacks_is_cut_at_the_budget() {
     let (now, mut forwarder, mut layers) = video_world(1);
-    forwarder.set_target(Target::Layer(LayerId(0)));
+    forwarder.set_target(all_of(0));
     for n in 0..400u32 {
         let mut payload = vec![0x10, u8::from(n > 0)];
         payload.resize(1_100, 7);
@@ -491,7 +520,7 @@ fn rewriting_is_idempotent_on_its_own_output() {
     // The same configuration, fed with what it wrote: its own audio level now has id 1.
     let same = OutgoingHeader { passed: vec![PassedExtension { from: 1, to: 1 }], ..config(Codec::Audio).header };
     let mut again = Forwarder::new(now, ForwarderConfig { header: same, ..config(Codec::Audio) });
-    again.set_target(Target::Layer(LayerId(0)));
+    again.set_target(all_of(0));
     let mut layer = Layer::new(0, 0, 0, Codec::Audio);
     let (_, twice) = pass(&mut again, &mut layer, now, &once).unwrap();
     assert_eq!(once, twice);
@@ -500,7 +529,7 @@ fn rewriting_is_idempotent_on_its_own_output() {
 #[test]
 fn hostile_payloads_never_panic() {
     let (now, mut forwarder, mut layers) = video_world(1);
-    forwarder.set_target(Target::Layer(LayerId(0)));
+    forwarder.set_target(all_of(0));
     for first in 0..=255u8 {
         for length in 0..8 {
             let packet = layers[0].packet(0, false, &vec![first; length]);

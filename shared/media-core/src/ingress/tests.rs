@@ -8,7 +8,7 @@ const RTT: Duration = Duration::from_millis(40);
 
 fn stream(codec: Codec) -> Stream {
     let clock_rate = if codec.kind() == MediaKind::Audio { 48_000 } else { 90_000 };
-    Stream::new(StreamConfig { ssrc: SSRC, codec, clock_rate, repair: Repair::Requested })
+    Stream::new(StreamConfig { ssrc: SSRC, codec, clock_rate, repair: Repair::Requested, dependency_id: None })
 }
 
 fn packet(payload_type: u8, sequence: u16, timestamp: u32, ssrc: u32, payload: &[u8]) -> Vec<u8> {

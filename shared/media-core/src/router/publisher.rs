@@ -17,7 +17,7 @@ use crate::{
     Deadline, DropReason,
     ingress::{TwccReceiver, after},
     rtcp::{self, Packet, ReportBlock},
-    rtp::{Header, LayerId},
+    rtp::{Header, StreamId},
     session_description::{PublisherSdp, ReceiveSection},
 };
 
@@ -39,8 +39,10 @@ pub(super) struct Publisher {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Route {
     pub(super) section: usize,
-    pub(super) layer: LayerId,
+    pub(super) stream: StreamId,
     pub(super) part: Part,
+    /// The payload type that `part` was told by.
+    payload_type: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,9 +88,15 @@ impl Publisher {
         self.sections.iter().map(|section| &section.track)
     }
 
-    /// The stream of a packet, found out at its first packet and known by its SSRC from then on.
+    /// The stream of a packet, found out at its first packet and known by its SSRC from then on. Its payload type may
+    /// change: with redundant audio, and when the section goes on with another codec.
     pub(super) fn route(&mut self, header: &Header, packet: &[u8]) -> Result<Route, DropReason> {
-        if let Some(route) = self.routes.get(&header.ssrc) {
+        if let Some(route) = self.routes.get_mut(&header.ssrc) {
+            if route.payload_type != header.payload_type {
+                let section = self.sections.get(route.section).ok_or(DropReason::UnknownStream)?;
+                route.part = payload_part(section, header).ok_or(DropReason::UnknownPayloadType)?;
+                route.payload_type = header.payload_type;
+            }
             return Ok(*route);
         }
         if self.routes.len() >= ROUTES_MAX {
@@ -134,14 +142,14 @@ impl Publisher {
             Part::Media => section.extensions.rid,
             Part::Repair { .. } => section.extensions.repaired_rid,
         };
-        let layer = match rid.and_then(|id| header.text(packet, id)) {
+        let stream = match rid.and_then(|id| header.text(packet, id)) {
             Some(rid) => section.rids.iter().position(|known| known == rid).ok_or(DropReason::UnknownStream)?,
             None if section.rids.len() <= 1 => 0,
             // A simulcast stream must say which layer it is before it is anybody's.
             None => return Err(DropReason::UnknownStream),
         };
-        let layer = LayerId(u8::try_from(layer).map_err(|_| DropReason::UnknownStream)?);
-        Ok(Route { section: found, layer, part })
+        let stream = StreamId(u8::try_from(stream).map_err(|_| DropReason::UnknownStream)?);
+        Ok(Route { section: found, stream, part, payload_type: header.payload_type })
     }
 
     /// Takes in what the client says of its streams.
@@ -150,7 +158,7 @@ impl Publisher {
             if let Packet::SenderReport { ssrc, info, .. } = packet.map_err(|_| DropReason::RtcpMalformed)?
                 && let Some(route) = self.routes.get(&ssrc)
                 && route.part == Part::Media
-                && let Some(stream) = self.track_mut(*route, tracks).and_then(|track| track.stream_mut(route.layer))
+                && let Some(stream) = self.track_mut(*route, tracks).and_then(|track| track.stream_mut(route.stream))
             {
                 stream.on_sender_report(now, info.ntp, info.rtp);
             }

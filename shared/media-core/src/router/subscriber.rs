@@ -16,12 +16,12 @@ use crate::{
     egress::{Class, EgressQueue},
     estimate::{Ask, Estimator, LayerRate, Pausing, allocate, wanted_bps},
     forward::{
-        Forwarder, ForwarderConfig, LayerState, OutgoingHeader, PassedExtension, RtxConfig, Skip, Target, choose_layer,
-        is_alive,
+        Forwarder, ForwarderConfig, LayerState, Layering, Origin, OutgoingHeader, PassedExtension, Red, RtxConfig,
+        Skip, Target, choose_layer,
     },
-    ingress::{Ingested, SenderClock, Stream, after},
+    ingress::{Ingested, after},
     rtcp::{self, Packet},
-    rtp::{Header, LayerId},
+    rtp::{Header, LayerId, StreamId},
     session_description::{SendSection, SendTrack, SubscriberSdp},
     transport::Transport,
 };
@@ -65,6 +65,7 @@ pub(super) struct Retargeted {
 /// What a subscription would take, before its share is known.
 struct Demand {
     kind: MediaKind,
+    layering: Layering,
     wanted: Target,
     current: Target,
     layers: Vec<LayerRate>,
@@ -74,16 +75,23 @@ struct Demand {
 
 impl Demand {
     fn ask(&self, id: usize) -> Ask<'_> {
-        let Self { kind, wanted, current, ref layers, priority, pixels } = *self;
+        let Self { kind, wanted, current, ref layers, priority, pixels, .. } = *self;
         Ask { id, kind, wanted, layers, priority, pixels, current, granted: Target::Off }
+    }
+
+    /// Where to aim with what was granted. Within one stream, whoever gets the best layer that is sent aims at the one that
+    /// is wanted: should the encoder begin it, that very key picture is good for going over to it.
+    fn target(&self, granted: Target) -> Target {
+        let best = self.layers.iter().rev().map(|layer| Target::Layer(layer.id)).find(|layer| *layer <= self.wanted);
+        if self.layering == Layering::Svc && best == Some(granted) { self.wanted } else { granted }
     }
 }
 
 /// A packet of a publisher on its way to every subscriber of its track.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Incoming<'p> {
-    pub(super) layer: LayerId,
-    pub(super) clock: Option<SenderClock>,
+    pub(super) stream: StreamId,
+    pub(super) origin: Origin<'p>,
     pub(super) header: &'p Header,
     pub(super) ingested: &'p Ingested,
     pub(super) packet: &'p [u8],
@@ -96,11 +104,11 @@ pub(super) struct Exit<'a> {
     pub(super) counters: &'a Counters,
 }
 
-/// A layer without whose key frame somebody stands still.
+/// A stream without whose key frame somebody stands still.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KeyframeNeed {
     pub(super) track: TrackSid,
-    pub(super) layer: LayerId,
+    pub(super) stream: StreamId,
 }
 
 impl Subscriber {
@@ -141,8 +149,8 @@ impl Subscriber {
         if !egress.has_room(class) {
             return Err(DropReason::QueueFull);
         }
-        let Incoming { layer, clock, header, ingested, packet } = *incoming;
-        let rewritten = match forwarder.forward(now, layer, clock, header, ingested) {
+        let Incoming { stream, origin, header, ingested, packet } = *incoming;
+        let rewritten = match forwarder.forward(now, stream, origin, header, ingested) {
             Ok(rewritten) => rewritten,
             Err(Skip::TooOld) => return Err(DropReason::TooOld),
             Err(_) => return Ok(false),
@@ -222,9 +230,11 @@ impl Subscriber {
                 now,
                 ForwarderConfig {
                     codec: track.codec,
+                    layering: track.layering,
                     clock_rate: section.clock_rate,
                     ssrc: subscription.ssrc,
                     payload_type: section.payload_type,
+                    red: track.red_payload_type.map(|from| Red { from, to: section.red_payload_type }),
                     rtx: rtx.map(|(ssrc, payload_type)| RtxConfig { ssrc, payload_type }),
                     header: outgoing_header(&section, track),
                     first_sequence: random.sequence(),
@@ -249,15 +259,17 @@ impl Subscriber {
         for ask in &asks {
             let Some(Some(subscription)) = self.subscriptions.get_mut(ask.id) else { continue };
             let Some(forwarder) = &mut subscription.forwarder else { continue };
-            if forwarder.target() != ask.granted {
-                forwarder.set_target(ask.granted);
+            let demand = states.get(ask.id).and_then(Option::as_ref);
+            let target = demand.map_or(ask.granted, |demand| demand.target(ask.granted));
+            if forwarder.target() != target {
+                forwarder.set_target(target);
             }
             let is_paused = ask.granted == Target::Off && ask.wanted != Target::Off;
             if std::mem::replace(&mut subscription.paused, is_paused) != is_paused {
                 result.paused.push((subscription.wanted.track.clone(), is_paused));
             }
-            if let Some(layer) = forwarder.needs_keyframe() {
-                result.needs.push(KeyframeNeed { track: subscription.wanted.track.clone(), layer });
+            if let Some(stream) = forwarder.needs_keyframe() {
+                result.needs.push(KeyframeNeed { track: subscription.wanted.track.clone(), stream });
             }
         }
         result
@@ -377,15 +389,17 @@ impl Subscriber {
         let found = self.subscriptions.iter_mut().flatten().find(|one| one.ssrc == ssrc);
         let Some(Subscription { forwarder: Some(forwarder), wanted, .. }) = found else { return };
         let Ok(repair) = forwarder.repair(now, round_trip, sequence) else { return };
-        let stream = tracks.get(&wanted.track).and_then(|track| track.stream(repair.layer));
+        let stream = tracks.get(&wanted.track).and_then(|track| track.stream(repair.stream));
         let stored = stream.filter(|stream| stream.ssrc() == repair.source_ssrc);
-        let Some(packet) = stored.and_then(|stream| stream.store().get(repair.index)) else { return };
+        let packet = stored.and_then(|stream| Some((stream.store().get(repair.index)?, stream)));
+        let Some((packet, stream)) = packet else { return };
+        let stored = (packet, stream.frame_number(packet));
         if !egress.has_room(Class::Repair) {
             return counters.count_drop(DropReason::QueueFull);
         }
         let stamp = |bytes: usize| Some(estimator.sent(now, bytes));
         let sent = egress.append(Class::Repair, |out, start| {
-            let written = forwarder.write_repair(now, &repair, packet, stamp, out).ok_or(DropReason::RtpMalformed)?;
+            let written = forwarder.write_repair(now, &repair, stored, stamp, out).ok_or(DropReason::RtpMalformed)?;
             seal(transport, written.extended, written.header_bytes, out, start)
         });
         match sent {
@@ -400,8 +414,8 @@ impl Subscriber {
 
     fn keyframe_need(&self, ssrc: u32) -> Option<KeyframeNeed> {
         let subscription = self.subscriptions.iter().flatten().find(|one| one.ssrc == ssrc)?;
-        let layer = subscription.forwarder.as_ref()?.current_layer()?;
-        Some(KeyframeNeed { track: subscription.wanted.track.clone(), layer })
+        let stream = subscription.forwarder.as_ref()?.current_stream()?;
+        Some(KeyframeNeed { track: subscription.wanted.track.clone(), stream })
     }
 }
 
@@ -419,15 +433,17 @@ fn seal(
 }
 
 fn outgoing_header(section: &SendSection, track: &Track) -> OutgoingHeader {
-    let passed = [
-        (track.extensions.audio_level, section.extensions.audio_level),
-        (track.extensions.orientation, section.extensions.orientation),
-    ];
+    let passed = |(from, to): (Option<u8>, Option<u8>)| Some(PassedExtension { from: from?, to: to? });
+    let (from, to) = (&track.extensions, &section.extensions);
     OutgoingHeader {
         mid: section.mid.clone(),
         mid_id: section.extensions.mid,
         transport_sequence_id: section.extensions.transport_sequence,
-        passed: passed.into_iter().filter_map(|(from, to)| Some(PassedExtension { from: from?, to: to? })).collect(),
+        passed: [(from.audio_level, to.audio_level), (from.orientation, to.orientation)]
+            .into_iter()
+            .filter_map(passed)
+            .collect(),
+        dependency: passed((from.dependency, to.dependency)),
     }
 }
 
@@ -435,35 +451,44 @@ fn demand(now: Instant, subscription: &Subscription, tracks: &Tracks) -> Option<
     let track = tracks.get(&subscription.wanted.track)?;
     let forwarder = subscription.forwarder.as_ref()?;
     let settings = &subscription.wanted.settings;
-    let states = layer_states(track);
+    let states = track.layer_states(now, settings.fps);
     let wanted = match subscription.kind {
         MediaKind::Audio if settings.disabled => Target::Off,
-        MediaKind::Audio => Target::Layer(LayerId(0)),
+        MediaKind::Audio => Target::Layer(LayerId::spatial_layer(0)),
+        MediaKind::Video if track.layering == Layering::Svc => {
+            // A layer that is not sent is aimed at all the same: the best below it is sent instead.
+            let hoped: Vec<_> = states.iter().map(|state| LayerState { alive: true, ..*state }).collect();
+            choose_layer(settings, &hoped)
+        }
         MediaKind::Video => choose_layer(settings, &states),
-    };
-    let rate = |state: &LayerState| {
-        let bits_per_second = track.stream(state.id)?.bits_per_second(now);
-        state.alive.then_some(LayerRate { id: state.id, bits_per_second })
     };
     Some(Demand {
         kind: subscription.kind,
+        layering: track.layering,
         wanted,
         current: forwarder.target(),
-        layers: states.iter().filter_map(rate).collect(),
+        layers: ladder(now, track, &states),
         priority: settings.priority,
         pixels: u64::from(settings.width).saturating_mul(u64::from(settings.height)),
     })
 }
 
-fn layer_states(track: &Track) -> Vec<LayerState> {
-    let newest = track.layers.iter().filter_map(|layer| layer.stream.as_ref()?.last_heard()).max();
-    let state = |(at, layer): (usize, &super::track::Layer)| LayerState {
-        id: LayerId(u8::try_from(at).unwrap_or(u8::MAX)),
-        width: layer.size.width,
-        height: layer.size.height,
-        alive: is_alive(layer.stream.as_ref().and_then(Stream::last_heard), newest),
-    };
-    track.layers.iter().enumerate().map(state).collect()
+/// What the estimate may choose from, low to high: the spatial layers that are sent, and below them the lowest with fewer
+/// pictures. A step that takes nothing more is none.
+fn ladder(now: Instant, track: &Track, states: &[LayerState]) -> Vec<LayerRate> {
+    let sent: Vec<_> = states.iter().filter(|state| state.alive).collect();
+    let fewer = sent.first().map(|lowest| {
+        let top = track.top_temporal(lowest.spatial).min(lowest.temporal);
+        (0..top).map(|temporal| LayerId::new(lowest.spatial, temporal))
+    });
+    let ids = fewer.into_iter().flatten().chain(sent.iter().map(|state| state.id()));
+    let mut ladder: Vec<LayerRate> = Vec::new();
+    for id in ids {
+        let bits_per_second = track.bits_per_second(now, id);
+        ladder.retain(|lower| lower.bits_per_second < bits_per_second || lower.id.temporal() == id.temporal());
+        ladder.push(LayerRate { id, bits_per_second });
+    }
+    ladder
 }
 
 /// livekit-protocol 5.3: often enough for lip sync.

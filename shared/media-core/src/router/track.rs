@@ -6,9 +6,10 @@ use plenary_model::{MediaKind, ParticipantSid, PeerId, TrackSid};
 
 use crate::{
     Announced, LayerSize,
-    ingress::{KeyframeRequests, LAYER_INTERVAL, LOW_LAYER_INTERVAL, Stream},
+    forward::{LayerState, Layering, is_alive},
+    ingress::{KeyframeRequests, LAYER_INTERVAL, LOW_LAYER_INTERVAL, LayerRates, SpatialLayer, Stream},
     levels::AudioLevels,
-    rtp::{Codec, LayerId},
+    rtp::{Codec, LayerId, StreamId, layers::TEMPORAL_MAX},
     session_description::{Extensions, ReceiveSection, SendCodec},
 };
 
@@ -20,22 +21,26 @@ pub(super) struct Track {
     pub(super) kind: MediaKind,
     pub(super) codec: Codec,
     pub(super) muted: bool,
-    pub(super) layers: Vec<Layer>,
+    pub(super) layering: Layering,
+    /// Of each spatial layer, low to high, as far as they were announced.
+    sizes: Vec<LayerSize>,
+    pub(super) encodings: Vec<Encoding>,
     /// Who receives it.
     pub(super) receivers: Vec<Receiver>,
     /// What its section said of extensions, and of the codec for subscribers.
     pub(super) extensions: Extensions,
     pub(super) send_codec: SendCodec,
+    /// The publisher's number for redundant audio.
+    pub(super) red_payload_type: Option<u8>,
     pub(super) stereo: bool,
     pub(super) levels: AudioLevels,
     /// A first packet came in.
     pub(super) heard: bool,
 }
 
-/// One quality of a track, low to high.
+/// One stream of a track; with simulcast one for each spatial layer, low to high.
 #[derive(Debug)]
-pub(super) struct Layer {
-    pub(super) size: LayerSize,
+pub(super) struct Encoding {
     pub(super) stream: Option<Stream>,
     pub(super) keyframes: KeyframeRequests,
 }
@@ -53,11 +58,18 @@ pub(super) struct Receiver {
 pub(super) type Tracks = HashMap<TrackSid, Track>;
 
 /// A size for each layer that the description names, whatever was announced: by its name, or by its
-/// place if it has none. Without names in the description there is one layer, the largest that was announced.
-fn sizes(announced: &[LayerSize], rids: &[String]) -> Vec<LayerSize> {
+/// place if it has none. Without names in the description there is one layer, the largest that was announced, unless the
+/// codec puts all layers into one stream.
+fn sizes(announced: &[LayerSize], rids: &[String], layering: Layering) -> Vec<LayerSize> {
     let unknown = || LayerSize { rid: String::new(), width: 0, height: 0, bitrate_bps: 0 };
+    let pixels = |size: &LayerSize| u64::from(size.width).saturating_mul(u64::from(size.height));
+    if layering == Layering::Svc {
+        let mut sizes = announced.to_vec();
+        sizes.sort_by_key(pixels);
+        return sizes;
+    }
     if rids.is_empty() {
-        let pixels = |size: &&LayerSize| u64::from(size.width).saturating_mul(u64::from(size.height));
+        let pixels = |size: &&LayerSize| pixels(size);
         return vec![announced.iter().max_by_key(pixels).cloned().unwrap_or_else(unknown)];
     }
     let size = |(at, rid): (usize, &String)| {
@@ -76,11 +88,14 @@ impl Track {
         codec: Codec,
         section: &ReceiveSection,
     ) -> Self {
-        let layer = |(at, size): (usize, LayerSize)| {
+        let encoding = |at: usize| {
             let interval = if at == 0 { LOW_LAYER_INTERVAL } else { LAYER_INTERVAL };
-            Layer { size, stream: None, keyframes: KeyframeRequests::new(interval) }
+            Encoding { stream: None, keyframes: KeyframeRequests::new(interval) }
         };
-        let sizes = sizes(&announced.layers, &section.rids);
+        let layering = match codec {
+            Codec::Vp9 | Codec::Av1 if section.rids.len() <= 1 => Layering::Svc,
+            _ => Layering::Simulcast,
+        };
         Self {
             sid: announced.track.clone(),
             participant,
@@ -88,36 +103,83 @@ impl Track {
             kind: announced.kind,
             codec,
             muted: false,
-            layers: sizes.into_iter().enumerate().map(layer).collect(),
+            layering,
+            sizes: sizes(&announced.layers, &section.rids, layering),
+            encodings: (0..section.rids.len().max(1)).map(encoding).collect(),
             receivers: Vec::new(),
             extensions: section.extensions,
             send_codec: section.send_codec(),
+            red_payload_type: section.red_payload_type(),
             stereo: announced.stereo,
             levels: AudioLevels::default(),
             heard: false,
         }
     }
 
-    pub(super) fn stream(&self, layer: LayerId) -> Option<&Stream> {
-        self.layers.get(usize::from(layer.0))?.stream.as_ref()
+    pub(super) fn stream(&self, id: StreamId) -> Option<&Stream> {
+        self.encodings.get(usize::from(id.0))?.stream.as_ref()
     }
 
-    pub(super) fn need_keyframe(&mut self, layer: LayerId) {
-        if let Some(layer) = self.layers.get_mut(usize::from(layer.0)) {
-            layer.keyframes.need();
+    pub(super) fn need_keyframe(&mut self, id: StreamId) {
+        if let Some(encoding) = self.encodings.get_mut(usize::from(id.0)) {
+            encoding.keyframes.need();
         }
     }
 
-    pub(super) fn stream_mut(&mut self, layer: LayerId) -> Option<&mut Stream> {
-        self.layers.get_mut(usize::from(layer.0))?.stream.as_mut()
+    pub(super) fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.encodings.get_mut(usize::from(id.0))?.stream.as_mut()
+    }
+
+    /// The spatial layers from low to high, as they were announced and as they come in. `fps` is what somebody wants of
+    /// pictures, 0 for all.
+    pub(super) fn layer_states(&self, now: Instant, fps: u32) -> Vec<LayerState> {
+        let heard = |stream: Option<&Stream>| SpatialLayer { heard: stream.and_then(Stream::last_heard), size: None };
+        let layers: Vec<SpatialLayer> = match self.layering {
+            Layering::Simulcast => self.encodings.iter().map(|encoding| heard(encoding.stream.as_ref())).collect(),
+            Layering::Svc => {
+                let stream = self.stream(StreamId(0));
+                let layers = stream.and_then(Stream::layers).map(|layers| layers.spatial_layers().collect());
+                layers.unwrap_or_else(|| vec![heard(stream)])
+            }
+        };
+        let newest = layers.iter().filter_map(|layer| layer.heard).max();
+        let count = layers.len().max(self.sizes.len());
+        let state = |at: usize| {
+            let spatial = u8::try_from(at).unwrap_or(u8::MAX);
+            let SpatialLayer { heard, size } = layers.get(at).copied().unwrap_or_default();
+            let announced = || self.sizes.get(at).map(|size| (size.width, size.height)).unwrap_or_default();
+            let (width, height) = size.map_or_else(announced, |(width, height)| (width.into(), height.into()));
+            let stream = self.stream(self.layering.stream_of(LayerId::spatial_layer(spatial)));
+            let temporal = match stream.and_then(Stream::layers) {
+                Some(layers) if fps > 0 => layers.temporal_for(now, fps),
+                _ => TEMPORAL_MAX,
+            };
+            LayerState { spatial, temporal, width, height, alive: is_alive(heard, newest) }
+        };
+        (0..count).map(state).collect()
+    }
+
+    /// What a layer takes.
+    pub(super) fn bits_per_second(&self, now: Instant, layer: LayerId) -> u64 {
+        let Some(stream) = self.stream(self.layering.stream_of(layer)) else { return 0 };
+        match stream.layers() {
+            Some(layers) => layers.bits_per_second(now, self.layering.within_stream(layer)),
+            None => stream.bits_per_second(now),
+        }
+    }
+
+    /// Whether a layer's stream has temporal layers, up to which.
+    pub(super) fn top_temporal(&self, spatial: u8) -> u8 {
+        let stream = self.stream(self.layering.stream_of(LayerId::spatial_layer(spatial)));
+        stream.and_then(Stream::layers).map_or(0, LayerRates::top_temporal)
     }
 
     pub(super) fn streams(&self) -> impl Iterator<Item = (&Stream, &KeyframeRequests)> {
-        self.layers.iter().filter_map(|layer| Some((layer.stream.as_ref()?, &layer.keyframes)))
+        self.encodings.iter().filter_map(|one| Some((one.stream.as_ref()?, &one.keyframes)))
     }
 
     pub(super) fn streams_mut(&mut self) -> impl Iterator<Item = (&mut Stream, &mut KeyframeRequests)> {
-        self.layers.iter_mut().filter_map(|layer| Some((layer.stream.as_mut()?, &mut layer.keyframes)))
+        self.encodings.iter_mut().filter_map(|one| Some((one.stream.as_mut()?, &mut one.keyframes)))
     }
 
     pub(super) fn keyframe_deadline(&self, now: Instant) -> Option<Instant> {

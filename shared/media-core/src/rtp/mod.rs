@@ -7,19 +7,22 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+mod av1;
 mod codec;
+pub(crate) mod dependency;
 mod h264;
 mod header;
+pub(crate) mod layers;
+pub(crate) mod picture;
+pub(crate) mod red;
 mod sequence;
 pub(crate) mod vp8;
+pub(crate) mod vp9;
 
 pub(crate) use codec::{Codec, FrameInfo};
 pub(crate) use header::{EXTENSION_BIT, Header, ONE_BYTE_PROFILE, TWO_BYTE_PROFILE, VERSION};
-pub(crate) use sequence::{FIRST_INDEX, extend, is_newer_timestamp, timestamp_distance};
-
-/// Position of one simulcast layer within its track, counted from the smallest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct LayerId(pub(crate) u8);
+pub(crate) use layers::{LayerId, StreamId};
+pub(crate) use sequence::{FIRST_INDEX, distance, extend, is_newer_timestamp, timestamp_distance};
 
 /// The largest packet that is kept, repaired or forwarded: an Ethernet frame's worth.
 pub(crate) const PACKET_BYTES_MAX: usize = 1_500;

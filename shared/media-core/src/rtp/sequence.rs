@@ -9,6 +9,13 @@ pub(crate) fn extend(highest: u64, sequence: u16) -> u64 {
     highest.checked_add_signed(i64::from(distance)).unwrap_or(u64::from(sequence))
 }
 
+/// How far `to` lies after `from`, counters of so many bits; negative when it lies before.
+pub(crate) fn distance(from: u16, to: u16, bits: u32) -> i16 {
+    let unused = u16::BITS.saturating_sub(bits);
+    let forward = to.wrapping_sub(from).checked_shl(unused).unwrap_or_default();
+    forward.cast_signed().checked_shr(unused).unwrap_or_default()
+}
+
 /// How far `to` lies after `from`; negative when it lies before.
 pub(crate) fn timestamp_distance(from: u32, to: u32) -> i32 {
     to.wrapping_sub(from).cast_signed()
@@ -39,6 +46,20 @@ mod tests {
             (0, 0xffff, 0xffff),
         ] {
             assert_eq!(extend(highest, sequence), expected, "highest {highest}, sequence {sequence}");
+        }
+    }
+
+    #[test]
+    fn counters_of_any_width_have_a_shortest_way() {
+        for (from, to, bits, expected) in [
+            (0x7fff, 0, 15, 1),
+            (0, 0x7fff, 15, -1),
+            (0x7f, 1, 7, 2),
+            (1, 0x7f, 7, -2),
+            (0xffff, 3, 16, 4),
+            (9, 9, 7, 0),
+        ] {
+            assert_eq!(distance(from, to, bits), expected, "{from} to {to} in {bits} bits");
         }
     }
 

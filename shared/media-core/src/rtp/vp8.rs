@@ -3,6 +3,8 @@
 //! Only the descriptor and the first byte of the VP8 header are looked at; both stay in the clear under end-to-end
 //! encryption.
 
+use super::picture::{Cursor, Field, PictureId, put};
+
 /// A descriptor that was read from a payload. Offsets count from the start of the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Descriptor {
@@ -13,54 +15,17 @@ pub(crate) struct Descriptor {
     pub(crate) base_layer_index: Option<Field>,
     /// Byte with TID, Y and KEYIDX, if either is present.
     temporal: Option<Field>,
+    has_temporal: bool,
     has_key_index: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PictureId {
-    pub(crate) value: u16,
-    pub(crate) width: Width,
-    offset: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Width {
-    Seven,
-    Fifteen,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Field {
-    pub(crate) value: u8,
-    offset: usize,
-}
-
-/// What must be added to each counter so that one source continues where another stopped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Shift {
-    pub(crate) picture_id: u16,
-    pub(crate) base_layer_index: u8,
-    pub(crate) key_index: u8,
 }
 
 impl Descriptor {
     /// `None` if the payload is too short for what its first byte announces.
     pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
-        let mut cursor = Cursor { payload, at: 0 };
+        let mut cursor = Cursor::new(payload);
         let required = cursor.next()?;
         let extended = if required & 0x80 == 0 { 0 } else { cursor.next()? };
-        let picture_id = if extended & 0x80 == 0 {
-            None
-        } else {
-            let offset = cursor.at;
-            let first = cursor.next()?;
-            Some(if first & 0x80 == 0 {
-                PictureId { value: u16::from(first), width: Width::Seven, offset }
-            } else {
-                let value = u16::from_be_bytes([first & 0x7f, cursor.next()?]);
-                PictureId { value, width: Width::Fifteen, offset }
-            })
-        };
+        let picture_id = if extended & 0x80 == 0 { None } else { Some(PictureId::read(&mut cursor)?) };
         let base_layer_index = if extended & 0x40 == 0 { None } else { Some(cursor.field()?) };
         let temporal = if extended & 0x30 == 0 { None } else { Some(cursor.field()?) };
         // RFC 7741 4.3: a frame starts with partition 0; its first bit is clear for a key frame.
@@ -72,73 +37,26 @@ impl Descriptor {
             picture_id,
             base_layer_index,
             temporal,
+            has_temporal: extended & 0x20 != 0,
             has_key_index: extended & 0x10 != 0,
         })
+    }
+
+    /// TID and whether the picture depends on the base layer alone (Y).
+    pub(crate) fn temporal(&self) -> Option<(u8, bool)> {
+        let field = self.temporal.filter(|_| self.has_temporal)?;
+        Some((field.value >> 6, field.value & 0x20 != 0))
     }
 
     pub(crate) fn key_index(&self) -> Option<u8> {
         self.temporal.filter(|_| self.has_key_index).map(|field| field.value & KEY_INDEX_MASK)
     }
 
-    /// Writes the shifted counters into a copy of the payload this was read from.
-    pub(crate) fn rewrite(&self, payload: &mut [u8], shift: Shift) {
-        if let Some(id) = self.picture_id {
-            let [high, low] = id.shifted(shift.picture_id).to_be_bytes();
-            match id.width {
-                Width::Seven => put(payload, id.offset, low),
-                Width::Fifteen => {
-                    put(payload, id.offset, high | 0x80);
-                    put(payload, id.offset.saturating_add(1), low);
-                }
-            }
-        }
-        if let Some(field) = self.base_layer_index {
-            put(payload, field.offset, field.value.wrapping_add(shift.base_layer_index));
-        }
+    pub(super) fn rewrite_key_index(&self, payload: &mut [u8], shift: u8) {
         if let (Some(field), Some(key_index)) = (self.temporal, self.key_index()) {
-            let shifted = key_index.wrapping_add(shift.key_index) & KEY_INDEX_MASK;
+            let shifted = key_index.wrapping_add(shift) & KEY_INDEX_MASK;
             put(payload, field.offset, field.value & !KEY_INDEX_MASK | shifted);
         }
-    }
-}
-
-impl PictureId {
-    /// The value with `shift` added, modulo the width it is written in.
-    pub(crate) fn shifted(&self, shift: u16) -> u16 {
-        self.value.wrapping_add(shift) & self.width.mask()
-    }
-}
-
-impl Width {
-    fn mask(self) -> u16 {
-        match self {
-            Self::Seven => 0x7f,
-            Self::Fifteen => 0x7fff,
-        }
-    }
-}
-
-struct Cursor<'p> {
-    payload: &'p [u8],
-    at: usize,
-}
-
-impl Cursor<'_> {
-    fn next(&mut self) -> Option<u8> {
-        let &byte = self.payload.get(self.at)?;
-        self.at = self.at.saturating_add(1);
-        Some(byte)
-    }
-
-    fn field(&mut self) -> Option<Field> {
-        let offset = self.at;
-        Some(Field { value: self.next()?, offset })
-    }
-}
-
-fn put(payload: &mut [u8], offset: usize, byte: u8) {
-    if let Some(place) = payload.get_mut(offset) {
-        *place = byte;
     }
 }
 
@@ -151,6 +69,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rtp::picture::{self, Shift};
+
+    fn rewrite(payload: &mut [u8], shift: Shift) {
+        picture::Descriptor::Vp8(Descriptor::parse(payload).unwrap()).rewrite(payload, shift);
+    }
 
     const FULL: [u8; 7] = [0x90, 0xf0, 0x80 | 0x12, 0x34, 0x56, 0b1010_0011, 0x00];
 
@@ -161,7 +84,7 @@ mod tests {
         assert_eq!(descriptor.picture_id.unwrap().value, 0x1234);
         assert_eq!(descriptor.base_layer_index.unwrap().value, 0x56);
         assert_eq!(descriptor.temporal.unwrap().value, 0b1010_0011);
-        assert_eq!(descriptor.key_index(), Some(3));
+        assert_eq!((descriptor.key_index(), descriptor.temporal()), (Some(3), Some((2, true))));
     }
 
     #[test]
@@ -195,7 +118,7 @@ mod tests {
         ] {
             let mut rewritten = payload.clone();
             let shift = Shift { picture_id: shift, ..Shift::default() };
-            Descriptor::parse(&payload).unwrap().rewrite(&mut rewritten, shift);
+            rewrite(&mut rewritten, shift);
             assert_eq!(rewritten, expected);
         }
     }
@@ -204,7 +127,7 @@ mod tests {
     fn temporal_bits_survive_a_shift_of_the_key_index() {
         let mut payload = FULL;
         let shift = Shift { picture_id: 1, base_layer_index: 0xff, key_index: 30 };
-        Descriptor::parse(&FULL).unwrap().rewrite(&mut payload, shift);
+        rewrite(&mut payload, shift);
         let after = Descriptor::parse(&payload).unwrap();
         assert_eq!(after.picture_id.unwrap().value, 0x1235);
         assert_eq!(after.base_layer_index.unwrap().value, 0x55);
@@ -217,16 +140,16 @@ mod tests {
             mut payload in proptest::collection::vec(any::<u8>(), 0..16),
             (picture_id, base_layer_index, key_index) in any::<(u16, u8, u8)>(),
         ) {
-            if let Some(descriptor) = Descriptor::parse(&payload) {
+            if Descriptor::parse(&payload).is_some() {
                 let shift = Shift { picture_id, base_layer_index, key_index };
                 let before = payload.clone();
-                descriptor.rewrite(&mut payload, shift);
+                rewrite(&mut payload, shift);
                 let back = Shift {
                     picture_id: picture_id.wrapping_neg(),
                     base_layer_index: base_layer_index.wrapping_neg(),
                     key_index: key_index.wrapping_neg(),
                 };
-                Descriptor::parse(&payload).unwrap().rewrite(&mut payload, back);
+                rewrite(&mut payload, back);
                 prop_assert_eq!(payload, before, "shifting there and back changes nothing");
             }
         }

@@ -57,7 +57,13 @@ impl Codec {
 
     /// Whether this version agrees to it. The rest is known so that enabling it is one line.
     pub(super) fn is_spoken(self) -> bool {
-        matches!(self, Self::Opus | Self::Vp8 | Self::H264)
+        matches!(self, Self::Opus | Self::Red | Self::Vp8 | Self::Vp9 | Self::H264 | Self::Av1)
+    }
+
+    /// Whether the dependency descriptor is agreed to: where one stream may carry several spatial layers. Elsewhere it
+    /// would only have to be kept in step with what is rewritten.
+    pub(super) fn has_dependency_descriptor(self) -> bool {
+        matches!(self, Self::Vp9 | Self::Av1)
     }
 
     /// The value of `a=rtpmap` behind the payload type.
@@ -98,6 +104,8 @@ pub(crate) struct SendCodec {
     pub(super) codec: Codec,
     /// The publisher's format parameters, for the profile.
     pub(super) fmtp: String,
+    /// The publisher wraps it into redundant audio (RFC 2198).
+    pub(super) red: bool,
 }
 
 /// One codec as our own offers describe it. A payload type means one codec in all sections of a bundle (RFC 9143 9.1);
@@ -107,6 +115,8 @@ pub(super) struct Offered {
     pub(super) codec: Codec,
     pub(super) payload_type: u8,
     pub(super) rtx: Option<u8>,
+    /// Of redundant audio with this codec in it, which the client need not take.
+    pub(super) red: Option<u8>,
     pub(super) fmtp: &'static str,
 }
 
@@ -114,11 +124,26 @@ impl Offered {
     /// The entry of our table for a track. `None`: its codec is not spoken.
     pub(super) fn of_track(track: &SendTrack) -> Option<Self> {
         match track.codec.codec {
-            Codec::Opus => Some(if track.stereo { OPUS_STEREO } else { OPUS }),
+            Codec::Opus => {
+                let opus = if track.stereo { OPUS_STEREO } else { OPUS };
+                Some(Self { red: track.codec.red.then_some(RED), ..opus })
+            }
             Codec::Vp8 => Some(VP8),
+            Codec::Vp9 => Some(if vp9_profile(&track.codec.fmtp) == Some(2) { VP9_PROFILE_2 } else { VP9 }),
+            Codec::Av1 => Some(AV1),
             Codec::H264 => Some(if packetization_mode(&track.codec.fmtp) == 1 { H264_MODE_1 } else { H264_MODE_0 }),
-            Codec::Red | Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::Vp9 | Codec::H265 | Codec::Av1 => None,
+            Codec::Red | Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::H265 => None,
         }
+    }
+
+    /// Whether an answer's format is what was offered.
+    pub(super) fn is_taken_as(&self, codec: Codec, fmtp: &str) -> bool {
+        self.codec == codec
+            && match codec {
+                Codec::H264 => packetization_mode(self.fmtp) == packetization_mode(fmtp),
+                Codec::Vp9 => vp9_profile(self.fmtp) == vp9_profile(fmtp),
+                _ => true,
+            }
     }
 
     /// What a section without a track is described with.
@@ -130,28 +155,30 @@ impl Offered {
     }
 }
 
-const OPUS: Offered = Offered { codec: Codec::Opus, payload_type: 111, rtx: None, fmtp: "minptime=10;useinbandfec=1" };
+const OPUS: Offered =
+    Offered { codec: Codec::Opus, payload_type: 111, rtx: None, red: None, fmtp: "minptime=10;useinbandfec=1" };
+const RED: u8 = 63;
 // libwebrtc decodes stereo only if the receiver's own parameters say so; SDKs write `stereo=1` into the answer when the
 // offer has `sprop-stereo=1`.
 const OPUS_STEREO: Offered = Offered {
     codec: Codec::Opus,
     payload_type: 111,
     rtx: None,
+    red: None,
     fmtp: "minptime=10;useinbandfec=1;sprop-stereo=1;stereo=1",
 };
-const VP8: Offered = Offered { codec: Codec::Vp8, payload_type: 96, rtx: Some(97), fmtp: "" };
-const H264_MODE_1: Offered = Offered {
-    codec: Codec::H264,
-    payload_type: 108,
-    rtx: Some(109),
-    fmtp: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
-};
-const H264_MODE_0: Offered = Offered {
-    codec: Codec::H264,
-    payload_type: 125,
-    rtx: Some(126),
-    fmtp: "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42e01f",
-};
+const VP8: Offered = video(Codec::Vp8, 96, "");
+const VP9: Offered = video(Codec::Vp9, 98, "profile-id=0");
+const VP9_PROFILE_2: Offered = video(Codec::Vp9, 100, "profile-id=2");
+const AV1: Offered = video(Codec::Av1, 35, "level-idx=5;profile=0;tier=0");
+const H264_MODE_1: Offered =
+    video(Codec::H264, 108, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f");
+const H264_MODE_0: Offered =
+    video(Codec::H264, 125, "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42e01f");
+
+const fn video(codec: Codec, payload_type: u8, fmtp: &'static str) -> Offered {
+    Offered { codec, payload_type, rtx: payload_type.checked_add(1), red: None, fmtp }
+}
 
 /// One parameter of an `a=fmtp` value.
 pub(super) fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
@@ -159,6 +186,24 @@ pub(super) fn parameter<'a>(fmtp: &'a str, name: &str) -> Option<&'a str> {
         let (known, value) = part.split_once('=')?;
         known.trim().eq_ignore_ascii_case(name).then_some(value.trim())
     })
+}
+
+/// The payload type in redundant audio, if all its blocks have the same (RFC 2198 6): what we can unwrap.
+pub(super) fn wrapped(fmtp: &str) -> Option<u8> {
+    let mut blocks = fmtp.trim().split('/').map(|block| block.parse::<u8>().ok());
+    let first = blocks.next()??;
+    blocks.all(|block| block == Some(first)).then_some(first)
+}
+
+/// The profile if receivers take it: 8 bits a sample, or 10 and 12. RFC 9628 6: absent means 0.
+pub(super) fn vp9_profile(fmtp: &str) -> Option<u8> {
+    let profile = parameter(fmtp, "profile-id").map_or(Some(0), |id| id.parse().ok());
+    profile.filter(|id| matches!(id, 0 | 2))
+}
+
+/// Whether it is the Main profile, which all decoders have. AV1 RTP payload format 7.2.1: absent means 0.
+pub(super) fn is_av1_main(fmtp: &str) -> bool {
+    parameter(fmtp, "profile").is_none_or(|profile| profile == "0")
 }
 
 /// RFC 6184 8.1: absent means 0.

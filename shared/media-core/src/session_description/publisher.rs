@@ -106,6 +106,7 @@ struct Carried {
     codec: Option<Codec>,
     stereo: bool,
     dtx: bool,
+    red: bool,
 }
 
 impl Slot {
@@ -126,13 +127,23 @@ impl Carried {
             codec: Codec::of_mime(&announced.codec),
             stereo: announced.stereo,
             dtx: announced.dtx,
+            red: announced.red,
         }
     }
 
-    /// Only the wanted codec if it was offered, so that what the subscribers are promised is what comes.
+    /// Only the wanted codec if it was offered, so that what the subscribers are promised is what comes. Redundant audio
+    /// stands first: what is first is what clients send.
     fn choose(&self, payloads: &[Payload]) -> Vec<Payload> {
-        let wanted: Vec<_> = payloads.iter().filter(|payload| Some(payload.codec) == self.codec).cloned().collect();
-        if wanted.is_empty() { payloads.to_vec() } else { wanted }
+        let plain = || payloads.iter().filter(|payload| payload.codec != Codec::Red);
+        let mut chosen: Vec<_> = plain().filter(|payload| Some(payload.codec) == self.codec).cloned().collect();
+        if chosen.is_empty() {
+            chosen = plain().cloned().collect();
+        }
+        let red = payloads
+            .iter()
+            .find(|payload| self.red && chosen.first().is_some_and(|first| first.is_wrapped_by(payload)));
+        chosen.splice(..0, red.cloned());
+        chosen
     }
 }
 
@@ -151,7 +162,10 @@ impl Agreed {
         }
         let Some(kind) = section.kind.media() else { return Self::Nothing };
         let mut payloads = section::payloads(section, kind);
-        if payloads.is_empty() || !section.has("rtcp-mux") || !section.protocol.ends_with("TLS/RTP/SAVPF") {
+        if payloads.iter().all(|payload| payload.codec == Codec::Red)
+            || !section.has("rtcp-mux")
+            || !section.protocol.ends_with("TLS/RTP/SAVPF")
+        {
             return Self::Nothing;
         }
         let offered = Extensions::of(section);
@@ -180,11 +194,12 @@ impl Agreed {
             return None;
         };
         let (ssrcs, rtx_ssrcs) = section::streams(section);
+        let payloads = carried.choose(payloads);
         Some(ReceiveSection {
             track: carried.track.clone(),
             mid: slot.mid.clone(),
-            payloads: carried.choose(payloads),
-            extensions: *extensions,
+            extensions: extensions.for_codec(payloads.first().map(|payload| payload.codec)),
+            payloads,
             rids: section::low_to_high(section::rids(section)),
             ssrcs,
             rtx_ssrcs,
@@ -259,11 +274,12 @@ fn write(
             Agreed::Nothing => write_refused(&mut out, section),
             Agreed::Data => out.data(section.mid, local, setup, candidates),
             Agreed::Media { payloads, extensions, .. } => {
-                let payloads =
-                    slot.carried.as_ref().map_or_else(|| payloads.clone(), |carried| carried.choose(payloads));
+                let plain = || payloads.iter().filter(|payload| payload.codec != Codec::Red).cloned().collect();
+                let payloads = slot.carried.as_ref().map_or_else(plain, |carried| carried.choose(payloads));
+                let extensions = extensions.for_codec(payloads.first().map(|payload| payload.codec));
                 write_media_line(&mut out, section, &payloads);
                 out.transport(section.mid, local, setup, candidates);
-                write_media(&mut out, section, &payloads, extensions, slot);
+                write_media(&mut out, section, &payloads, &extensions, slot);
             }
         }
     }
@@ -338,7 +354,17 @@ fn answered_fmtp(payload: &Payload, carried: Option<&Carried>) -> String {
             let profile = codec::baseline_profile(&payload.fmtp);
             parameters.extend(profile.map(|profile| format!("profile-level-id={profile:06x}")));
         }
-        Codec::Red | Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::Vp8 | Codec::Vp9 | Codec::H265 | Codec::Av1 => {}
+        Codec::Vp9 => {
+            parameters.extend(codec::vp9_profile(&payload.fmtp).map(|profile| format!("profile-id={profile}")))
+        }
+        Codec::Av1 => {
+            for name in ["level-idx", "profile", "tier"] {
+                let offered = codec::parameter(&payload.fmtp, name).and_then(|value| value.parse::<u8>().ok());
+                parameters.extend(offered.map(|value| format!("{name}={value}")));
+            }
+        }
+        Codec::Red => parameters.extend(payload.wrapped.map(|inner| format!("{inner}/{inner}"))),
+        Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::Vp8 | Codec::H265 => {}
     }
     parameters.join(";")
 }

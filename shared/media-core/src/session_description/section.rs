@@ -27,14 +27,27 @@ pub(crate) struct ReceiveSection {
 impl ReceiveSection {
     /// The codec that subscribers are told of.
     pub(crate) fn send_codec(&self) -> SendCodec {
-        let first = self.payloads.first().map(|payload| (payload.codec, payload.fmtp.clone()));
-        let (codec, fmtp) = first.unwrap_or((Codec::Opus, String::new()));
-        SendCodec { codec, fmtp }
+        let (codec, fmtp) = self.told().map_or((Codec::Opus, ""), |payload| (payload.codec, payload.fmtp.as_str()));
+        SendCodec { codec, fmtp: fmtp.to_owned(), red: self.red_payload_type().is_some() }
     }
 
-    /// Whether this is the codec that subscribers are told of.
+    /// Whether this is the codec that subscribers are told of, or wraps it.
     pub(crate) fn forwards(&self, payload: &Payload) -> bool {
-        self.payloads.first().is_some_and(|first| first.codec == payload.codec)
+        payload.codec == Codec::Red
+            || self.told().is_some_and(|told| {
+                let same_profile = || codec::vp9_profile(&told.fmtp) == codec::vp9_profile(&payload.fmtp);
+                told.codec == payload.codec && (told.codec != Codec::Vp9 || same_profile())
+            })
+    }
+
+    /// The publisher's number for redundant audio.
+    pub(crate) fn red_payload_type(&self) -> Option<u8> {
+        self.payloads.iter().find(|payload| payload.codec == Codec::Red).map(|payload| payload.payload_type)
+    }
+
+    /// Of the codecs that were agreed the first, since it is what subscribers were told.
+    fn told(&self) -> Option<&Payload> {
+        self.payloads.iter().find(|payload| payload.codec != Codec::Red)
     }
 
     pub(crate) fn clock_rate(&self, payload_type: u8) -> u32 {
@@ -57,7 +70,16 @@ pub(crate) struct Payload {
     pub(super) codec: Codec,
     /// Format parameters in the client's words.
     pub(super) fmtp: String,
+    /// The payload type that redundant audio carries.
+    pub(super) wrapped: Option<u8>,
     pub(super) feedback: Feedback,
+}
+
+impl Payload {
+    /// Whether `red` is redundant audio with this in it.
+    pub(super) fn is_wrapped_by(&self, red: &Self) -> bool {
+        red.wrapped == Some(self.payload_type)
+    }
 }
 
 /// RTCP feedback that is agreed for a payload type.
@@ -81,6 +103,8 @@ pub(crate) struct Extensions {
     pub(crate) audio_level: Option<u8>,
     /// How a phone is held; passed on, or its video arrives on its side.
     pub(crate) orientation: Option<u8>,
+    /// Which frames need which (AV1 RTP payload format, appendix A).
+    pub(crate) dependency: Option<u8>,
 }
 
 impl Extensions {
@@ -115,7 +139,14 @@ impl Extensions {
             transport_sequence: self.transport_sequence.filter(|_| transport_cc),
             audio_level: self.audio_level.filter(|_| !video),
             orientation: self.orientation.filter(|_| video),
+            dependency: self.dependency.filter(|_| video),
         }
+    }
+
+    /// Without what the codec does not need.
+    pub(super) fn for_codec(self, codec: Option<Codec>) -> Self {
+        let described = codec.is_some_and(Codec::has_dependency_descriptor);
+        Self { dependency: self.dependency.filter(|_| described), ..self }
     }
 
     pub(super) fn mappings(&self) -> impl Iterator<Item = (u8, &'static str)> {
@@ -126,6 +157,7 @@ impl Extensions {
             (self.rid, URI_RID),
             (self.repaired_rid, URI_REPAIRED_RID),
             (self.orientation, URI_ORIENTATION),
+            (self.dependency, URI_DEPENDENCY),
         ]
         .into_iter()
         .filter_map(|(id, uri)| Some((id?, uri)))
@@ -139,6 +171,7 @@ impl Extensions {
             URI_TRANSPORT_CC => &mut self.transport_sequence,
             URI_AUDIO_LEVEL => &mut self.audio_level,
             URI_ORIENTATION => &mut self.orientation,
+            URI_DEPENDENCY => &mut self.dependency,
             _ => return None,
         })
     }
@@ -181,9 +214,13 @@ pub(super) fn payloads(section: &Section<'_>, kind: MediaKind) -> Vec<Payload> {
         let rtpmap = section.values_for("rtpmap", payload_type).next();
         let Some(codec) = rtpmap.and_then(|value| Codec::of_rtpmap(value, kind)) else { continue };
         let fmtp = section.values_for("fmtp", payload_type).next().unwrap_or_default();
-        let forwardable = || codec::baseline_profile(fmtp).is_some() && codec::packetization_mode(fmtp) <= 1;
-        let spoken = codec.is_spoken() && (codec != Codec::H264 || forwardable());
-        if !spoken || found.iter().any(|known| known.payload_type == payload_type) {
+        let forwardable = match codec {
+            Codec::H264 => codec::baseline_profile(fmtp).is_some() && codec::packetization_mode(fmtp) <= 1,
+            Codec::Vp9 => codec::vp9_profile(fmtp).is_some(),
+            Codec::Av1 => codec::is_av1_main(fmtp),
+            _ => codec.is_spoken(),
+        };
+        if !forwardable || found.iter().any(|known| known.payload_type == payload_type) {
             continue;
         }
         found.push(Payload {
@@ -191,6 +228,7 @@ pub(super) fn payloads(section: &Section<'_>, kind: MediaKind) -> Vec<Payload> {
             rtx_payload_type: repair_of(section, payload_type),
             codec,
             fmtp: fmtp.to_owned(),
+            wrapped: if codec == Codec::Red { codec::wrapped(fmtp) } else { None },
             feedback: Feedback::of(section, payload_type),
         });
     }
@@ -300,5 +338,6 @@ const URI_MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 const URI_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
 const URI_REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
 const URI_ORIENTATION: &str = "urn:3gpp:video-orientation";
+const URI_DEPENDENCY: &str = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 const URI_AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 const URI_TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";

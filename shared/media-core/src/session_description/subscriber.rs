@@ -9,7 +9,7 @@ use plenary_model::{MediaKind, ParticipantSid, TrackSid};
 
 use super::{
     Extensions, LocalParameters, SECTIONS_MAX, SdpLimits, SendCodec,
-    codec::{self, Codec, Offered},
+    codec::{Codec, Offered},
     parse::{Description, Section, SectionKind, Setup, Transport},
     section::{self, Feedback},
     write::{Origin, Writer},
@@ -62,6 +62,8 @@ pub(crate) struct SendSection {
     pub(crate) payload_type: u8,
     /// Agreed only for a track that has a repair stream.
     pub(crate) rtx_payload_type: Option<u8>,
+    /// Redundant audio is passed on under this number; without one it is unwrapped.
+    pub(crate) red_payload_type: Option<u8>,
     pub(crate) clock_rate: u32,
     pub(crate) extensions: Extensions,
 }
@@ -313,16 +315,19 @@ impl Slot {
             MediaKind::Video => ("video", if self.content == Content::Refused { 0 } else { 9 }),
         };
         let payload_type = offered.payload_type;
-        let repair = rtx.map(|rtx| format!(" {rtx}")).unwrap_or_default();
-        out.line(format_args!("m={word} {port} UDP/TLS/RTP/SAVPF {payload_type}{repair}"));
+        let others: String = rtx.into_iter().chain(offered.red).map(|number| format!(" {number}")).collect();
+        out.line(format_args!("m={word} {port} UDP/TLS/RTP/SAVPF {payload_type}{others}"));
         out.transport(&self.mid, local, Setup::ActPass, candidates);
-        out.extensions(&extensions(kind));
+        out.extensions(&extensions(offered.codec));
         out.line(format_args!("a={}", if track.is_some() { "sendonly" } else { "inactive" }));
         out.line(format_args!("a=rtcp-mux"));
         out.line(format_args!("a=rtcp-rsize"));
         out.payload(payload_type, &offered.codec.rtpmap(), feedback(kind), offered.fmtp);
         if let Some(rtx) = rtx {
             out.repair(rtx, payload_type);
+        }
+        if let Some(red) = offered.red {
+            out.payload(red, &Codec::Red.rtpmap(), Feedback::default(), &format!("{payload_type}/{payload_type}"));
         }
         if let Some(track) = track {
             track.write(out);
@@ -352,12 +357,10 @@ fn agree(mid: &str, track: &SendTrack, section: &Section<'_>) -> Option<SendSect
     let kind = track.kind;
     let offered = Offered::of_track(track)?;
     // An answer may number its formats differently (RFC 3264 6.1); then its numbers count for what we send.
-    let mode = codec::packetization_mode(offered.fmtp);
-    let payload = section::payloads(section, kind).into_iter().find(|payload| {
-        payload.codec == offered.codec
-            && (offered.codec != Codec::H264 || codec::packetization_mode(&payload.fmtp) == mode)
-    })?;
-    let ours = extensions(kind);
+    let payloads = section::payloads(section, kind);
+    let payload = payloads.iter().find(|payload| offered.is_taken_as(payload.codec, &payload.fmtp))?;
+    let red = payloads.iter().find(|red| offered.red.is_some() && payload.is_wrapped_by(red));
+    let ours = extensions(offered.codec);
     let theirs = Extensions::of(section);
     // A mapping we did not offer, or under another number, was never agreed.
     let both = |ours: Option<u8>, theirs: Option<u8>| ours.filter(|_| ours == theirs);
@@ -367,6 +370,7 @@ fn agree(mid: &str, track: &SendTrack, section: &Section<'_>) -> Option<SendSect
             .filter(|_| payload.feedback.transport_cc),
         audio_level: both(ours.audio_level, theirs.audio_level),
         orientation: both(ours.orientation, theirs.orientation),
+        dependency: both(ours.dependency, theirs.dependency),
         ..Extensions::default()
     };
     Some(SendSection {
@@ -374,18 +378,21 @@ fn agree(mid: &str, track: &SendTrack, section: &Section<'_>) -> Option<SendSect
         mid: mid.to_owned(),
         payload_type: payload.payload_type,
         rtx_payload_type: payload.rtx_payload_type.filter(|_| track.rtx_ssrc.is_some()),
+        red_payload_type: red.map(|red| red.payload_type),
         clock_rate: payload.codec.clock_rate(),
         extensions,
     })
 }
 
 /// Header extensions of our offers: one number means the same in all sections of a bundle (RFC 9143 9.2).
-fn extensions(kind: MediaKind) -> Extensions {
+fn extensions(codec: Codec) -> Extensions {
+    let kind = codec.kind();
     Extensions {
         audio_level: (kind == MediaKind::Audio).then_some(1),
         transport_sequence: Some(3),
         mid: Some(4),
         orientation: (kind == MediaKind::Video).then_some(5),
+        dependency: codec.has_dependency_descriptor().then_some(6),
         ..Extensions::default()
     }
 }

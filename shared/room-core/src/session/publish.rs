@@ -65,13 +65,16 @@ impl Publications {
             track.mid = section.mid.clone();
             track.mime = section.mime.clone();
             match track.codecs.first_mut() {
-                Some(codec) => (codec.mime, codec.mid) = (section.mime, section.mid),
+                Some(codec) => {
+                    codec.layer_mode = layer_mode(track.kind, &section.mime);
+                    (codec.mime, codec.mid) = (section.mime, section.mid);
+                }
                 None => track.codecs.push(TrackCodec {
+                    layer_mode: layer_mode(track.kind, &section.mime),
                     mime: section.mime,
                     mid: section.mid,
                     cid: section.cid,
                     layers: track.layers.clone(),
-                    layer_mode: layer_mode(&track),
                 }),
             }
             self.published.push(track.clone());
@@ -240,14 +243,18 @@ fn add_codec(track: &mut Track, ask: &AddTrack) {
     if track.codecs.iter().any(|codec| codec.cid == cid) || track.codecs.len() >= CODECS_MAX {
         return;
     }
-    let layer_mode = layer_mode(track);
+    let layer_mode = layer_mode(track.kind, mime);
     let layers = track.layers.clone();
+    if track.codecs.is_empty() {
+        track.simulcast &= layer_mode == LayerMode::OneSpatialLayerPerStream;
+    }
     track.codecs.push(TrackCodec { mime: mime.to_owned(), mid: String::new(), cid, layers, layer_mode });
 }
 
-fn layer_mode(track: &Track) -> LayerMode {
-    match track.kind {
+fn layer_mode(kind: MediaKind, mime: &str) -> LayerMode {
+    match kind {
         MediaKind::Audio => LayerMode::Unused,
+        MediaKind::Video if SVC_MIMES.contains(&mime) => LayerMode::MultipleSpatialLayersPerStream,
         MediaKind::Video => LayerMode::OneSpatialLayerPerStream,
     }
 }
@@ -315,7 +322,10 @@ const RIDS: [&str; 3] = ["q", "h", "f"];
 const AUDIO_MIME: &str = "audio/opus";
 
 /// Video codecs taken from publishers, the preferred one first.
-const VIDEO_MIMES: [&str; 2] = ["video/VP8", "video/H264"];
+const VIDEO_MIMES: [&str; 4] = ["video/VP8", "video/H264", "video/VP9", "video/AV1"];
+
+/// Of these a publisher sends all spatial layers in one stream.
+const SVC_MIMES: [&str; 2] = ["video/VP9", "video/AV1"];
 
 /// A track and its backup.
 const CODECS_MAX: usize = 2;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::ingress::Rtx;
+use crate::{ingress::Rtx, rtp::vp8};
 
 /// A publisher with three layers, a lossy way in, and a subscriber whose wishes change, driven by random bytes.
 struct World {
@@ -55,13 +55,13 @@ impl World {
             0..8 => self.forwarder.set_target(Target::Off),
             8..16 => self.forwarder.set_muted(true),
             16..32 => self.forwarder.set_muted(false),
-            32..80 => self.forwarder.set_target(Target::Layer(LayerId(wish % 3))),
+            32..80 => self.forwarder.set_target(all_of(wish % 3)),
             80..90 => self.forwarder.acknowledged(),
             _ => {}
         }
         let wanted = self.forwarder.needs_keyframe();
         for layer in 0..self.layers.len() {
-            let keyframe = keys & (1 << layer) != 0 && (keys > 200 || wanted == Some(LayerId(layer as u8)));
+            let keyframe = keys & (1 << layer) != 0 && (keys > 200 || wanted == Some(StreamId(layer as u8)));
             let packets = 1 + usize::from(shape >> (2 * layer) & 3);
             let (start, now) = (self.start, self.now);
             let mut frame = self.layers[layer].frame(start, now, keyframe, packets);
@@ -135,7 +135,7 @@ proptest! {
     #[test]
     fn the_stream_is_continuous_whatever_happens(actions in actions(0..255)) {
         let mut world = World::new(false);
-        world.forwarder.set_target(Target::Layer(LayerId(1)));
+        world.forwarder.set_target(all_of(1));
         actions.into_iter().for_each(|action| world.tick(action));
         world.check();
     }
@@ -144,7 +144,7 @@ proptest! {
     #[test]
     fn without_loss_there_is_no_gap(actions in actions(254..255)) {
         let mut world = World::new(false);
-        world.forwarder.set_target(Target::Layer(LayerId(0)));
+        world.forwarder.set_target(all_of(0));
         actions.into_iter().for_each(|action| world.tick(action));
         prop_assert!(!world.lost && !world.late);
         world.check();
@@ -156,7 +156,7 @@ proptest! {
     #[test]
     fn a_plain_repair_is_the_same_bytes(actions in actions(0..255)) {
         let mut world = World::new(false);
-        world.forwarder.set_target(Target::Layer(LayerId(1)));
+        world.forwarder.set_target(all_of(1));
         let mut repaired = 0;
         for action in actions {
             world.tick(action);
@@ -175,9 +175,9 @@ proptest! {
     #[test]
     fn an_rtx_repair_differs_in_its_framing_only(actions in actions(0..255)) {
         let mut world = World::new(true);
-        world.forwarder.set_target(Target::Layer(LayerId(2)));
+        world.forwarder.set_target(all_of(2));
         let mut next_rtx = 0x7fff;
-        let receiver = StreamConfig { ssrc: OUT_SSRC, codec: Codec::Vp8, clock_rate: 90_000, repair: Repairing::Requested };
+        let receiver = StreamConfig { ssrc: OUT_SSRC, codec: Codec::Vp8, clock_rate: 90_000, repair: Repairing::Requested, dependency_id: None };
         for action in actions {
             world.tick(action);
             let Some(number) = world.order.iter().rev().nth(usize::from(action[2])).copied() else { continue };
