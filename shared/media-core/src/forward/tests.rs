@@ -163,6 +163,38 @@ fn an_audio_packet_is_rewritten_for_its_subscriber() {
 }
 
 #[test]
+fn redundant_audio_is_passed_on_or_unwrapped() {
+    // One redundant block of three bytes, the primary of two, of payload type 111.
+    let wrapped = [0xef, 0x0f, 0x00, 0x03, 0x6f, 1, 2, 3, 8, 9];
+    for (to, payload_type, payload) in
+        [(Some(63), 63, &[0xf8, 0x0f, 0x00, 0x03, 0x78, 1, 2, 3, 8, 9][..]), (None, 120, &[8, 9])]
+    {
+        let (now, _, layer) = audio_world();
+        let red = Some(Red { from: 96, to });
+        let mut forwarder = Forwarder::new(now, ForwarderConfig { red, ..config(Codec::Audio) });
+        forwarder.set_target(all_of(0));
+        let mut layers = [layer];
+        let packet = layers[0].packet(5_000, false, &wrapped);
+        let (_, out) = pass(&mut forwarder, &mut layers[0], now, &packet).unwrap();
+        let header = Header::parse(&out).unwrap();
+        assert_eq!((header.payload_type, header.payload_of(&out)), (payload_type, payload));
+        // The repair asks for a transport-wide number of its own only with RTX.
+        let (_, again) = repair(&mut forwarder, &layers, now, 0x7fff).unwrap();
+        assert_eq!(again, out);
+        // A packet that is not wrapped, as at the beginning of speech.
+        let mut plain = layers[0].packet(5_960, false, b"opus");
+        plain[1] = 97;
+        let (_, out) = pass(&mut forwarder, &mut layers[0], now, &plain).unwrap();
+        let header = Header::parse(&out).unwrap();
+        assert_eq!((header.payload_type, header.payload_of(&out)), (120, &b"opus"[..]));
+        let broken = layers[0].packet(6_920, false, &[0xef, 0x0f, 0x03, 0xff]);
+        let (written, out) = pass(&mut forwarder, &mut layers[0], now, &broken).unwrap();
+        assert_eq!(to.is_none(), Header::parse(&out).unwrap().payload_of(&out).is_empty());
+        assert_eq!(written.extended, 0x8001, "its number is taken");
+    }
+}
+
+#[test]
 fn the_mid_goes_along_until_something_was_acknowledged() {
     let (now, mut forwarder, mut layer) = audio_world();
     let mut mid = |forwarder: &mut Forwarder| {

@@ -6,7 +6,7 @@ use plenary_model::*;
 use plenary_room_core::{
     notice::{Notice, Request},
     session::{MediaCommand, Output},
-    signal::{About, ClientSignal, RequestOutcome, ServerSignal, Unsupported},
+    signal::{About, AddTrack, ClientSignal, RequestOutcome, ServerSignal, Unsupported},
 };
 
 use crate::driver::*;
@@ -32,6 +32,29 @@ fn an_announced_track_is_answered_before_any_offer_and_published_with_its_sectio
     assert!(tracks[0].simulcast);
     let rids: Vec<_> = tracks[0].layers.iter().map(|layer| (layer.rid.as_str(), layer.width)).collect();
     assert_eq!(rids, [("q", 320), ("h", 1280)], "low to high, named from the lowest");
+}
+
+#[test]
+fn a_codec_that_carries_all_layers_in_one_stream_says_so() {
+    use LayerMode::{MultipleSpatialLayersPerStream as Svc, OneSpatialLayerPerStream as Simulcast};
+    for (asked, mime, mode) in [
+        ("vp9", "video/VP9", Svc),
+        ("video/av1", "video/AV1", Svc),
+        ("vp8", "video/VP8", Simulcast),
+        ("video/H264", "video/H264", Simulcast),
+        ("h265", "video/VP8", Simulcast),
+    ] {
+        let mut driver = Driver::active();
+        let ask = AddTrack { codecs: vec![(asked.to_owned(), "cam".to_owned())], ..add_track("cam", Source::Camera) };
+        driver.signal(ClientSignal::AddTrack(ask));
+        let [.., ServerSignal::TrackPublished { track, .. }] = &driver.sent()[..] else {
+            panic!("{:?}", driver.sent())
+        };
+        assert_eq!((track.codecs[0].mime.as_str(), track.codecs[0].layer_mode), (mime, mode), "{asked}");
+        assert_eq!(track.simulcast, mode == Simulcast, "{asked}");
+        let layers: Vec<_> = track.codecs[0].layers.iter().map(|layer| (layer.spatial_layer, layer.width)).collect();
+        assert_eq!(layers, [(0, 320), (1, 1_280)], "low to high");
+    }
 }
 
 #[test]

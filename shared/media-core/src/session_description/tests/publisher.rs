@@ -325,3 +325,77 @@ fn each_answer_is_a_new_version_of_one_session() {
         .collect();
     assert!(origins.windows(2).all(|pair| pair[0].0 == pair[1].0 && pair[0].1 < pair[1].1), "{origins:?}");
 }
+
+#[test]
+fn the_codec_that_was_announced_is_the_one_that_is_answered() {
+    for (codec, formats, mime, has_descriptor) in [
+        ("vp9", "98 99", "video/VP9", true),
+        ("video/AV1", "45 46", "video/AV1", true),
+        ("video/vp8", "96 97", "video/VP8", false),
+        ("video/h265", "96 97 102 103", "video/VP8", false),
+    ] {
+        let camera = announced("TR_VCcamera", MediaKind::Video, CAMERA_CID, codec);
+        let answer = answer(&mut PublisherSdp::default(), CHROMIUM_SIMULCAST, &[camera]);
+        let section = &sections(&answer.sdp)[0];
+        assert!(section[0].contains(&format!("SAVPF {formats}")), "{codec}: {}", section[0]);
+        assert_eq!(answer.published[0].mime, mime);
+        let descriptor = section.iter().any(|line| line.starts_with("a=extmap:13 https://aomediacodec.github.io"));
+        assert_eq!((descriptor, answer.receive[0].extensions.dependency.is_some()), (has_descriptor, has_descriptor));
+    }
+}
+
+#[test]
+fn vp9_keeps_its_profile_and_what_few_decode_is_not_agreed() {
+    let camera = || announced("TR_VCcamera", MediaKind::Video, CAMERA_CID, "vp9");
+    let formats = |offer: &str| {
+        let answer = answer(&mut PublisherSdp::default(), offer, &[camera()]);
+        let receive = &answer.receive[0];
+        let forwarded: Vec<_> =
+            receive.payloads.iter().filter(|one| receive.forwards(one)).map(|one| one.payload_type).collect();
+        let fmtp: Vec<String> =
+            answer.sdp.lines().filter(|line| line.contains("profile-id")).map(str::to_owned).collect();
+        (forwarded, fmtp)
+    };
+    let profile_0 = "a=fmtp:98 profile-id=0".to_owned();
+    let profile_2 = "a=fmtp:100 profile-id=2".to_owned();
+    assert_eq!(formats(CHROMIUM_SIMULCAST), (vec![98], vec![profile_0.clone(), profile_2.clone()]));
+    let other_order = CHROMIUM_SIMULCAST.replace("98 99 100 101", "100 101 98 99");
+    assert_eq!(formats(&other_order), (vec![100], vec![profile_2.clone(), profile_0]));
+    let odd_profile = CHROMIUM_SIMULCAST.replace("a=fmtp:98 profile-id=0", "a=fmtp:98 profile-id=1");
+    assert_eq!(formats(&odd_profile), (vec![100], vec![profile_2]));
+    let professional = CHROMIUM_SIMULCAST.replace("level-idx=5;profile=0", "level-idx=5;profile=1");
+    let av1 = announced("TR_VCcamera", MediaKind::Video, CAMERA_CID, "av1");
+    let answer = answer(&mut PublisherSdp::default(), &professional, &[av1]);
+    assert_eq!(answer.published[0].mime, "video/VP8", "another profile of AV1 is as good as none");
+}
+
+#[test]
+fn redundant_audio_comes_first_where_it_is_wanted() {
+    let answered = |red: bool, offer: &str| {
+        let answer = answer(&mut PublisherSdp::default(), offer, &[Announced { red, ..microphone() }]);
+        let line = sections(&answer.sdp)[1][0].to_owned();
+        (line, answer.published[0].mime.clone(), answer.receive[0].red_payload_type(), answer.sdp)
+    };
+    let (line, mime, red, sdp) = answered(true, CHROMIUM_SIMULCAST);
+    assert_eq!((line.as_str(), mime.as_str(), red), ("m=audio 9 UDP/TLS/RTP/SAVPF 63 111", "audio/red", Some(63)));
+    assert!(sdp.contains("a=rtpmap:63 red/48000/2\r\n") && sdp.contains("a=fmtp:63 111/111\r\n"));
+    let plain = ("m=audio 9 UDP/TLS/RTP/SAVPF 111", "audio/opus", None);
+    let of = |(line, mime, red, _): &(String, String, Option<u8>, String)| (line.clone(), mime.clone(), *red);
+    let plain = (plain.0.to_owned(), plain.1.to_owned(), plain.2);
+    assert_eq!(of(&answered(false, CHROMIUM_SIMULCAST)), plain, "not wanted");
+    let others = CHROMIUM_SIMULCAST.replace("a=fmtp:63 111/111", "a=fmtp:63 9/111");
+    assert_eq!(of(&answered(true, &others)), plain, "blocks of several codecs");
+    let none = CHROMIUM_SIMULCAST.replace("a=fmtp:63 111/111\n", "");
+    assert_eq!(of(&answered(true, &none)), plain, "unknown blocks");
+}
+
+#[test]
+fn a_section_goes_on_with_a_track_of_another_codec() {
+    let mut publisher = PublisherSdp::default();
+    answer(&mut publisher, CHROMIUM_SIMULCAST, &[camera()]);
+    let again = announced("TR_again", MediaKind::Video, CAMERA_CID, "vp9");
+    let answer = answer(&mut publisher, CHROMIUM_SIMULCAST, &[again]);
+    assert_eq!(sids(&answer.gone), ["TR_VCcamera"]);
+    assert_eq!(answer.receive[0].payloads[0].payload_type, 98);
+    assert_eq!(answer.receive[0].extensions.dependency, Some(13));
+}

@@ -261,3 +261,77 @@ fn tracks_beyond_the_last_section_wait_for_one_to_end() {
     let (_, send) = negotiate(&mut subscriber);
     assert!(send.iter().any(|one| one.track.as_str() == "TR_512"));
 }
+
+/// A track of a publisher with this offer, who announced this codec.
+fn track_of(offer: &str, kind: MediaKind, codec: &str, red: bool) -> SendTrack {
+    let announced = Announced { red, ..announced("TR_any", kind, "any", codec) };
+    let received = answer(&mut PublisherSdp::default(), offer, &[announced]).receive;
+    SendTrack { codec: received[0].send_codec(), ..track("TR_any", kind, 20) }
+}
+
+#[test]
+fn each_codec_is_offered_under_its_own_number() {
+    let profile_2 = CHROMIUM_SIMULCAST.replace("98 99 100 101", "100 101");
+    for (offer, codec, formats, fmtp) in [
+        (CHROMIUM_SIMULCAST, "vp9", "98 99", "a=fmtp:98 profile-id=0"),
+        (&profile_2, "vp9", "100 101", "a=fmtp:100 profile-id=2"),
+        (CHROMIUM_SIMULCAST, "av1", "35 36", "a=fmtp:35 level-idx=5;profile=0;tier=0"),
+    ] {
+        let mut subscriber = SubscriberSdp::new(false);
+        subscriber.want(&[track_of(offer, VIDEO, codec, false)]);
+        let (offer, send) = negotiate(&mut subscriber);
+        let section = &sections(&offer)[0];
+        assert_eq!(section[0], format!("m=video 9 UDP/TLS/RTP/SAVPF {formats}"));
+        assert!(section.contains(&fmtp), "{section:#?}");
+        let descriptor =
+            "a=extmap:6 https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+        assert!(section.contains(&descriptor) && offer.contains("a=extmap-allow-mixed"), "{section:#?}");
+        assert_eq!(send[0].extensions.dependency, Some(6));
+        let [media, rtx] = formats.split(' ').map(|number| number.parse().unwrap()).collect::<Vec<u8>>()[..] else {
+            panic!()
+        };
+        assert_eq!((send[0].payload_type, send[0].rtx_payload_type), (media, Some(rtx)));
+    }
+}
+
+#[test]
+fn vp9_of_another_profile_is_a_refusal() {
+    let mut subscriber = SubscriberSdp::new(false);
+    subscriber.want(&[track_of(CHROMIUM_SIMULCAST, VIDEO, "vp9", false)]);
+    let offer = subscriber.offer(&Local::new().parameters());
+    let other = agreeing_client(&offer).replace("profile-id=0", "profile-id=2");
+    assert_eq!(sids(&accept(&mut subscriber, &other).undecodable), ["TR_any"]);
+}
+
+#[test]
+fn redundant_audio_goes_to_those_who_take_it() {
+    let (takes, leaves) = (|answer: String| answer, |answer: String| answer.replace(" 111 63", " 111"));
+    for (name, client, expected) in
+        [("takes it", takes as fn(String) -> String, Some(63)), ("leaves it", leaves as fn(String) -> String, None)]
+    {
+        let mut subscriber = SubscriberSdp::new(false);
+        subscriber.want(&[track_of(CHROMIUM_SIMULCAST, AUDIO, "", true)]);
+        let offer = subscriber.offer(&Local::new().parameters());
+        let section = &sections(&offer)[0];
+        assert_eq!(section[0], "m=audio 9 UDP/TLS/RTP/SAVPF 111 63");
+        assert!(section.contains(&"a=rtpmap:63 red/48000/2") && section.contains(&"a=fmtp:63 111/111"));
+        let answer = accept(&mut subscriber, &client(agreeing_client(&offer)));
+        assert_eq!((answer.send[0].payload_type, answer.send[0].red_payload_type), (111, expected), "{name}");
+    }
+    let mut subscriber = SubscriberSdp::new(false);
+    subscriber.want(&[track_of(CHROMIUM_SIMULCAST, AUDIO, "", false)]);
+    assert!(!negotiate(&mut subscriber).0.contains("red/48000"), "whose publisher sends none");
+}
+
+#[test]
+fn a_section_is_used_again_for_another_codec() {
+    let mut subscriber = SubscriberSdp::new(false);
+    subscriber.want(&[track("TR_first", VIDEO, 1)]);
+    negotiate(&mut subscriber);
+    subscriber.want(&[]);
+    negotiate(&mut subscriber);
+    subscriber.want(&[track_of(CHROMIUM_SIMULCAST, VIDEO, "av1", false)]);
+    let (offer, send) = negotiate(&mut subscriber);
+    assert_eq!(sections(&offer).len(), 1);
+    assert_eq!((send[0].mid.as_str(), send[0].payload_type), ("0", 35));
+}
