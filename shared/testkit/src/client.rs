@@ -8,6 +8,7 @@ mod connection;
 mod inbox;
 mod lines;
 mod source;
+mod svc;
 pub mod vp8;
 
 use std::{
@@ -22,6 +23,7 @@ use self::connection::{Connection, Heard};
 pub use self::{
     inbox::{Inbox, Received, ReceivedStream},
     source::{SentStream, Source, VIDEO_FRAME_INTERVAL},
+    svc::SvcPayload,
     vp8::VideoPayload,
 };
 
@@ -85,7 +87,15 @@ impl Client {
 
     /// Adds a track to what the next offer says. `rids` from low to high; empty for a single stream.
     pub fn add_source(&mut self, kind: MediaKind, cid: &str, rids: &[&str], base_ssrc: u32) {
-        let source = Source::new(kind, cid, rids, base_ssrc);
+        self.add(Source::new(kind, cid, rids, base_ssrc));
+    }
+
+    /// A camera whose layers share one stream.
+    pub fn add_svc_source(&mut self, cid: &str, ssrc: u32) {
+        self.add(Source::svc(cid, ssrc));
+    }
+
+    fn add(&mut self, source: Source) {
         self.transceivers.push(self.publisher.add_sending_track(&source));
         self.sources.push(source);
     }

@@ -10,7 +10,8 @@ mod random;
 mod world;
 
 pub use client::{
-    Client, ClientOptions, Inbox, Received, ReceivedStream, SentStream, Source, VIDEO_FRAME_INTERVAL, VideoPayload, vp8,
+    Client, ClientOptions, Inbox, Received, ReceivedStream, SentStream, Source, SvcPayload, VIDEO_FRAME_INTERVAL,
+    VideoPayload, vp8,
 };
 pub use network::{Conditions, Datagram, Direction, Network};
 pub use random::{Random, seed};

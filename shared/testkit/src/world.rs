@@ -152,16 +152,18 @@ impl World {
 
     /// Announces a track that the next offer will carry.
     pub fn announce(&mut self, id: ClientId, kind: MediaKind, rids: &[&'static str]) -> TrackSid {
-        let number = self.publications.len();
-        let track = TrackSid::from(format!("TR_{number}"));
-        let cid = format!("cid-{number}");
-        self.ssrcs += 1_000;
-        let ssrc = self.ssrcs;
+        let (track, cid, ssrc) = self.name_track();
         self.client(id).add_source(kind, &cid, rids, ssrc);
         let announced = announced(&track, &cid, kind, rids);
         let publication = Publication { track: track.clone(), client: id, cid, announced, described: false };
         self.publications.push(publication);
         track
+    }
+
+    fn name_track(&mut self) -> (TrackSid, String, u32) {
+        let number = self.publications.len();
+        self.ssrcs += 1_000;
+        (TrackSid::from(format!("TR_{number}")), format!("cid-{number}"), self.ssrcs)
     }
 
     pub fn publish_audio(&mut self, id: ClientId) -> TrackSid {
@@ -175,6 +177,18 @@ impl World {
 
     pub fn publish_simulcast(&mut self, id: ClientId) -> TrackSid {
         self.publish(id, MediaKind::Video, &["q", "h", "f"])
+    }
+
+    /// VP9 with three spatial layers in one stream.
+    pub fn publish_svc(&mut self, id: ClientId) -> TrackSid {
+        let (track, cid, ssrc) = self.name_track();
+        self.client(id).add_svc_source(&cid, ssrc);
+        let announced = announced(&track, &cid, MediaKind::Video, &["q", "h", "f"]);
+        let announced = Announced { codec: "video/vp9".to_owned(), ..announced };
+        let publication = Publication { track: track.clone(), client: id, cid, announced, described: false };
+        self.publications.push(publication);
+        self.offer_publisher(id);
+        track
     }
 
     /// The client makes the track's section inactive.

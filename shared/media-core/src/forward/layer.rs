@@ -47,11 +47,15 @@ pub(crate) struct LayerState {
     /// 0 when unknown.
     pub(crate) width: u32,
     pub(crate) height: u32,
+    /// It is being sent.
     pub(crate) alive: bool,
+    /// It may be aimed at. Within one stream also a layer that the encoder has not begun: the best below it is sent
+    /// meanwhile, and the key picture that begins it is good for going over to it.
+    pub(crate) eligible: bool,
 }
 
-/// The layer that suits the settings best among those that are sent. `layers` go from low to high. Without any that is
-/// sent, the one that would suit: a track begins like that.
+/// The layer that suits the settings best among the eligible. `layers` go from low to high. Without any, the one that
+/// would suit: a track begins like that.
 pub(crate) fn choose_layer(settings: &SubscriptionSettings, layers: &[LayerState]) -> Target {
     let sized = settings.width > 0 && settings.height > 0;
     if settings.disabled || (!sized && settings.quality == Quality::Off) {
@@ -73,8 +77,8 @@ pub(crate) fn choose_layer(settings: &SubscriptionSettings, layers: &[LayerState
         layers.get(rank).or(layers.last())
     };
     let Some(wanted) = wanted else { return Target::Off };
-    let below = layers.iter().rev().find(|layer| layer.alive && layer.spatial <= wanted.spatial);
-    let above = layers.iter().find(|layer| layer.alive);
+    let below = layers.iter().rev().find(|layer| layer.eligible && layer.spatial <= wanted.spatial);
+    let above = layers.iter().find(|layer| layer.eligible);
     Target::Layer(below.or(above).unwrap_or(wanted).id())
 }
 
@@ -112,6 +116,7 @@ mod tests {
             width,
             height,
             alive: alive[n],
+            eligible: alive[n],
         };
         sizes.into_iter().enumerate().map(layer).collect()
     }
@@ -142,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_single_stream_is_chosen_whatever_is_wanted() {
-        let single = [LayerState { spatial: 0, temporal: 1, width: 0, height: 0, alive: true }];
+        let single = [LayerState { spatial: 0, temporal: 1, width: 0, height: 0, alive: true, eligible: true }];
         let settings = SubscriptionSettings { width: 100, height: 100, ..Default::default() };
         assert_eq!(choose_layer(&settings, &single), Target::Layer(LayerId::new(0, 1)));
         assert_eq!(choose_layer(&settings, &[]), Target::Off);

@@ -65,6 +65,8 @@ impl Frames {
                 info.keyframe = keyframe;
                 Some(frame)
             }
+            // A repair may have lost the extension; what cannot be placed must not go out. A stream goes on without it whole.
+            (None, _) if self.structure.is_some() => (!is_newest).then(|| self.unknown(0)),
             (None, Some(descriptor)) => self.counted(&descriptor, header.marker, is_newest),
             (None, None) => None,
         };
@@ -109,20 +111,8 @@ impl Frames {
 
     /// A frame by its dependency descriptor, and whether a decoder can start with this packet.
     fn described(&mut self, data: &[u8], is_newest: bool) -> (Frame, bool) {
-        let mut unknown = Frame {
-            number: self.newest.map_or(FIRST_NUMBER, |newest| newest.number),
-            spatial: 0,
-            temporal: 0,
-            starts: false,
-            ends: false,
-            present: Layers::NONE,
-            switch: Layers::NONE,
-            active: self.active,
-            needs: Needs::UNKNOWN,
-        };
-        let Some(mandatory) = Mandatory::parse(data) else { return (unknown, false) };
+        let Some(mandatory) = Mandatory::parse(data) else { return (self.unknown(0), false) };
         let number = self.extend(mandatory.frame_number, u16::BITS, is_newest);
-        unknown.number = number;
         let brought = Structure::of(data);
         let brings = matches!(brought, Some(Some(_)));
         if let Some(Some(structure)) = brought
@@ -138,7 +128,7 @@ impl Frames {
             }
         }
         let described = self.structure.as_ref().and_then(|structure| structure.describe(&mandatory, data));
-        let Some(described) = described else { return (unknown, false) };
+        let Some(described) = described else { return (self.unknown(number), false) };
         if let Some(active) = described.active.filter(|_| is_newest || brings) {
             self.active = active;
         }
@@ -154,6 +144,21 @@ impl Frames {
             needs: described.needs,
         };
         (frame, brings && mandatory.starts_frame && described.needs == Needs::NOTHING)
+    }
+
+    /// A frame that is nobody's. Number 0 lies before all others.
+    fn unknown(&self, number: u64) -> Frame {
+        Frame {
+            number,
+            spatial: 0,
+            temporal: 0,
+            starts: false,
+            ends: false,
+            present: Layers::NONE,
+            switch: Layers::NONE,
+            active: self.active,
+            needs: Needs::UNKNOWN,
+        }
     }
 
     /// A frame by its payload descriptor. `None` if that counts no pictures or tells no layers.

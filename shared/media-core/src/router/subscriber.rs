@@ -79,8 +79,8 @@ impl Demand {
         Ask { id, kind, wanted, layers, priority, pixels, current, granted: Target::Off }
     }
 
-    /// Where to aim with what was granted. Within one stream, whoever gets the best layer that is sent aims at the one that
-    /// is wanted: should the encoder begin it, that very key picture is good for going over to it.
+    /// Where to aim with what was granted: who gets the best layer that is sent aims at the one that is wanted, if the
+    /// encoder may begin it in the same stream.
     fn target(&self, granted: Target) -> Target {
         let best = self.layers.iter().rev().map(|layer| Target::Layer(layer.id)).find(|layer| *layer <= self.wanted);
         if self.layering == Layering::Svc && best == Some(granted) { self.wanted } else { granted }
@@ -455,11 +455,6 @@ fn demand(now: Instant, subscription: &Subscription, tracks: &Tracks) -> Option<
     let wanted = match subscription.kind {
         MediaKind::Audio if settings.disabled => Target::Off,
         MediaKind::Audio => Target::Layer(LayerId::spatial_layer(0)),
-        MediaKind::Video if track.layering == Layering::Svc => {
-            // A layer that is not sent is aimed at all the same: the best below it is sent instead.
-            let hoped: Vec<_> = states.iter().map(|state| LayerState { alive: true, ..*state }).collect();
-            choose_layer(settings, &hoped)
-        }
         MediaKind::Video => choose_layer(settings, &states),
     };
     Some(Demand {

@@ -154,7 +154,9 @@ impl Track {
                 Some(layers) if fps > 0 => layers.temporal_for(now, fps),
                 _ => TEMPORAL_MAX,
             };
-            LayerState { spatial, temporal, width, height, alive: is_alive(heard, newest) }
+            let alive = is_alive(heard, newest);
+            let may_begin = self.layering == Layering::Svc && heard.is_none();
+            LayerState { spatial, temporal, width, height, alive, eligible: alive || may_begin }
         };
         (0..count).map(state).collect()
     }

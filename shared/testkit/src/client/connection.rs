@@ -109,6 +109,7 @@ impl Connection {
     pub(crate) fn add_sending_track(&mut self, source: &Source) -> RTCRtpTransceiverId {
         let (kind, codec) = match source.kind {
             MediaKind::Audio => (RtpCodecKind::Audio, opus().rtp_codec),
+            MediaKind::Video if source.is_svc => (RtpCodecKind::Video, vp9().rtp_codec),
             MediaKind::Video => (RtpCodecKind::Video, vp8().rtp_codec),
         };
         let coding = |(ssrc, rid): (u32, &str)| RTCRtpEncodingParameters {
@@ -313,10 +314,12 @@ fn media_engine(options: ClientOptions) -> MediaEngine {
     engine.register_codec(opus(), RtpCodecKind::Audio).expect("opus registers");
     if options.decodes_vp8 {
         engine.register_codec(vp8(), RtpCodecKind::Video).expect("VP8 registers");
-        if options.has_rtx {
-            engine
-                .register_codec(codec(97, "video/rtx", 90_000, 0, "apt=96"), RtpCodecKind::Video)
-                .expect("RTX registers");
+        engine.register_codec(vp9(), RtpCodecKind::Video).expect("VP9 registers");
+        for (payload_type, associated) in [(97, "apt=96"), (99, "apt=98")] {
+            if options.has_rtx {
+                let rtx = codec(payload_type, "video/rtx", 90_000, 0, associated);
+                engine.register_codec(rtx, RtpCodecKind::Video).expect("RTX registers");
+            }
         }
     } else {
         let format = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f";
@@ -344,6 +347,10 @@ fn opus() -> RTCRtpCodecParameters {
 
 fn vp8() -> RTCRtpCodecParameters {
     codec(96, "video/VP8", 90_000, 0, "")
+}
+
+fn vp9() -> RTCRtpCodecParameters {
+    codec(98, "video/VP9", 90_000, 0, "profile-id=0")
 }
 
 fn codec(payload_type: u8, mime: &str, clock_rate: u32, channels: u16, format: &str) -> RTCRtpCodecParameters {

@@ -23,6 +23,7 @@ use super::{
     REPORT_INTERVAL, VideoPayload,
     lines::{AUDIO_LEVEL, MID, REPAIRED_RID, RID, Section, TRANSPORT_SEQUENCE},
     ntp,
+    svc::{SPATIAL_LAYERS, SvcPayload},
 };
 
 /// One published track.
@@ -41,6 +42,8 @@ pub struct Source {
     pub answers_nacks: bool,
     /// Packets per stream that name their section and layer; a browser stops once it was told that they arrived.
     pub naming_packets: u32,
+    /// VP9 with all layers in one stream, otherwise VP8.
+    pub(crate) is_svc: bool,
     wire: Option<Wire>,
     next_frame: Option<Instant>,
     next_report: Option<Instant>,
@@ -97,11 +100,16 @@ impl Source {
             ended: false,
             answers_nacks: true,
             naming_packets: u32::MAX,
+            is_svc: false,
             wire: None,
             next_frame: None,
             next_report: None,
             frame: 0,
         }
+    }
+
+    pub(crate) fn svc(cid: &str, ssrc: u32) -> Self {
+        Self { is_svc: true, ..Self::new(MediaKind::Video, cid, &[], ssrc) }
     }
 
     pub fn is_negotiated(&self) -> bool {
@@ -143,7 +151,11 @@ impl Source {
         let Some(wire) = &self.wire else { return Vec::new() };
         let mut packets = Vec::new();
         for stream in self.streams.iter_mut().filter(|stream| stream.active) {
-            stream.frame(self.kind, wire.payload_type, self.frame, since, &mut packets);
+            if self.is_svc {
+                stream.svc_picture(wire.payload_type, since, &mut packets);
+            } else {
+                stream.frame(self.kind, wire.payload_type, self.frame, since, &mut packets);
+            }
         }
         packets
     }
@@ -293,25 +305,54 @@ impl SentStream {
                 }
                 .write(VIDEO_PACKET_BYTES),
             };
-            let header = rtp::Header {
-                version: 2,
-                marker: kind == MediaKind::Video && part + 1 == parts,
-                payload_type,
-                sequence_number: self.sequence,
-                timestamp,
-                ssrc: self.ssrc,
-                ..rtp::Header::default()
-            };
-            self.sequence = self.sequence.wrapping_add(1);
-            self.packets += 1;
-            self.octets += payload.len() as u32;
-            let packet = rtp::Packet { header, payload: Bytes::from(payload) };
-            self.history.push_back(packet.clone());
-            if self.history.len() > HISTORY {
-                self.history.pop_front();
-            }
-            out.push(packet);
+            let marker = kind == MediaKind::Video && part + 1 == parts;
+            out.push(self.packet(payload_type, marker, timestamp, payload));
         }
+    }
+
+    /// A picture in all its layers, of two packets each and more the higher they are.
+    fn svc_picture(&mut self, payload_type: u8, since: Duration, out: &mut Vec<rtp::Packet>) {
+        let timestamp = self.timestamp(MediaKind::Video, since);
+        let keyframe = std::mem::take(&mut self.wants_keyframe);
+        self.picture_id = self.picture_id.wrapping_add(1) & 0x7fff;
+        self.base_layer_index = self.base_layer_index.wrapping_add(1);
+        self.keyframes += u32::from(keyframe);
+        for spatial in 0..SPATIAL_LAYERS {
+            for starts_frame in [true, false] {
+                let payload = SvcPayload {
+                    picture_id: self.picture_id,
+                    base_layer_index: self.base_layer_index,
+                    keyframe,
+                    spatial,
+                    starts_frame,
+                    ends_frame: !starts_frame,
+                };
+                let marker = !starts_frame && spatial + 1 == SPATIAL_LAYERS;
+                let payload = payload.write(VIDEO_PACKET_BYTES << spatial);
+                out.push(self.packet(payload_type, marker, timestamp, payload));
+            }
+        }
+    }
+
+    fn packet(&mut self, payload_type: u8, marker: bool, timestamp: u32, payload: Vec<u8>) -> rtp::Packet {
+        let header = rtp::Header {
+            version: 2,
+            marker,
+            payload_type,
+            sequence_number: self.sequence,
+            timestamp,
+            ssrc: self.ssrc,
+            ..rtp::Header::default()
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        self.packets += 1;
+        self.octets += payload.len() as u32;
+        let packet = rtp::Packet { header, payload: Bytes::from(payload) };
+        self.history.push_back(packet.clone());
+        if self.history.len() > HISTORY {
+            self.history.pop_front();
+        }
+        packet
     }
 
     /// RFC 4588 4 with RTX, otherwise the packet once more.

@@ -9,6 +9,7 @@ mod leaving;
 mod negotiating;
 mod paths;
 mod repair;
+mod svc;
 
 use std::time::Duration;
 

@@ -223,7 +223,8 @@ class Person {
     const stats = await track?.receiver?.getStats();
     const inbound = [...(stats?.values() ?? [])].find((one) => one.type === 'inbound-rtp');
     const { framesDecoded, freezeCount, packetsLost, packetsReceived, bytesReceived, totalFreezesDuration, pliCount, nackCount } = inbound ?? {};
-    return { framesDecoded, freezeCount, totalFreezesDuration, packetsLost, packetsReceived, bytesReceived, pliCount, nackCount };
+    const codec = stats?.get(inbound?.codecId)?.mimeType;
+    return { codec, framesDecoded, freezeCount, totalFreezesDuration, packetsLost, packetsReceived, bytesReceived, pliCount, nackCount };
   }
 
   /** Events since the beginning, or only those of some names. */
