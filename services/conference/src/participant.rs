@@ -412,6 +412,7 @@ impl Participant {
             }
             Event::Undecodable { track, .. } => MediaEvent::Undecodable { track },
             Event::Paused { track, paused, .. } => MediaEvent::Paused { track, paused },
+            Event::Demand { track, top, .. } => MediaEvent::Demand { track, top },
             Event::Levels { .. } => return None,
             Event::Closed { peer, why } => {
                 let target = self.peers.target(peer)?;

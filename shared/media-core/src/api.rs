@@ -230,6 +230,13 @@ pub enum Event {
         track: TrackSid,
         paused: bool,
     },
+    /// The highest spatial layer of a published video that somebody here wants, counted from the lowest; none if nobody
+    /// wants any. Until the first of these nobody does.
+    Demand {
+        peer: PeerId,
+        track: TrackSid,
+        top: Option<u8>,
+    },
     /// Loudness of published audio over the last window, for tracks that had packets or fell silent.
     Levels {
         levels: Vec<TrackLevel>,

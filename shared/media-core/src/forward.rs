@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use header::{Elements, Fixed};
 pub(crate) use header::{OutgoingHeader, PassedExtension};
 use history::{AsSent, Entry, History, RepairBudget};
-pub(crate) use layer::{LayerState, Layering, Target, choose_layer, is_alive};
+pub(crate) use layer::{LayerState, Layering, Target, choose_layer, demanded_layer, is_alive};
 use plenary_model::MediaKind;
 pub(crate) use rewrite::Red;
 use rewrite::{Counters, Payload, continued_timestamp, low_bytes, ntp_span};

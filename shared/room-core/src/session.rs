@@ -7,6 +7,7 @@
 
 mod api;
 mod audience;
+mod demand;
 mod limits;
 mod negotiation;
 mod publish;
@@ -29,6 +30,7 @@ pub use api::{
     Announced, Deadline, Dropped, Input, MediaCommand, MediaEvent, Output, Published, Settings, SocketEnd, Start,
     Wanted,
 };
+use demand::Demands;
 use limits::Bucket;
 use negotiation::{PublisherNegotiation, SubscriberNegotiation};
 use publish::Publications;
@@ -54,6 +56,7 @@ pub struct Session {
     publisher: PublisherNegotiation,
     subscriber: SubscriberNegotiation,
     publications: Publications,
+    demands: Demands,
     subscriptions: Subscriptions,
     data: DataGate,
     messages: Bucket,
@@ -126,6 +129,7 @@ impl Session {
             publisher: PublisherNegotiation::default(),
             subscriber: SubscriberNegotiation::new(seed),
             publications: Publications::new(now, unix_micros, seed),
+            demands: Demands::default(),
             subscriptions: Subscriptions::new(auto_subscribe, adaptive_stream, allow_pause),
             data: DataGate::default(),
             speaking: BTreeMap::new(),
@@ -179,6 +183,7 @@ impl Session {
                     self.refresh_token();
                 }
                 Deadline::Announced => self.publications.forget_unmatched(now, self.settings.announced_timeout),
+                Deadline::Demand => self.demands_fall(now),
                 Deadline::NotFound => {
                     for signal in self.subscriptions.give_up_unknown(now, self.settings.not_found_timeout) {
                         self.send(signal);
@@ -208,6 +213,7 @@ impl Session {
             self.link.is_live().then_some((self.timers.refresh, Deadline::Refresh)),
             self.publications.oldest_unmatched(self.settings.announced_timeout).map(|at| (at, Deadline::Announced)),
             self.subscriptions.oldest_unknown(self.settings.not_found_timeout).map(|at| (at, Deadline::NotFound)),
+            self.demands.falls_at().map(|at| (at, Deadline::Demand)),
         ]
         .into_iter()
         .flatten()
@@ -315,6 +321,7 @@ impl Session {
                     self.send(ServerSignal::StreamState { publisher, track, paused });
                 }
             }
+            MediaEvent::Demand { track, top } => self.on_demand(now, &track, top),
             MediaEvent::Closed { target, reason } => self.on_transport_closed(target, reason),
         }
     }
@@ -383,6 +390,7 @@ impl Session {
             return;
         }
         for track in self.publications.no_longer_allowed(&self.own.permission) {
+            self.demands.unpublished(&track);
             self.send(ServerSignal::TrackUnpublished { track: track.clone() });
             self.outputs.push_back(Output::Media(MediaCommand::Unpublish { track: track.clone() }));
             self.outputs.push_back(Output::Ask(Request::Unpublish { tracks: vec![track] }));

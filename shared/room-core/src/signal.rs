@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use plenary_model::{
     Audience, AudioFeature, ConnectionQuality, Encryption, IceServer, Layer, LeaveAction, LeaveReason, MediaKind,
-    Participant, ParticipantSid, RoomInfo, Source, SpeakerLevel, SubscriptionSettings, Target, Track, TrackSid,
+    Participant, ParticipantSid, Quality, RoomInfo, Source, SpeakerLevel, SubscriptionSettings, Target, Track,
+    TrackSid,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -185,6 +186,12 @@ pub enum ServerSignal {
         publisher: ParticipantSid,
         track: TrackSid,
         paused: bool,
+    },
+    /// How much of one of the client's videos is wanted: every layer up to this quality, or none.
+    SubscribedQuality {
+        track: TrackSid,
+        mime: String,
+        up_to: Option<Quality>,
     },
     /// The publisher of this track withdrew it from the client, or gives it back.
     SubscriptionPermission {

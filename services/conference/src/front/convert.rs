@@ -278,6 +278,22 @@ fn server_signal(signal: &ServerSignal, server: &ServerIdentity, now_unix_ms: i6
                 state: if *paused { pb::StreamState::Paused } else { pb::StreamState::Active } as i32,
             }],
         }),
+        #[allow(deprecated)]
+        ServerSignal::SubscribedQuality { track, mime, up_to } => {
+            let qualities = [pb::VideoQuality::Low, pb::VideoQuality::Medium, pb::VideoQuality::High];
+            let quality = |quality: pb::VideoQuality| pb::SubscribedQuality {
+                quality: quality as i32,
+                enabled: up_to.is_some_and(|up_to| quality as i32 <= livekit::video_quality(up_to) as i32),
+            };
+            let qualities: Vec<_> = qualities.into_iter().map(quality).collect();
+            let codec = mime.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+            Reply::SubscribedQualityUpdate(pb::SubscribedQualityUpdate {
+                track_sid: track.to_string(),
+                // What older clients read; they know of one codec.
+                subscribed_qualities: qualities.clone(),
+                subscribed_codecs: vec![pb::SubscribedCodec { codec, qualities }],
+            })
+        }
         ServerSignal::SubscriptionPermission { publisher, track, allowed } => {
             Reply::SubscriptionPermissionUpdate(pb::SubscriptionPermissionUpdate {
                 participant_sid: publisher.to_string(),

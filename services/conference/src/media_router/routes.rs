@@ -210,6 +210,7 @@ fn peer_of(event: &Event) -> Option<PeerId> {
         | Event::FirstPacketOut { peer, .. }
         | Event::Undecodable { peer, .. }
         | Event::Paused { peer, .. }
+        | Event::Demand { peer, .. }
         | Event::Closed { peer, .. } => Some(*peer),
         Event::Levels { .. } => None,
     }

@@ -106,3 +106,21 @@ for (const codec of ['h264', 'vp9', 'av1']) {
     await bob.sees(ann, { board: 6, fps: 10 });
   });
 }
+
+test('a_dynacast_publisher_sends_only_the_layers_that_somebody_wants', async (call) => {
+  const ann = await call.join('ann', { room: { dynacast: true } });
+  await call.publish(ann, 'publishBoard', CAMERA);
+  const sends = (active, within) => until(`ann sends ${active}`, async () => {
+    const encodings = await ann.call('encodings', 'camera');
+    return JSON.stringify(encodings) === JSON.stringify(active);
+  }, { within, seen: () => ann.call('encodings', 'camera') });
+  await sends([false, false, false], 20_000);
+  const bob = await call.join('bob');
+  await sends([true, true, true], 10_000);
+  await reaches(bob, HIGH, FIRST_HIGH);
+  await switchTo(bob, 'LOW', LOW);
+  await sends([true, false, false], 15_000);
+  await switchTo(bob, 'HIGH', HIGH);
+  await sends([true, true, true], 1_000);
+  await bob.sees(ann, { board: 1, fps: FPS });
+}, { timeout: 150_000 });

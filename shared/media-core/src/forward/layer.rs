@@ -82,6 +82,15 @@ pub(crate) fn choose_layer(settings: &SubscriptionSettings, layers: &[LayerState
     Target::Layer(below.or(above).unwrap_or(wanted).id())
 }
 
+/// The spatial layer that would suit the settings best if every layer were sent.
+pub(crate) fn demanded_layer(settings: &SubscriptionSettings, layers: &[LayerState]) -> Option<u8> {
+    let all: Vec<_> = layers.iter().map(|layer| LayerState { eligible: true, ..*layer }).collect();
+    match choose_layer(settings, &all) {
+        Target::Off => None,
+        Target::Layer(layer) => Some(layer.spatial()),
+    }
+}
+
 impl LayerState {
     pub(crate) fn id(&self) -> LayerId {
         LayerId::new(self.spatial, self.temporal)

@@ -106,11 +106,13 @@ impl Router {
             }
             Role::Subscriber(subscriber) => {
                 self.counters.subscriptions.moved(subscriber.len(), 0);
-                for track in subscriber.tracks() {
+                let tracks: Vec<_> = subscriber.tracks().cloned().collect();
+                for track in &tracks {
                     if let Some(track) = self.tracks.get_mut(track) {
                         track.receivers.retain(|receiver| receiver.peer != slot);
                     }
                 }
+                self.tell_demands(&tracks);
             }
         }
         self.counters.peers.set(self.peers.len());
@@ -188,12 +190,13 @@ impl Router {
         peer.transport.set_remote(now, answer.remote);
         subscriber.accepted(now, answer.send, &self.tracks, &mut self.random);
         let before = subscriber.len();
-        for track in answer.undecodable {
-            subscriber.drop_track(slot, &track, &mut self.tracks);
-            self.events.push_back(Event::Undecodable { peer: id, track });
+        for track in &answer.undecodable {
+            subscriber.drop_track(slot, track, &mut self.tracks);
+            self.events.push_back(Event::Undecodable { peer: id, track: track.clone() });
         }
         self.counters.subscriptions.moved(before, subscriber.len());
         let retargeted = subscriber.retarget(now, &self.tracks);
+        self.tell_demands(&answer.undecodable);
         self.retargeted(now, id, retargeted);
         self.settle(now, id);
         Ok(())
@@ -204,9 +207,12 @@ impl Router {
         let Some((slot, peer)) = slot.and_then(|slot| Some((slot, self.peers.at(slot)?))) else { return };
         let Role::Subscriber(subscriber) = &mut peer.role else { return };
         let before = subscriber.len();
-        let changed = subscriber.want(slot, wanted, &mut self.tracks, &mut self.random);
+        let mut touched: Vec<_> = subscriber.tracks().cloned().collect();
+        touched.extend(wanted.iter().map(|one| one.track.clone()));
+        let changed = subscriber.want(now, slot, wanted, &mut self.tracks, &mut self.random);
         self.counters.subscriptions.moved(before, subscriber.len());
         let retargeted = subscriber.retarget(now, &self.tracks);
+        self.tell_demands(&touched);
         if changed {
             self.events.push_back(Event::OfferNeeded { peer: id });
         }
@@ -224,6 +230,17 @@ impl Router {
                 subscriber.set_muted(receiver.slot, muted);
                 let retargeted = subscriber.retarget(now, &self.tracks);
                 self.retargeted(now, id, retargeted);
+            }
+        }
+        self.tell_demands(std::slice::from_ref(sid));
+    }
+
+    /// Tells publishers what of these tracks is wanted, where that changed.
+    fn tell_demands(&mut self, tracks: &[TrackSid]) {
+        for sid in tracks {
+            let Some(track) = self.tracks.get_mut(sid) else { continue };
+            if let Some(top) = track.changed_demand() {
+                self.events.push_back(Event::Demand { peer: track.publisher, track: sid.clone(), top });
             }
         }
     }

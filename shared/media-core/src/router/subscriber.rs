@@ -170,7 +170,14 @@ impl Subscriber {
     }
 
     /// Takes over the whole wish. True when sections must change.
-    pub(super) fn want(&mut self, slot: usize, wanted: Vec<Wanted>, tracks: &mut Tracks, random: &mut Random) -> bool {
+    pub(super) fn want(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        wanted: Vec<Wanted>,
+        tracks: &mut Tracks,
+        random: &mut Random,
+    ) -> bool {
         for place in &mut self.subscriptions {
             let is_wanted = |one: &Subscription| wanted.iter().any(|wanted| wanted.track == one.wanted.track);
             if let Some(gone) = place.take_if(|one| !is_wanted(one))
@@ -181,6 +188,10 @@ impl Subscriber {
         }
         for one in wanted {
             let Some(track) = tracks.get_mut(&one.track) else { continue };
+            let demand = track.demand_of(now, &one.settings);
+            if let Some(receiver) = track.receivers.iter_mut().find(|receiver| receiver.peer == slot) {
+                receiver.demand = demand;
+            }
             match self.subscriptions.iter_mut().flatten().find(|known| known.wanted.track == one.track) {
                 Some(known) => known.wanted = one,
                 None => {
@@ -201,7 +212,7 @@ impl Subscriber {
                         None => self.subscriptions.push(Some(new)),
                     }
                     // Known to its track before it can flow, so that it goes when its track does.
-                    track.receivers.push(Receiver { peer: slot, slot: at });
+                    track.receivers.push(Receiver { peer: slot, slot: at, demand });
                 }
             }
         }

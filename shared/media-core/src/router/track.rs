@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, time::Instant};
 
-use plenary_model::{MediaKind, ParticipantSid, PeerId, TrackSid};
+use plenary_model::{MediaKind, ParticipantSid, PeerId, SubscriptionSettings, TrackSid};
 
 use crate::{
     Announced, LayerSize,
-    forward::{LayerState, Layering, is_alive},
+    forward::{LayerState, Layering, demanded_layer, is_alive},
     ingress::{KeyframeRequests, LAYER_INTERVAL, LOW_LAYER_INTERVAL, LayerRates, SpatialLayer, Stream},
     levels::AudioLevels,
     rtp::{Codec, LayerId, StreamId, layers::TEMPORAL_MAX},
@@ -27,6 +27,8 @@ pub(super) struct Track {
     pub(super) encodings: Vec<Encoding>,
     /// Who receives it.
     pub(super) receivers: Vec<Receiver>,
+    /// What of it is wanted, as the publisher was told.
+    demand: Option<u8>,
     /// What its section said of extensions, and of the codec for subscribers.
     pub(super) extensions: Extensions,
     pub(super) send_codec: SendCodec,
@@ -52,6 +54,8 @@ pub(super) struct Receiver {
     pub(super) peer: usize,
     /// Slot of the subscription in its peer.
     pub(super) slot: usize,
+    /// The spatial layer it wants of a video.
+    pub(super) demand: Option<u8>,
 }
 
 /// The tracks of a router by sid.
@@ -107,6 +111,7 @@ impl Track {
             sizes: sizes(&announced.layers, &section.rids, layering),
             encodings: (0..section.rids.len().max(1)).map(encoding).collect(),
             receivers: Vec::new(),
+            demand: None,
             extensions: section.extensions,
             send_codec: section.send_codec(),
             red_payload_type: section.red_payload_type(),
@@ -159,6 +164,21 @@ impl Track {
             LayerState { spatial, temporal, width, height, alive, eligible: alive || may_begin }
         };
         (0..count).map(state).collect()
+    }
+
+    /// The spatial layer that somebody with these settings wants, whether or not it is being sent now.
+    pub(super) fn demand_of(&self, now: Instant, settings: &SubscriptionSettings) -> Option<u8> {
+        match self.kind {
+            MediaKind::Audio => None,
+            MediaKind::Video => demanded_layer(settings, &self.layer_states(now, 0)),
+        }
+    }
+
+    /// What of it is wanted now, if that changed since this was asked last.
+    pub(super) fn changed_demand(&mut self) -> Option<Option<u8>> {
+        let wanted = self.receivers.iter().filter_map(|receiver| receiver.demand).max();
+        let demand = wanted.filter(|_| !self.muted);
+        (std::mem::replace(&mut self.demand, demand) != demand).then_some(demand)
     }
 
     /// What a layer takes.

@@ -180,6 +180,11 @@ pub enum MediaEvent {
         track: TrackSid,
         paused: bool,
     },
+    /// The highest spatial layer of one of this session's videos that somebody wants, from the lowest; none if nobody does.
+    Demand {
+        track: TrackSid,
+        top: Option<u8>,
+    },
     Closed {
         target: Target,
         reason: LeaveReason,
@@ -236,4 +241,5 @@ pub enum Deadline {
     Refresh,
     Announced,
     NotFound,
+    Demand,
 }

@@ -105,10 +105,12 @@ impl Session {
     pub(super) fn on_answered(&mut self, now: Instant, sdp: String, published: Vec<Published>, gone: Vec<TrackSid>) {
         let Some(id) = self.publisher.answering.take() else { return };
         let gone = self.publications.gone(gone);
+        gone.iter().for_each(|track| self.demands.unpublished(track));
         if !gone.is_empty() {
             self.outputs.push_back(Output::Ask(Request::Unpublish { tracks: gone }));
         }
         let tracks = self.publications.matched(now, published);
+        tracks.iter().for_each(|track| self.demands.published(now, track));
         for track in tracks.iter().filter(|track| track.muted) {
             let command = MediaCommand::SetMuted { track: track.sid.clone(), muted: true };
             self.outputs.push_back(Output::Media(command));

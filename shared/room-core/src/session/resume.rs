@@ -123,6 +123,7 @@ impl Session {
         self.tell_permissions();
         self.tell_speakers(|_| true);
         self.speaking.retain(|_, level| level.active);
+        self.tell_demands();
         self.refresh_token();
         for (cid, track) in self.publications.unmatched() {
             self.send(ServerSignal::TrackPublished { cid, track });

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
 
 mod data;
+mod demand;
 mod driver;
 mod negotiating;
 mod publishing;

@@ -1,5 +1,6 @@
 //! Simulcast: which layer a subscriber gets, and that nobody can see the seams.
 
+use plenary_media_core::Event;
 use plenary_model::{MediaKind, Quality, SubscriptionSettings, TrackSid};
 use plenary_testkit::{ClientId, Conditions, Direction, World, seed};
 
@@ -71,6 +72,41 @@ fn a_layer_that_stops_gives_way_to_the_one_below() {
     world.run_for(3 * SECOND);
     assert_eq!(newest_layer(&world, bob, &video), 2);
     world.received(bob, &video).assert_continuous_video();
+}
+
+/// The last word of the router on what of a track is wanted.
+fn demand(world: &World, video: &TrackSid) -> Option<Option<u8>> {
+    let of_it = |(_, event): &(_, Event)| match event {
+        Event::Demand { track, top, .. } if track == video => Some(*top),
+        _ => None,
+    };
+    world.events.iter().rev().find_map(of_it)
+}
+
+#[test]
+fn the_publisher_hears_of_the_highest_layer_that_anybody_wants_sent_or_not() {
+    let (mut world, bob, video) = simulcast(16);
+    assert_eq!(demand(&world, &video), Some(Some(2)), "high is wished for by default");
+    let cem = world.join_connected("cem");
+    world.set_settings(bob, &video, settings(Quality::Low, 0, 0));
+    assert_eq!(demand(&world, &video), Some(Some(0)));
+    world.subscribe(cem, std::slice::from_ref(&video));
+    world.set_settings(cem, &video, settings(Quality::High, 600, 330));
+    assert_eq!(demand(&world, &video), Some(Some(1)), "of both");
+    for stream in &mut world.source(&video).streams[1..] {
+        stream.active = false;
+    }
+    world.run_for(3 * SECOND);
+    assert_eq!(newest_layer(&world, cem, &video), 0);
+    assert_eq!(demand(&world, &video), Some(Some(1)), "what is not sent is wanted all the same");
+    world.command(plenary_media_core::Command::SetMuted { track: video.clone(), muted: true });
+    assert_eq!(demand(&world, &video), Some(None));
+    world.command(plenary_media_core::Command::SetMuted { track: video.clone(), muted: false });
+    assert_eq!(demand(&world, &video), Some(Some(1)));
+    world.unsubscribe(cem, &video);
+    assert_eq!(demand(&world, &video), Some(Some(0)));
+    world.command(plenary_media_core::Command::Close { peer: bob.subscriber() });
+    assert_eq!(demand(&world, &video), Some(None));
 }
 
 #[test]

@@ -217,6 +217,11 @@ class Person {
     return token === this.#joinedWith ? undefined : token;
   }
 
+  /** Which encodings of what is published here are being sent, low to high. @param {string} key @returns {boolean[]} */
+  encodings(key) {
+    return this.#sources.get(key).publication.track.sender.getParameters().encodings.map((encoding) => encoding.active);
+  }
+
   /** @param {string} identity @param {string} key */
   async receiverStats(identity, key) {
     const { track } = this.#publication(identity, key);
