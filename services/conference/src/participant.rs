@@ -11,7 +11,7 @@ use std::{
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle, WeakAddr};
 use plenary_media_core as media;
-use plenary_model::{LeaveReason, ParticipantSid, PeerId, RoomName, Target};
+use plenary_model::{Channel, LeaveReason, ParticipantSid, PeerId, RoomName, Target};
 use plenary_room_core::{
     notice::Notice,
     session::{Input, MediaCommand, MediaEvent, Output, Published, Session, SocketEnd},
@@ -390,6 +390,9 @@ impl Participant {
             }
             Event::ChannelOpen { peer, channel } => {
                 MediaEvent::ChannelOpen { target: self.peers.target(peer)?, channel }
+            }
+            Event::Data { channel: Channel::DataTrack, payload, .. } => {
+                return Some(Input::DataFrame { packet: payload });
             }
             Event::Data { channel, payload, .. } => {
                 return match convert::client_data(channel, payload, self.session.own()) {

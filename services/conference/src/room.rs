@@ -604,6 +604,7 @@ fn newcomer(sid: ParticipantSid, identity: Identity, claims: &Claims, client: &C
         permission: claims.permission(),
         tracks: Vec::new(),
         audience: Audience::default(),
+        data_tracks: Vec::new(),
         joined_at_ms: unix_ms(),
         version: 1,
         is_publisher: false,

@@ -511,6 +511,7 @@ fn seat_with(who: &str, sid: &str, change: impl FnOnce(&mut Participant)) -> Sea
         permission: Permission::default(),
         tracks: Vec::new(),
         audience: plenary_model::Audience::default(),
+        data_tracks: Vec::new(),
         joined_at_ms: 0,
         version: 1,
         is_publisher: false,

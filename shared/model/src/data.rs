@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Identity, ParticipantSid};
+use crate::{DataTrackSid, Encryption, Identity, ParticipantSid};
 
 /// Which data channel of a peer, by its label on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,4 +29,17 @@ pub enum Destination {
     Everybody,
     Identities(Vec<Identity>),
     Sids(Vec<ParticipantSid>),
+}
+
+/// A stream of data frames as its publisher announced it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataTrack {
+    pub sid: DataTrackSid,
+    /// By which the publisher's packets name it; never 0.
+    pub handle: u16,
+    /// Unique among the publisher's.
+    pub name: String,
+    pub encryption: Encryption,
+    /// How frames are encoded, in the wire's words: passed on unread.
+    pub format: Bytes,
 }

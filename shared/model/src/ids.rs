@@ -110,6 +110,10 @@ sid! {
     TrackSid
 }
 sid! {
+    /// One published stream of data frames, `DTR_…`.
+    DataTrackSid
+}
+sid! {
     /// One process of Plenary, `ND_…`.
     NodeId
 }

@@ -14,8 +14,10 @@ mod track;
 
 pub use admin::{Admin, AdminRefusal, ParticipantUpdate};
 pub use ban::{Ban, BanChange};
-pub use data::{Channel, DataMessage, Destination};
-pub use ids::{Identity, InvalidName, NAME_BYTES_MAX, NodeId, ParticipantSid, PeerId, RoomName, RoomSid, TrackSid};
+pub use data::{Channel, DataMessage, DataTrack, Destination};
+pub use ids::{
+    DataTrackSid, Identity, InvalidName, NAME_BYTES_MAX, NodeId, ParticipantSid, PeerId, RoomName, RoomSid, TrackSid,
+};
 pub use participant::{
     Admitted, AdmittedTracks, Audience, ConnectionQuality, LeaveAction, LeaveReason, Participant, ParticipantKind,
     ParticipantState, Permission, Receiver, Version,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Identity, ParticipantSid, Source, Track, TrackSid};
+use crate::{DataTrack, Identity, ParticipantSid, Source, Track, TrackSid};
 
 /// A participant's public record: what others see, and what the store keeps.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,7 @@ pub struct Participant {
     pub kind: ParticipantKind,
     pub permission: Permission,
     pub tracks: Vec<Track>,
+    pub data_tracks: Vec<DataTrack>,
     /// Whom it lets receive its tracks. Others see the tracks all the same; clients are not told whom.
     pub audience: Audience,
     /// Unix time of the join in milliseconds.

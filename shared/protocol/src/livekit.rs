@@ -5,9 +5,10 @@
 
 use livekit_protocol as pb;
 use plenary_model::{
-    AudioFeature, ConnectionQuality, Encryption, Layer, LayerMode, LeaveAction, LeaveReason, MediaKind, Participant,
-    ParticipantKind, ParticipantState, Permission, Quality, RoomInfo, Source, Track, TrackCodec, Version,
+    AudioFeature, ConnectionQuality, DataTrack, Encryption, Layer, LayerMode, LeaveAction, LeaveReason, MediaKind,
+    Participant, ParticipantKind, ParticipantState, Permission, Quality, RoomInfo, Source, Track, TrackCodec, Version,
 };
+use prost::Message as _;
 
 /// A participant with everything that is public about it.
 pub fn participant_info(participant: &Participant) -> pb::ParticipantInfo {
@@ -18,6 +19,7 @@ pub fn participant_info(participant: &Participant) -> pb::ParticipantInfo {
         identity: participant.identity.to_string(),
         state: participant_state(participant.state) as i32,
         tracks: participant.tracks.iter().map(track_info).collect(),
+        data_tracks: participant.data_tracks.iter().map(data_track_info).collect(),
         metadata: participant.metadata.clone(),
         joined_at: signed(participant.joined_at_ms / 1000),
         joined_at_ms: signed(participant.joined_at_ms),
@@ -31,6 +33,19 @@ pub fn participant_info(participant: &Participant) -> pb::ParticipantInfo {
         client_protocol: participant.client_protocol,
         capabilities: participant.capabilities.clone(),
         ..pb::ParticipantInfo::default()
+    }
+}
+
+/// A stream of data frames, with the description of its frames as the publisher wrote it.
+pub fn data_track_info(track: &DataTrack) -> pb::DataTrackInfo {
+    let format = pb::DataTrackInfo::decode(track.format.clone()).unwrap_or_default();
+    pb::DataTrackInfo {
+        pub_handle: track.handle.into(),
+        sid: track.sid.to_string(),
+        name: track.name.clone(),
+        encryption: encryption_type(track.encryption) as i32,
+        frame_encoding: format.frame_encoding,
+        schema: format.schema,
     }
 }
 
@@ -330,6 +345,7 @@ mod tests {
             permission: Permission { hidden: true, ..Permission::default() },
             tracks: vec![track()],
             audience: plenary_model::Audience::default(),
+            data_tracks: Vec::new(),
             joined_at_ms: 1_800_000_000_123,
             version: 9,
             is_publisher: true,

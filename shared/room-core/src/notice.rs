@@ -1,11 +1,14 @@
 //! What a session and its room say to each other.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use plenary_model::{
-    Audience, Channel, DataMessage, Identity, LeaveReason, Participant, ParticipantSid, Permission, RoomInfo,
-    SpeakerLevel, Track, TrackSid,
+    Audience, Channel, DataMessage, DataTrack, DataTrackSid, Identity, LeaveReason, Participant, ParticipantSid,
+    Permission, RoomInfo, SpeakerLevel, Track, TrackSid,
 };
 
 /// A session asks its room. The room checks what needs the room's view; the session has checked its own permissions.
@@ -35,6 +38,31 @@ pub enum Request {
     },
     Data {
         message: DataMessage,
+    },
+    /// The streams of data frames that this session publishes, all of them.
+    UpdateDataTracks {
+        tracks: Vec<DataTrack>,
+    },
+    /// The streams of data frames that this session receives, all of them.
+    TakeDataTracks {
+        tracks: BTreeSet<DataTrackSid>,
+    },
+    /// A packet of one of its own, for whoever takes that.
+    DataFrame {
+        track: DataTrackSid,
+        packet: Bytes,
+    },
+    /// Keep this under a key of the session's own, for as long as it lasts.
+    StoreBlob {
+        request_id: u32,
+        key: Bytes,
+        contents: Bytes,
+    },
+    /// What somebody keeps under this key.
+    GetBlob {
+        request_id: u32,
+        owner: Identity,
+        key: Bytes,
     },
     /// This session's media flows to it: the publisher hears `TrackSubscribed` once.
     Bound {
@@ -74,6 +102,15 @@ pub enum Notice {
         channel: Channel,
         payload: Bytes,
     },
+    /// A packet of a stream of data frames.
+    DataFrame {
+        track: DataTrackSid,
+        packet: Bytes,
+    },
+    Blob {
+        request_id: u32,
+        answer: BlobAnswer,
+    },
     /// Somebody receives this track of yours now.
     TrackSubscribed {
         track: TrackSid,
@@ -91,6 +128,16 @@ pub enum Notice {
     End {
         reason: LeaveReason,
     },
+}
+
+/// What came of asking to store a blob or to get one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BlobAnswer {
+    Stored { key: Bytes },
+    Found { key: Bytes, contents: Bytes },
+    NotFound,
+    Duplicate,
+    TooLarge,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 
 mod admin;
 mod api;
+mod blobs;
 mod census;
 mod info;
 mod people;

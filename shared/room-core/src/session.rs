@@ -7,6 +7,7 @@
 
 mod api;
 mod audience;
+mod data_tracks;
 mod demand;
 mod limits;
 mod negotiation;
@@ -30,6 +31,7 @@ pub use api::{
     Announced, Deadline, Dropped, Input, MediaCommand, MediaEvent, Output, Published, Settings, SocketEnd, Start,
     Wanted,
 };
+use data_tracks::DataTracks;
 use demand::Demands;
 use limits::Bucket;
 use negotiation::{PublisherNegotiation, SubscriberNegotiation};
@@ -39,7 +41,7 @@ use subscribe::Subscriptions;
 
 use crate::{
     notice::{Announce, Notice, Request},
-    signal::{About, ClientData, ClientSignal, DataKind, Join, RequestOutcome, Scenario, ServerSignal, Unsupported},
+    signal::{About, ClientData, ClientSignal, DataKind, Join, RequestOutcome, Scenario, ServerSignal},
 };
 
 /// The state machine of one participant's session.
@@ -58,6 +60,7 @@ pub struct Session {
     publications: Publications,
     demands: Demands,
     subscriptions: Subscriptions,
+    data_tracks: DataTracks,
     data: DataGate,
     messages: Bucket,
     /// Who speaks now, received by the client or not yet, and who stopped while the client was away.
@@ -131,6 +134,7 @@ impl Session {
             publications: Publications::new(now, unix_micros, seed),
             demands: Demands::default(),
             subscriptions: Subscriptions::new(auto_subscribe, adaptive_stream, allow_pause),
+            data_tracks: DataTracks::new(seed),
             data: DataGate::default(),
             speaking: BTreeMap::new(),
             quality_told: HashSet::new(),
@@ -156,6 +160,7 @@ impl Session {
             Input::Media(event) => self.on_media(now, event),
             Input::Notice(notice) => self.on_notice(now, notice),
             Input::Data(data) => self.on_data(data),
+            Input::DataFrame { packet } => self.on_own_data_frame(packet),
             Input::Shutdown { reconnect } => {
                 let action = if reconnect { LeaveAction::Reconnect } else { LeaveAction::Disconnect };
                 self.end(LeaveReason::ServerShutdown, Some(action));
@@ -289,7 +294,11 @@ impl Session {
                 self.track_updated(updated, track);
             }
             ClientSignal::Audience(audience) => self.on_audience(audience),
-            ClientSignal::Unsupported { request_id, what } => self.refuse_unsupported(request_id, what),
+            ClientSignal::PublishDataTrack(ask) => self.on_publish_data_track(ask),
+            ClientSignal::UnpublishDataTrack { handle } => self.on_unpublish_data_track(handle),
+            ClientSignal::DataSubscription { updates } => self.on_data_subscription(updates),
+            ClientSignal::StoreBlob { request_id, key, contents } => self.on_store_blob(request_id, key, contents),
+            ClientSignal::GetBlob { request_id, owner, key } => self.on_get_blob(request_id, &owner, key),
             ClientSignal::Trickle { .. } | ClientSignal::Ignored => {}
         }
     }
@@ -336,6 +345,8 @@ impl Session {
             }
             Notice::Speakers { speakers } => self.on_speakers(speakers),
             Notice::Data { channel, payload } => self.deliver(channel, payload),
+            Notice::DataFrame { track, packet } => self.on_data_frame(now, &track, &packet),
+            Notice::Blob { request_id, answer } => self.on_blob(request_id, answer),
             Notice::TrackSubscribed { track } => self.send(ServerSignal::TrackSubscribed { track }),
             Notice::MuteTrack { track, muted } => {
                 if self.publications.update(now, &track, |track| track.muted = muted).is_some() {
@@ -362,6 +373,7 @@ impl Session {
         self.send(ServerSignal::Update { participants: changed.clone() });
         self.subscriptions.people_changed(changed);
         self.want();
+        self.take_data_tracks();
     }
 
     /// The client hears of those whose media it takes, and of itself.
@@ -389,6 +401,7 @@ impl Session {
         if before.permission == self.own.permission {
             return;
         }
+        self.withdraw_data_tracks();
         for track in self.publications.no_longer_allowed(&self.own.permission) {
             self.demands.unpublished(&track);
             self.send(ServerSignal::TrackUnpublished { track: track.clone() });
@@ -400,6 +413,7 @@ impl Session {
             self.subscriber.needed(now, self.settings.offer_debounce);
         }
         self.want();
+        self.take_data_tracks();
     }
 
     fn on_connected(&mut self, now: Instant, target: Target) {
@@ -451,11 +465,6 @@ impl Session {
         }
     }
 
-    fn refuse_unsupported(&mut self, request_id: u32, what: Unsupported) {
-        let message = "not supported by this server";
-        self.respond(request_id, RequestOutcome::NotAllowed, message, About::Unsupported(what));
-    }
-
     fn on_simulate(&mut self, scenario: Scenario) {
         match scenario {
             Scenario::SpeakerUpdate { seconds } => {
@@ -484,7 +493,6 @@ impl Session {
                 DataKind::Transcription if !permission.agent && self.own.kind != ParticipantKind::Agent => {
                     Some(Dropped::DataKindNotAllowed)
                 }
-                _ if data.channel == Channel::DataTrack => Some(Dropped::DataKindNotAllowed),
                 _ if data.channel == Channel::Reliable && data.sequence > 0 => {
                     let repeated = data.sequence <= self.data.last_sequence;
                     self.data.last_sequence = self.data.last_sequence.max(data.sequence);

@@ -4,10 +4,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use plenary_model::{
-    Audience, AudioFeature, ConnectionQuality, Encryption, IceServer, Layer, LeaveAction, LeaveReason, MediaKind,
-    Participant, ParticipantSid, Quality, RoomInfo, Source, SpeakerLevel, SubscriptionSettings, Target, Track,
-    TrackSid,
+    Audience, AudioFeature, ConnectionQuality, DataTrack, DataTrackSid, Encryption, IceServer, Identity, Layer,
+    LeaveAction, LeaveReason, MediaKind, Participant, ParticipantSid, Quality, RoomInfo, Source, SpeakerLevel,
+    SubscriptionSettings, Target, Track, TrackSid,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -71,22 +72,44 @@ pub enum ClientSignal {
     },
     /// Who may receive what the client publishes.
     Audience(Audience),
-    /// A request of a later milestone: refused by name, so that no promise of the client hangs.
-    Unsupported {
+    PublishDataTrack(PublishDataTrack),
+    UnpublishDataTrack {
+        handle: u32,
+    },
+    DataSubscription {
+        updates: Vec<DataWish>,
+    },
+    StoreBlob {
         request_id: u32,
-        what: Unsupported,
+        key: Bytes,
+        contents: Bytes,
+    },
+    GetBlob {
+        request_id: u32,
+        /// An identity, as far as it is one.
+        owner: String,
+        key: Bytes,
     },
     /// Obsolete or meaningless here; counted and ignored.
     Ignored,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Unsupported {
-    PublishDataTrack { handle: u32 },
-    UnpublishDataTrack { handle: u32 },
-    UpdateDataSubscription,
-    StoreDataBlob,
-    GetDataBlob,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishDataTrack {
+    pub handle: u32,
+    pub name: String,
+    pub encryption: Encryption,
+    /// See [`plenary_model::DataTrack::format`].
+    pub format: Bytes,
+}
+
+/// What a client wants of a stream of data frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataWish {
+    pub track: DataTrackSid,
+    pub subscribe: bool,
+    /// Frames per second at most, 0 for all.
+    pub fps: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -218,6 +241,33 @@ pub enum ServerSignal {
     TrackSubscribed {
         track: TrackSid,
     },
+    DataTrackPublished {
+        track: DataTrack,
+    },
+    DataTrackUnpublished {
+        track: DataTrack,
+    },
+    /// By which numbers packets name the streams that the client receives, all of them.
+    DataHandles {
+        handles: Vec<DataHandle>,
+    },
+    BlobStored {
+        request_id: u32,
+        key: Bytes,
+    },
+    Blob {
+        request_id: u32,
+        key: Bytes,
+        contents: Bytes,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataHandle {
+    pub handle: u16,
+    pub identity: Identity,
+    pub publisher: ParticipantSid,
+    pub track: DataTrackSid,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -247,6 +297,11 @@ pub enum RequestOutcome {
     Queued,
     UnsupportedType,
     Unclassified,
+    InvalidHandle,
+    InvalidName,
+    DuplicateHandle,
+    DuplicateName,
+    InvalidRequest,
 }
 
 /// Which request a `RequestResponse` is about, as far as the wire lets it be named.
@@ -256,7 +311,8 @@ pub enum About {
     Mute { track: TrackSid, muted: bool },
     UpdateMetadata,
     UpdateTrack { track: TrackSid },
-    Unsupported(Unsupported),
+    PublishDataTrack { handle: u32 },
+    UnpublishDataTrack { handle: u32 },
     Other,
 }
 

@@ -14,8 +14,8 @@ use plenary_model::{
 };
 use plenary_protocol::livekit;
 use plenary_room_core::signal::{
-    About, AddTrack, ClientData, ClientSignal, DataKind, Join, RequestOutcome, Scenario, ServerSignal,
-    SubscriptionFailure, SyncState, Unsupported,
+    About, AddTrack, ClientData, ClientSignal, DataHandle, DataKind, DataWish, Join, PublishDataTrack, RequestOutcome,
+    Scenario, ServerSignal, SubscriptionFailure, SyncState,
 };
 use prost::Message as _;
 
@@ -128,23 +128,53 @@ fn client_signal(message: signal_request::Message) -> ClientSignal {
             width: update.width,
             height: update.height,
         },
-        Message::PublishDataTrackRequest(ask) => {
-            unsupported(0, Unsupported::PublishDataTrack { handle: ask.pub_handle })
+        Message::PublishDataTrackRequest(ask) => ClientSignal::PublishDataTrack(publish_data_track(ask)),
+        Message::UnpublishDataTrackRequest(ask) => ClientSignal::UnpublishDataTrack { handle: ask.pub_handle },
+        Message::UpdateDataSubscription(wish) => ClientSignal::DataSubscription {
+            updates: wish
+                .updates
+                .into_iter()
+                .map(|update| DataWish {
+                    track: update.track_sid.into(),
+                    subscribe: update.subscribe,
+                    fps: update.options.and_then(|options| options.target_fps).unwrap_or_default(),
+                })
+                .collect(),
+        },
+        Message::StoreDataBlobRequest(ask) => {
+            let pb::DataBlob { key, contents } = ask.blob.unwrap_or_default();
+            ClientSignal::StoreBlob { request_id: ask.request_id, key: blob_key(key), contents: contents.into() }
         }
-        Message::UnpublishDataTrackRequest(ask) => {
-            unsupported(0, Unsupported::UnpublishDataTrack { handle: ask.pub_handle })
-        }
-        Message::UpdateDataSubscription(_) => unsupported(0, Unsupported::UpdateDataSubscription),
-        Message::StoreDataBlobRequest(ask) => unsupported(ask.request_id, Unsupported::StoreDataBlob),
-        Message::GetDataBlobRequest(ask) => unsupported(ask.request_id, Unsupported::GetDataBlob),
+        Message::GetDataBlobRequest(ask) => ClientSignal::GetBlob {
+            request_id: ask.request_id,
+            owner: ask.participant_identity,
+            key: blob_key(ask.key),
+        },
         Message::SubscriptionPermission(permission) => ClientSignal::Audience(audience(permission)),
         #[allow(deprecated)]
         Message::UpdateLayers(_) => ClientSignal::Ignored,
     }
 }
 
-fn unsupported(request_id: u32, what: Unsupported) -> ClientSignal {
-    ClientSignal::Unsupported { request_id, what }
+/// What describes the frames is kept as it came.
+fn publish_data_track(ask: pb::PublishDataTrackRequest) -> PublishDataTrack {
+    let pb::PublishDataTrackRequest { pub_handle, name, encryption, frame_encoding, schema } = ask;
+    let format = pb::DataTrackInfo { frame_encoding, schema, ..pb::DataTrackInfo::default() };
+    PublishDataTrack {
+        handle: pub_handle,
+        name,
+        encryption: livekit::encryption_from(encryption),
+        format: format.encode_to_vec().into(),
+    }
+}
+
+/// Two keys are the same if they are written the same.
+fn blob_key(key: Option<pb::DataBlobKey>) -> Bytes {
+    key.unwrap_or_default().encode_to_vec().into()
+}
+
+fn blob_key_from(key: &Bytes) -> Option<pb::DataBlobKey> {
+    pb::DataBlobKey::decode(key.clone()).ok()
 }
 
 #[allow(deprecated)]
@@ -294,6 +324,30 @@ fn server_signal(signal: &ServerSignal, server: &ServerIdentity, now_unix_ms: i6
                 subscribed_codecs: vec![pb::SubscribedCodec { codec, qualities }],
             })
         }
+        ServerSignal::DataTrackPublished { track } => Reply::PublishDataTrackResponse(pb::PublishDataTrackResponse {
+            info: Some(livekit::data_track_info(track)),
+        }),
+        ServerSignal::DataTrackUnpublished { track } => {
+            let info = Some(livekit::data_track_info(track));
+            Reply::UnpublishDataTrackResponse(pb::UnpublishDataTrackResponse { info })
+        }
+        ServerSignal::DataHandles { handles } => {
+            let published = |one: &DataHandle| pb::data_track_subscriber_handles::PublishedDataTrack {
+                publisher_identity: one.identity.to_string(),
+                publisher_sid: one.publisher.to_string(),
+                track_sid: one.track.to_string(),
+            };
+            Reply::DataTrackSubscriberHandles(pb::DataTrackSubscriberHandles {
+                sub_handles: handles.iter().map(|one| (one.handle.into(), published(one))).collect(),
+            })
+        }
+        ServerSignal::BlobStored { request_id, key } => {
+            Reply::StoreDataBlobResponse(pb::StoreDataBlobResponse { request_id: *request_id, key: blob_key_from(key) })
+        }
+        ServerSignal::Blob { request_id, key, contents } => Reply::GetDataBlobResponse(pb::GetDataBlobResponse {
+            request_id: *request_id,
+            blob: Some(pb::DataBlob { key: blob_key_from(key), contents: contents.to_vec() }),
+        }),
         ServerSignal::SubscriptionPermission { publisher, track, allowed } => {
             Reply::SubscriptionPermissionUpdate(pb::SubscriptionPermissionUpdate {
                 participant_sid: publisher.to_string(),
@@ -382,6 +436,11 @@ fn outcome(outcome: RequestOutcome) -> pb::request_response::Reason {
         RequestOutcome::Queued => Reason::Queued,
         RequestOutcome::UnsupportedType => Reason::UnsupportedType,
         RequestOutcome::Unclassified => Reason::UnclassifiedError,
+        RequestOutcome::InvalidHandle => Reason::InvalidHandle,
+        RequestOutcome::InvalidName => Reason::InvalidName,
+        RequestOutcome::DuplicateHandle => Reason::DuplicateHandle,
+        RequestOutcome::DuplicateName => Reason::DuplicateName,
+        RequestOutcome::InvalidRequest => Reason::InvalidRequest,
     }
 }
 
@@ -400,16 +459,14 @@ fn request_named(about: &About) -> Option<PbRequest> {
             track_sid: track.to_string(),
             ..pb::UpdateLocalAudioTrack::default()
         }),
-        About::Unsupported(Unsupported::PublishDataTrack { handle }) => {
-            PbRequest::PublishDataTrack(pb::PublishDataTrackRequest {
-                pub_handle: *handle,
-                ..pb::PublishDataTrackRequest::default()
-            })
-        }
-        About::Unsupported(Unsupported::UnpublishDataTrack { handle }) => {
+        About::PublishDataTrack { handle } => PbRequest::PublishDataTrack(pb::PublishDataTrackRequest {
+            pub_handle: *handle,
+            ..pb::PublishDataTrackRequest::default()
+        }),
+        About::UnpublishDataTrack { handle } => {
             PbRequest::UnpublishDataTrack(pb::UnpublishDataTrackRequest { pub_handle: *handle })
         }
-        About::Unsupported(_) | About::Other => return None,
+        About::Other => return None,
     })
 }
 
@@ -563,6 +620,7 @@ mod tests {
             permission: Permission { hidden, ..Permission::default() },
             tracks: Vec::new(),
             audience: Audience::default(),
+            data_tracks: Vec::new(),
             joined_at_ms: 0,
             version: 1,
             is_publisher: false,

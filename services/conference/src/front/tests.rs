@@ -130,6 +130,7 @@ fn ann() -> Arc<Participant> {
         permission: Permission::default(),
         tracks: vec![track],
         audience: plenary_model::Audience::default(),
+        data_tracks: Vec::new(),
         joined_at_ms: 1,
         version: 1,
         is_publisher: true,

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 
 import { stage } from './harness/stage.js';
+import { until } from './harness/until.js';
 
 const test = stage();
 
@@ -142,3 +143,48 @@ test('data_for_somebody_who_is_still_joining_is_not_lost', async (call) => {
   assert.equal((await call.enter(bob)).joined, true);
   await bob.receives('it', ({ text }) => text === 'welcome');
 });
+
+/** Pushes frames until one of them arrives: a stream flows a moment after it was taken. */
+async function flows(sender, receiver, name, size) {
+  let number = 0;
+  await until('the stream flows', async () => {
+    number += 1;
+    await sender.call('pushFrame', name, number, size);
+    const received = await receiver.call('received');
+    return received.some((one) => one.form === 'frame' && one.name === name && one.size === size && one.whole);
+  });
+}
+
+test('frames_of_a_data_track_reach_those_who_take_it', async (call) => {
+  const [ann, bob, cat] = await company(call, 'ann', 'bob', 'cat');
+  assert.deepEqual(await ann.call('publishData', 'position'), { published: true });
+  assert.deepEqual(await ann.call('publishData', 'joints'), { published: true });
+  assert.equal((await ann.call('publishData', 'joints')).published, false, 'a name is used once');
+  await bob.call('takeData', 'ann', 'joints');
+  await bob.call('takeData', 'ann', 'position');
+  await flows(ann, bob, 'position', 12);
+  // More than one packet.
+  await flows(ann, bob, 'joints', 50_000);
+  assert.deepEqual((await cat.call('received')).filter(({ form }) => form === 'frame'), []);
+  await ann.call('unpublishData', 'position');
+  await bob.receives('its end', ({ form, name }) => form === 'end' && name === 'position');
+  await flows(ann, bob, 'joints', 20);
+});
+
+test('a_data_track_goes_on_after_a_resume_and_after_a_new_session_of_either_side', async (call) => {
+  const [ann, bob] = await company(call, 'ann', 'bob');
+  await ann.call('publishData', 'position');
+  await bob.call('takeData', 'ann', 'position');
+  await flows(ann, bob, 'position', 10);
+  for (const [size, who, scenario] of [
+    [11, ann, 'signal-reconnect'],
+    [12, bob, 'signal-reconnect'],
+    [13, ann, 'full-reconnect'],
+    [14, bob, 'full-reconnect'],
+  ]) {
+    const before = (await who.call('events', 'reconnected')).length;
+    await who.call('simulate', scenario);
+    await until(`${who.identity} is back`, async () => (await who.call('events', 'reconnected')).length > before);
+    await flows(ann, bob, 'position', size);
+  }
+}, { timeout: 120_000 });

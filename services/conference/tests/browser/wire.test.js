@@ -317,3 +317,20 @@ test('at_the_end_everybody_is_told_and_the_process_ends_well', async (call) => {
   const end = await Promise.race([own.exited, quiet(10_000).then(() => 'still running')]);
   assert.deepEqual(end, { code: 0, signal: null }, own.log.slice(-4000));
 });
+
+test('a_blob_is_stored_under_a_key_and_had_by_others', async (call) => {
+  const [ann, bob] = [await wire(call, 'ann'), await wire(call, 'bob')];
+  const key = { key: { case: 'generic', value: 'schema' } };
+  const contents = new Uint8Array([1, 2, 3]);
+  const refused = async (client, requestId) =>
+    (await until('a refusal', () => client.messages.map((one) => one.message).find(({ case: kind, value }) => kind === 'requestResponse' && value.requestId === requestId))).value;
+  ann.send({ case: 'storeDataBlobRequest', value: { requestId: 1, blob: { key, contents } } });
+  assert.equal((await ann.receives('storeDataBlobResponse')).requestId, 1);
+  ann.send({ case: 'storeDataBlobRequest', value: { requestId: 2, blob: { key, contents } } });
+  assert.equal((await refused(ann, 2)).message, 'key is in use');
+  bob.send({ case: 'getDataBlobRequest', value: { requestId: 3, participantIdentity: 'ann', key } });
+  const { requestId, blob } = await bob.receives('getDataBlobResponse');
+  assert.deepEqual([requestId, [...blob.contents], blob.key.key.value], [3, [1, 2, 3], 'schema']);
+  bob.send({ case: 'getDataBlobRequest', value: { requestId: 4, participantIdentity: 'nobody', key } });
+  assert.equal((await refused(bob, 4)).message, 'blob not found');
+});

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use plenary_model::{
-    Channel, Destination, LeaveReason, NAME_BYTES_MAX, Participant, ParticipantSid, ParticipantState, Permission,
-    Track, TrackSid, Version,
+    Channel, DataTrackSid, Destination, LeaveReason, NAME_BYTES_MAX, Participant, ParticipantSid, ParticipantState,
+    Permission, Track, TrackSid, Version,
 };
 
 use super::{Output, RecordChange, Room};
-use crate::notice::{Announce, Notice, Request};
+use crate::notice::{Announce, BlobAnswer, Notice, Request};
 
 impl Room {
     pub(super) fn on_ask(&mut self, now: Instant, who: &ParticipantSid, what: Request) {
@@ -36,6 +36,26 @@ impl Room {
                 self.change(who, Announce::No, |person| person.audience = audience);
             }
             Request::Data { message } => self.deliver(Some(who), message.channel, &message.to, &message.payload),
+            Request::UpdateDataTracks { tracks } => {
+                let allowed = |person: &Participant| person.permission.can_publish_data;
+                self.change(who, Announce::No, |person| {
+                    person.data_tracks = if allowed(person) { tracks } else { Vec::new() };
+                });
+            }
+            Request::TakeDataTracks { tracks } => {
+                if let Some(session) = self.sessions.get_mut(who) {
+                    session.takes = tracks;
+                }
+            }
+            Request::DataFrame { track, packet } => self.deliver_frame(&track, &packet),
+            Request::StoreBlob { request_id, key, contents } => {
+                let stored = self.sessions.get_mut(who).map(|session| session.blobs.store(key, contents));
+                self.answer_blob(who, request_id, stored);
+            }
+            Request::GetBlob { request_id, owner, key } => {
+                let found = self.sessions.of(&owner).map(|session| session.blobs.get(&key));
+                self.answer_blob(who, request_id, found);
+            }
             Request::Bound { track } => self.on_bound(who, &track),
             Request::Leave { reason } => self.on_leave(who, reason),
             Request::SimulateSpeaker { seconds } => {
@@ -89,6 +109,18 @@ impl Room {
             let receives = meant && here && from != Some(&person.sid);
             receives.then(|| Notice::Data { channel, payload: payload.clone() })
         });
+    }
+
+    fn deliver_frame(&mut self, track: &DataTrackSid, packet: &Bytes) {
+        self.tell_everybody(|session| {
+            let takes = session.takes.contains(track);
+            takes.then(|| Notice::DataFrame { track: track.clone(), packet: packet.clone() })
+        });
+    }
+
+    fn answer_blob(&mut self, to: &ParticipantSid, request_id: u32, answer: Option<BlobAnswer>) {
+        let answer = answer.unwrap_or(BlobAnswer::NotFound);
+        self.tell(to, Notice::Blob { request_id, answer });
     }
 
     /// The session has refused, with an answer, what is too large or not allowed; this is the second lock.

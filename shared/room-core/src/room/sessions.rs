@@ -1,13 +1,13 @@
 //! The sessions of this node: the newest truth about its own people, of which the store may not have heard yet.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use plenary_model::{Identity, Participant, ParticipantSid, Record, TrackSid};
+use plenary_model::{DataTrackSid, Identity, Participant, ParticipantSid, Record, TrackSid};
 
-use super::people::Tick;
+use super::{blobs::Blobs, people::Tick};
 
 /// At most one per identity.
 #[derive(Debug, Default)]
@@ -27,6 +27,9 @@ pub(super) struct Session {
     doubt: Doubt,
     /// Writes repeated since one came home.
     rewrites: u8,
+    /// Streams of data frames that it receives.
+    pub(super) takes: BTreeSet<DataTrackSid>,
+    pub(super) blobs: Blobs,
 }
 
 /// Whether the store's answer to the last write leaves a question that the next snapshot settles.
@@ -148,7 +151,15 @@ impl Sessions {
 
 impl Session {
     pub(super) fn new(record: Arc<Record>, seen_in_store: bool, registered: Tick) -> Self {
-        Self { record, registered, seen_in_store, doubt: Doubt::None, rewrites: 0 }
+        Self {
+            record,
+            registered,
+            seen_in_store,
+            doubt: Doubt::None,
+            rewrites: 0,
+            takes: BTreeSet::new(),
+            blobs: Blobs::default(),
+        }
     }
 
     /// Whether this record is of this session and not of another one of the same identity.

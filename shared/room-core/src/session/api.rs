@@ -42,6 +42,8 @@ pub enum Input {
     Notice(Notice),
     /// A data-channel message of the client, decoded and stamped by the door.
     Data(ClientData),
+    /// A packet of one of the client's streams of data frames.
+    DataFrame { packet: Bytes },
     /// The node is leaving; tell the client so.
     Shutdown { reconnect: bool },
 }
@@ -71,6 +73,8 @@ pub enum Dropped {
     DataBeforeOpen,
     StaleAnswer,
     TooManyWishes,
+    /// A data frame that names no stream of its sender's.
+    DataFrameUnknown,
 }
 
 /// Why the server closes a signalling socket.

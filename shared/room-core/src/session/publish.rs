@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use plenary_model::{Layer, LayerMode, MediaKind, Permission, Quality, Source, Track, TrackCodec, TrackSid, Version};
+use plenary_model::{
+    DataTrackSid, Layer, LayerMode, MediaKind, Permission, Quality, Source, Track, TrackCodec, TrackSid, Version,
+};
 
 use super::{Announced, MediaCommand, Output, Published, Session};
 use crate::{
@@ -277,11 +279,15 @@ impl Clock {
     }
 }
 
-/// Track sids from the session's seed (SplitMix64): unique enough within a room, and no secret.
+/// Sids from the session's seed (SplitMix64): unique enough within a room, and no secret.
 #[derive(Debug)]
-struct IdSource(u64);
+pub(super) struct IdSource(u64);
 
 impl IdSource {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn track(&mut self, kind: MediaKind, source: Source) -> TrackSid {
         let kind = match kind {
             MediaKind::Audio => 'A',
@@ -294,7 +300,14 @@ impl IdSource {
             Source::ScreenShareAudio => "s",
             Source::Unknown => "",
         };
-        let mut sid = format!("TR_{kind}{source}");
+        self.sid(format!("TR_{kind}{source}")).into()
+    }
+
+    pub(super) fn data_track(&mut self) -> DataTrackSid {
+        self.sid("DTR_".to_owned()).into()
+    }
+
+    fn sid(&mut self, mut sid: String) -> String {
         let mut random = 0;
         for place in 0..SID_CHARACTERS {
             if place % 10 == 0 {
@@ -304,7 +317,7 @@ impl IdSource {
             random /= BASE57.len() as u64;
             sid.push(char::from(BASE57[index]));
         }
-        sid.into()
+        sid
     }
 
     fn next(&mut self) -> u64 {

@@ -124,6 +124,7 @@ impl Session {
         self.tell_speakers(|_| true);
         self.speaking.retain(|_, level| level.active);
         self.tell_demands();
+        self.tell_data_handles();
         self.refresh_token();
         for (cid, track) in self.publications.unmatched() {
             self.send(ServerSignal::TrackPublished { cid, track });

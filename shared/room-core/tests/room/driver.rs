@@ -418,7 +418,9 @@ impl Client {
             Notice::Data { .. }
             | Notice::TrackSubscribed { .. }
             | Notice::MuteTrack { .. }
-            | Notice::SetSubscription { .. } => {}
+            | Notice::SetSubscription { .. }
+            | Notice::DataFrame { .. }
+            | Notice::Blob { .. } => {}
         }
         self.notices.push(notice);
     }
@@ -510,6 +512,7 @@ pub fn person(who: &str, sid: &str) -> Participant {
         permission: Permission { can_update_metadata: true, ..Permission::default() },
         tracks: Vec::new(),
         audience: plenary_model::Audience::default(),
+        data_tracks: Vec::new(),
         joined_at_ms: 0,
         version: 1,
         is_publisher: false,

@@ -1,11 +1,11 @@
 //! What sessions ask of their room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use plenary_model::*;
 use plenary_room_core::{
-    notice::{Announce, Notice, Request},
+    notice::{Announce, BlobAnswer, Notice, Request},
     room::Input,
 };
 
@@ -192,6 +192,78 @@ fn a_publisher_hears_once_that_somebody_receives_its_track() {
     world.forget_notices();
     world.ask(&bob, bound());
     assert_eq!(world.heard(&ann), [expected]);
+}
+
+#[test]
+fn data_frames_reach_those_who_take_their_stream() {
+    let mut world = World::new();
+    let (ann, bob, cyd) = (world.join("ann"), world.join("bob"), world.join("cyd"));
+    world.ask(&ann, Request::UpdateDataTracks { tracks: vec![data_track("DTR_1")] });
+    assert_eq!(world.stored_one("ann").participant.data_tracks, [data_track("DTR_1")]);
+    world.ask(&bob, Request::TakeDataTracks { tracks: BTreeSet::from(["DTR_1".into()]) });
+    world.forget_notices();
+    let packet = Bytes::from_static(b"packet");
+    let frame = || Request::DataFrame { track: "DTR_1".into(), packet: packet.clone() };
+    world.ask(&ann, frame());
+    let expected = Notice::DataFrame { track: "DTR_1".into(), packet: packet.clone() };
+    assert_eq!(world.heard(&bob), [expected]);
+    assert!(world.heard(&cyd).is_empty());
+    world.ask(&bob, Request::TakeDataTracks { tracks: BTreeSet::new() });
+    world.ask(&ann, frame());
+    assert!(world.heard(&bob).is_empty());
+}
+
+#[test]
+fn who_may_not_publish_data_has_no_stream_of_it() {
+    let mut world = World::new();
+    let ann = world.join_as("ann", |person| person.permission.can_publish_data = false);
+    world.ask(&ann, Request::UpdateDataTracks { tracks: vec![data_track("DTR_1")] });
+    assert!(world.stored_one("ann").participant.data_tracks.is_empty());
+}
+
+#[test]
+fn a_blob_is_had_by_its_owner_and_key_until_its_owner_leaves() {
+    let mut world = World::new();
+    let (ann, bob) = (world.join("ann"), world.join("bob"));
+    let (key, contents) = (Bytes::from_static(b"schema"), Bytes::from_static(b"fields"));
+    world.forget_notices();
+    let store = |bytes: usize| {
+        let contents = if bytes == 0 { contents.clone() } else { vec![7; bytes].into() };
+        Request::StoreBlob { request_id: 1, key: if bytes == 0 { key.clone() } else { vec![1].into() }, contents }
+    };
+    let get = |owner: &str, key: &Bytes| Request::GetBlob { request_id: 2, owner: identity(owner), key: key.clone() };
+    for (ask, answer) in [
+        (store(0), BlobAnswer::Stored { key: key.clone() }),
+        (store(0), BlobAnswer::Duplicate),
+        (store(64_000), BlobAnswer::TooLarge),
+    ] {
+        world.ask(&ann, ask);
+        assert_eq!(world.heard(&ann), [Notice::Blob { request_id: 1, answer }]);
+    }
+    let found = BlobAnswer::Found { key: key.clone(), contents: contents.clone() };
+    for (ask, answer) in [
+        (get("ann", &key), found),
+        (get("ann", &Bytes::from_static(b"other")), BlobAnswer::NotFound),
+        (get("bob", &key), BlobAnswer::NotFound),
+        (get("nobody", &key), BlobAnswer::NotFound),
+    ] {
+        world.ask(&bob, ask);
+        assert_eq!(world.heard(&bob), [Notice::Blob { request_id: 2, answer }]);
+    }
+    world.ask(&ann, Request::Leave { reason: LeaveReason::ClientInitiated });
+    world.forget_notices();
+    world.ask(&bob, get("ann", &key));
+    assert_eq!(world.heard(&bob), [Notice::Blob { request_id: 2, answer: BlobAnswer::NotFound }]);
+}
+
+fn data_track(sid: &str) -> DataTrack {
+    DataTrack {
+        sid: sid.into(),
+        handle: 3,
+        name: "position".into(),
+        encryption: Encryption::None,
+        format: Bytes::new(),
+    }
 }
 
 fn data(to: Destination) -> Request {

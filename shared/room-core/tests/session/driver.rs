@@ -240,6 +240,7 @@ pub fn person(identity: &str, sid: &str, tracks: Vec<Track>) -> Participant {
         is_publisher: !tracks.is_empty(),
         tracks,
         audience: Audience::default(),
+        data_tracks: Vec::new(),
         joined_at_ms: 0,
         version: 1,
         leave_reason: LeaveReason::Unknown,

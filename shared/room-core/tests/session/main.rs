@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
 
 mod data;
+mod data_tracks;
 mod demand;
 mod driver;
 mod negotiating;

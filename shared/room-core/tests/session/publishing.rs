@@ -6,7 +6,7 @@ use plenary_model::*;
 use plenary_room_core::{
     notice::{Notice, Request},
     session::{MediaCommand, Output},
-    signal::{About, AddTrack, ClientSignal, RequestOutcome, ServerSignal, Unsupported},
+    signal::{About, AddTrack, ClientSignal, RequestOutcome, ServerSignal},
 };
 
 use crate::driver::*;
@@ -191,17 +191,4 @@ fn metadata_needs_the_grant_and_keeps_its_limits() {
             attributes: BTreeMap::from([("k".into(), "v".into())]),
         }]
     );
-}
-
-#[test]
-fn what_is_not_built_yet_is_refused_by_name() {
-    let mut driver = Driver::active();
-    let what = Unsupported::PublishDataTrack { handle: 4 };
-    driver.signal(ClientSignal::Unsupported { request_id: 3, what });
-    assert!(matches!(&driver.out[..], [Output::Send(ServerSignal::RequestResponse {
-        request_id: 3,
-        reason: RequestOutcome::NotAllowed,
-        about: About::Unsupported(named),
-        ..
-    })] if *named == what));
 }

@@ -24,6 +24,9 @@ class Person {
   /** Everything the client reported, in order. */
   #events = [];
   #received = [];
+  /** Streams of data frames: our own by name, and those of others. */
+  #dataTracks = new Map();
+  #offeredData = [];
   #joinedWith = '';
 
   /**
@@ -43,6 +46,7 @@ class Person {
     room.on(RoomEvent.ChatMessage, (message, from) => {
       this.#received.push({ form: 'chat', from: from?.identity, text: message.message, id: message.id });
     });
+    room.on(RoomEvent.DataTrackPublished, (track) => this.#offeredData.push(track));
     for (const topic of TOPICS) this.#listen(room, topic);
     try {
       await room.connect(url, token, connect);
@@ -162,6 +166,40 @@ class Person {
     } catch (error) {
       return { error: describe(error) };
     }
+  }
+
+  /** Publishes a stream of data frames; its frames are pushed by its name. */
+  async publishData(name) {
+    try {
+      this.#dataTracks.set(name, await this.#room.localParticipant.publishDataTrack({ name }));
+      return { published: true };
+    } catch (error) {
+      return { published: false, ...describe(error) };
+    }
+  }
+
+  unpublishData(name) {
+    return this.#dataTracks.get(name).unpublish();
+  }
+
+  /** Pushes a frame of so many bytes, each its number modulo 251. */
+  async pushFrame(name, number, size) {
+    await this.#dataTracks.get(name).tryPush({ payload: new Uint8Array(size).fill(number % 251) });
+  }
+
+  /** Takes somebody's stream; its frames are received as `{ form: 'frame', from, name, number, size, whole }`. */
+  async takeData(identity, name) {
+    const offered = () => this.#offeredData.find((track) => track.publisherIdentity === identity && track.info.name === name);
+    while (!offered()) await new Promise((resolve) => setTimeout(resolve, 20));
+    const reader = offered().subscribe().getReader();
+    const read = async () => {
+      for (let frame = await reader.read(); !frame.done; frame = await reader.read()) {
+        const bytes = frame.value.payload;
+        this.#received.push({ form: 'frame', from: identity, name, number: bytes[0], size: bytes.length, whole: bytes.every((byte) => byte === bytes[0]) });
+      }
+      this.#received.push({ form: 'end', from: identity, name });
+    };
+    read().catch((error) => this.#received.push({ form: 'error', from: identity, name, text: String(error) }));
   }
 
   async rename(change) {
