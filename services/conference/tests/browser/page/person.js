@@ -234,6 +234,14 @@ class Person {
     return (await this.#selected()).map((candidate) => candidate.candidateType);
   }
 
+  /** The formats of the first audio section that the server described for a transport. @param {'publisher' | 'subscriber'} which */
+  agreedAudio(which) {
+    const { pcManager } = /** @type {any} */ (this.#room).engine;
+    const section = pcManager[which]._pc.remoteDescription.sdp.split('\r\nm=').find((text) => text.startsWith('audio'));
+    const numbers = section.split('\r\n')[0].split(' ').slice(3);
+    return numbers.map((number) => section.match(new RegExp(`a=rtpmap:${number} (\\S+)`))?.[1]);
+  }
+
   async #selected() {
     const { pcManager } = /** @type {any} */ (this.#room).engine;
     const transports = [pcManager.publisher, pcManager.subscriber].filter(Boolean);
