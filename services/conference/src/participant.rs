@@ -416,6 +416,7 @@ impl Participant {
             Event::Undecodable { track, .. } => MediaEvent::Undecodable { track },
             Event::Paused { track, paused, .. } => MediaEvent::Paused { track, paused },
             Event::Demand { track, top, .. } => MediaEvent::Demand { track, top },
+            Event::Quality { peer, score } => MediaEvent::Quality { target: self.peers.target(peer)?, score },
             Event::Levels { .. } => return None,
             Event::Closed { peer, why } => {
                 let target = self.peers.target(peer)?;
@@ -592,6 +593,7 @@ fn announced_track(one: plenary_room_core::session::Announced) -> media::Announc
         layers: track.layers.into_iter().map(size).collect(),
         track: track.sid,
         kind: track.kind,
+        source: track.source,
         cids: one.cids,
     }
 }

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use plenary_model::{Channel, MediaKind, ParticipantSid, PeerId, SubscriptionSettings, Target, TrackSid};
+use plenary_model::{Channel, MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, Target, TrackSid};
 
 /// The way between one socket of ours and one address of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,6 +126,7 @@ pub struct PeerOptions {
 pub struct Announced {
     pub track: TrackSid,
     pub kind: MediaKind,
+    pub source: Source,
     /// The client's track ids that may stand in `a=msid`, one per codec.
     pub cids: Vec<String>,
     /// Codec the publisher wants first, such as `video/vp8`; empty leaves the order of the offer.
@@ -237,6 +238,12 @@ pub enum Event {
         track: TrackSid,
         top: Option<u8>,
     },
+    /// How well media gets through between this peer and us, as a mean opinion score of 1 to 4.5, when it has changed; 0
+    /// when nothing is heard of the client any more. Until the first a transport counts as good.
+    Quality {
+        peer: PeerId,
+        score: f32,
+    },
     /// Loudness of published audio over the last window, for tracks that had packets or fell silent.
     Levels {
         levels: Vec<TrackLevel>,
@@ -312,6 +319,8 @@ pub enum Deadline {
     Reports,
     Levels,
     Allocation,
+    Probe,
+    Pacing,
 }
 
 /// Every way for something received to be refused without an answer, counted by name.

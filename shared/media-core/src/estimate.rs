@@ -1,24 +1,33 @@
 //! How much a subscriber's path can take, and who gets it.
 //!
-//! The estimate comes from transport-wide feedback on what we sent: growing delay and heavy loss lower it to what arrived,
-//! otherwise it grows, but not beyond what could be used. An SFU sends what publishers make and not what the path would
-//! take, so a quiet path proves nothing about more: the next layer is simply tried, and taken back if delay answers.
+//! The estimate comes from transport-wide feedback on what we sent: growing delay and loss that answers to the rate lower it
+//! to what arrived. An SFU sends what publishers make and not what the path would take, so a quiet path proves nothing
+//! about more: while something larger is wanted, short probes ask for it. A path that is kept busy proves itself, and the
+//! estimate grows with it.
 //!
-//! Hot: `sent` runs once per packet, `on_feedback` once per packet acknowledged. Ring and window are of fixed size.
+//! Clients without transport-wide feedback have a word of their own, REMB, or at least tell their loss.
+//!
+//! Hot: `sent` runs once per packet, `on_feedback` once per packet acknowledged. Ring and windows are of fixed size.
 #![cfg_attr(
     not(test),
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
 mod allocate;
+mod arrivals;
 mod delay;
 mod history;
+mod loss;
+mod probe;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use allocate::{Ask, LayerRate, Pausing, allocate, wanted_bps};
+pub(crate) use allocate::{Ask, LayerRate, Pausing, Rank, allocate, granted_bps, wanted_bps};
+use arrivals::ArrivalRate;
 use delay::{DelayTrend, Usage};
 use history::{Fate, SendHistory};
+use loss::{LossJudge, Verdict};
+use probe::{Finding, Prober};
 
 use crate::{
     ingress::{RateMeter, after},
@@ -30,37 +39,40 @@ use crate::{
 pub(crate) struct Estimator {
     history: SendHistory,
     delay: DelayTrend,
-    acknowledged: RateMeter,
+    arrivals: ArrivalRate,
+    /// The same packets as they left.
+    departures: ArrivalRate,
+    loss: LossJudge,
+    prober: Prober,
     target_bps: f64,
     wanted_bps: f64,
-    phase: Phase,
+    /// The path pushed back when so much arrived.
+    capacity_bps: Option<f64>,
     /// No growth before this.
     hold_until: Option<Instant>,
     hold: Duration,
+    /// It has grown since the last decrease.
+    grew: bool,
+    /// Decreases in a row that found the queue still standing.
+    futile: u32,
     last_decrease: Option<Instant>,
     last_growth: Option<Instant>,
-    loss: LossWindow,
     last_feedback: Option<Instant>,
     sent_since_feedback: u32,
+    /// What left without a transport-wide number: such clients say what they think of it by REMB, or loss.
+    unstamped: RateMeter,
     remb: Option<Remb>,
     rtt: Option<Duration>,
+    /// Packets told lost, and packets told of, since it was last asked.
+    told: (u64, u64),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Phase {
-    /// Nothing has pushed back yet.
-    Starting,
-    /// The path pushed back when so much arrived.
-    Known { capacity_bps: f64 },
-}
-
-#[derive(Debug, Default)]
-struct LossWindow {
-    since: Option<Instant>,
-    acknowledged: u32,
-    lost: u32,
-    /// The last window had enough loss not to grow into.
-    some: bool,
+/// How what is sent is to be spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub(crate) bits_per_second: u64,
+    /// Of that, what may leave for a short time.
+    pub(crate) peak_percent: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,45 +86,78 @@ impl Estimator {
         Self {
             history: SendHistory::new(now),
             delay: DelayTrend::default(),
-            acknowledged: RateMeter::default(),
+            arrivals: ArrivalRate::default(),
+            departures: ArrivalRate::default(),
+            loss: LossJudge::default(),
+            prober: Prober::default(),
             target_bps: START_BPS,
             wanted_bps: 0.0,
-            phase: Phase::Starting,
+            capacity_bps: None,
             hold_until: None,
             hold: HOLD_MIN,
+            grew: false,
+            futile: 0,
             last_decrease: None,
             last_growth: None,
-            loss: LossWindow::default(),
             last_feedback: None,
             sent_since_feedback: 0,
+            unstamped: RateMeter::default(),
             remb: None,
             rtt: None,
+            told: (0, 0),
         }
     }
 
-    /// A packet of so many bytes leaves now; its transport-wide sequence number.
+    /// The client is somewhere else now: what is known of the old path says nothing about the new one.
+    pub(crate) fn on_new_path(&mut self, now: Instant) {
+        let mut new = Self { wanted_bps: self.wanted_bps, ..Self::new(now) };
+        // Numbers go on.
+        std::mem::swap(&mut new.history, &mut self.history);
+        *self = new;
+    }
+
+    /// A packet of so many bytes is about to leave; its transport-wide sequence number.
     pub(crate) fn sent(&mut self, now: Instant, bytes: usize) -> u16 {
         self.sent_since_feedback = self.sent_since_feedback.saturating_add(1);
+        self.prober.sent(bytes);
         self.history.record(now, bytes)
+    }
+
+    /// The packet with this number leaves now.
+    pub(crate) fn departed(&mut self, now: Instant, sequence: u16) {
+        self.history.departed(now, sequence);
+    }
+
+    /// A packet leaves that the client will not acknowledge.
+    pub(crate) fn sent_unstamped(&mut self, now: Instant, bytes: usize) {
+        self.unstamped.add(now, bytes);
     }
 
     pub(crate) fn on_feedback(&mut self, now: Instant, feedback: &TwccFeedback<'_>) {
         let mut usage = None;
         let mut newest_sent = None;
+        // A packet that left after the newest that arrived is not lost: it may have been overtaken by what was numbered later.
+        let newest_arrived = feedback.arrivals().filter(|arrival| arrival.at_us.is_some());
+        let newest_arrived = newest_arrived.filter_map(|arrival| self.history.sent_us(arrival.sequence)).max();
         for arrival in feedback.arrivals() {
+            if arrival.at_us.is_none() && self.history.sent_us(arrival.sequence) >= newest_arrived {
+                continue;
+            }
+            let fate = if arrival.at_us.is_some() { Fate::Arrived } else { Fate::Lost };
+            let Some(packet) = self.history.settle(now, arrival.sequence, fate) else { continue };
+            self.prober.settled(self.history.instant(packet.sent_us), &packet, arrival.at_us);
+            newest_sent = newest_sent.max(Some(packet.sent_us));
+            if packet.before == Fate::Flying {
+                self.departures.add(i64::try_from(packet.sent_us).unwrap_or(i64::MAX), packet.bytes);
+            }
             let Some(at_us) = arrival.at_us else {
-                if self.history.settle(now, arrival.sequence, Fate::Lost).is_some() {
-                    self.loss.lost = self.loss.lost.saturating_add(1);
-                }
+                self.loss.lost();
+                self.tell(1, 1);
                 continue;
             };
-            let Some(packet) = self.history.settle(now, arrival.sequence, Fate::Arrived) else { continue };
-            if packet.before == Fate::Lost {
-                self.loss.lost = self.loss.lost.saturating_sub(1);
-            }
-            self.loss.acknowledged = self.loss.acknowledged.saturating_add(1);
-            self.acknowledged.add(now, packet.bytes);
-            newest_sent = newest_sent.max(Some(packet.sent_us));
+            self.loss.arrived(packet.before == Fate::Lost);
+            self.tell(0, 1);
+            self.arrivals.add(at_us, packet.bytes);
             usage = self.delay.on_arrival(packet.sent_us, at_us).or(usage);
         }
         if let Some(sent_us) = newest_sent {
@@ -120,19 +165,38 @@ impl Estimator {
         }
         self.last_feedback = Some(now);
         self.sent_since_feedback = 0;
+        let queue_ms = self.delay.standing_queue_ms() - self.delay.unrest_ms() * UNREST_SHARE;
         match usage.unwrap_or(self.delay.usage()) {
-            Usage::Over => self.back_off(now, DECREASE),
             // The queue drains: growing now would only keep it full.
             Usage::Under => self.last_growth = Some(now),
-            Usage::Normal => {}
+            Usage::Normal | Usage::Over if queue_ms > STANDING_QUEUE_MS => self.back_off(now),
+            // A picture that takes its time through a bottleneck makes the delay grow too, but leaves no queue behind, and
+            // that of a probe goes by itself.
+            Usage::Over if queue_ms > GROWING_QUEUE_MS && !self.prober.is_felt(now, self.rtt()) => self.back_off(now),
+            Usage::Normal | Usage::Over => {}
         }
-        self.judge_loss(now);
+        let congested = self.delay.standing_queue_ms() > QUEUE_MS;
+        if let Verdict::Congested { lost } = self.loss.judge(now, congested) {
+            self.decrease_for_loss(now, lost, self.arrivals.bits_per_second());
+        }
+        self.on_probe(now, newest_sent);
         self.grow(now);
     }
 
-    /// A receiver's own estimate: a ceiling as long as it is repeated.
+    /// A receiver's own estimate. To clients with transport-wide feedback a ceiling as long as it is repeated.
     pub(crate) fn on_remb(&mut self, now: Instant, bits_per_second: u64) {
-        self.remb = Some(Remb { bps: to_f64(bits_per_second), at: now });
+        let bps = to_f64(bits_per_second);
+        self.remb = Some(Remb { bps, at: now });
+        if self.has_feedback(now) {
+            return;
+        }
+        // A receiver vouches for little more than it gets. So less than that is a push-back, and more is leave to try.
+        if bps < to_f64(self.unstamped.bits_per_second(now)) {
+            self.target_bps = self.target_bps.min(bps).max(MIN_BPS);
+            return self.after_decrease(now, bps);
+        }
+        self.target_bps = self.target_bps.max(bps).min(MAX_BPS);
+        self.grow(now);
     }
 
     /// Loss from a receiver report, in 1/256. Counts only for clients without transport-wide feedback.
@@ -140,17 +204,31 @@ impl Estimator {
         if self.has_feedback(now) {
             return;
         }
+        self.tell(fraction_lost.into(), 256);
         let lost = f64::from(fraction_lost) / 256.0;
-        self.loss.some = lost > LOSS_LOW;
-        if lost > LOSS_HIGH {
+        if let Verdict::Congested { lost } = self.loss.reported(lost) {
             self.decrease_for_loss(now, lost, self.target_bps);
         }
         self.grow(now);
     }
 
     /// What all subscriptions together would take in the layers they aim at: more need not be found out.
-    pub(crate) fn set_wanted(&mut self, bits_per_second: u64) {
+    pub(crate) fn set_wanted(&mut self, now: Instant, bits_per_second: u64) {
         self.wanted_bps = to_f64(bits_per_second);
+        let goal = self.wanted_bps * WANTED_MARGIN;
+        // Without feedback there is nobody to answer a probe.
+        if self.has_feedback(now) && self.target_bps < goal && !self.is_held(now) {
+            self.prober.start(now, (self.target_bps * PROBE_STEP).min(goal * PROBE_MARGIN));
+        }
+    }
+
+    /// Bytes of padding that the probe under way asks for now.
+    pub(crate) fn probe_owed(&mut self, now: Instant) -> usize {
+        self.prober.owed(now)
+    }
+
+    pub(crate) fn next_probe(&self, now: Instant) -> Option<Instant> {
+        self.prober.next_tick(now)
     }
 
     /// What may be sent now.
@@ -163,10 +241,19 @@ impl Estimator {
             self.sent_since_feedback = 0;
         }
         let ceiling = self.remb.filter(|remb| now.saturating_duration_since(remb.at) < REMB_LIFE);
-        to_u64(ceiling.map_or(self.target_bps, |remb| {
-            // Without other feedback the receiver's word is all there is, and it may be more than we dared.
-            if self.has_feedback(now) { self.target_bps.min(remb.bps) } else { remb.bps }
-        }))
+        let ceiling = ceiling.filter(|_| self.has_feedback(now));
+        to_u64(ceiling.map_or(self.target_bps, |remb| self.target_bps.min(remb.bps)))
+    }
+
+    /// A queue on the path is given time to leave; where the path has shown its end, nothing goes beyond it.
+    pub(crate) fn pace(&self) -> Pace {
+        let draining = self.delay.standing_queue_ms() > QUEUE_MS;
+        let bps = if draining { self.target_bps * DRAINING } else { self.target_bps };
+        let peak_percent = match self.capacity_bps {
+            Some(capacity_bps) => to_u64(capacity_bps / bps * 100.0).clamp(105, PEAK_PERCENT),
+            None => PEAK_PERCENT,
+        };
+        Pace { bits_per_second: to_u64(bps), peak_percent }
     }
 
     /// The smoothed round trip, feedback interval included; a guess before the first.
@@ -184,69 +271,104 @@ impl Estimator {
         self.rtt = Some(smoothed);
     }
 
+    /// Packets that were told lost since it was last asked, and all that were told of.
+    pub(crate) fn take_told(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.told)
+    }
+
+    fn tell(&mut self, lost: u64, all: u64) {
+        self.told = (self.told.0.saturating_add(lost), self.told.1.saturating_add(all));
+    }
+
     fn has_feedback(&self, now: Instant) -> bool {
         self.last_feedback.is_some_and(|last| now.saturating_duration_since(last) < FEEDBACK_LIFE)
+    }
+
+    fn is_held(&self, now: Instant) -> bool {
+        self.hold_until.is_some_and(|until| now < until)
+    }
+
+    fn on_probe(&mut self, now: Instant, newest_sent: Option<u64>) {
+        let newest = newest_sent.map(|sent_us| self.history.instant(sent_us));
+        let (found_bps, capacity_bps) = match self.prober.conclude(now, newest, self.rtt(), self.delay.unrest_ms()) {
+            Some(Finding::Passed { bps }) => (bps, None),
+            Some(Finding::Limited { bps }) => (bps * LIMITED_SHARE, Some(bps)),
+            Some(Finding::Nothing) | None => return,
+        };
+        // What pushed back while the probe was under way has the last word.
+        if found_bps > self.target_bps && !self.is_held(now) {
+            self.target_bps = found_bps.min(MAX_BPS);
+            self.capacity_bps = capacity_bps;
+            self.grew = true;
+        }
     }
 
     fn grow(&mut self, now: Instant) {
         let elapsed = self.last_growth.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         self.last_growth = Some(now);
-        if self.loss.some || self.delay.usage() != Usage::Normal || self.hold_until.is_some_and(|until| now < until) {
+        if self.loss.is_some() || self.delay.usage() != Usage::Normal || self.is_held(now) {
             return;
         }
         let elapsed = elapsed.min(GROWTH_STEP_MAX).as_secs_f64();
-        let acknowledged = to_f64(self.acknowledged.bits_per_second(now));
-        let useful = (self.wanted_bps * WANTED_MARGIN).max(acknowledged * ACKNOWLEDGED_MARGIN + MIN_BPS);
-        let grown = match self.phase {
-            Phase::Starting => self.target_bps * STARTING_GROWTH.powf(elapsed),
-            Phase::Known { capacity_bps } if self.target_bps < capacity_bps * NEAR_CAPACITY => {
-                (self.target_bps * RECOVERY_GROWTH.powf(elapsed)).min(capacity_bps)
-            }
-            Phase::Known { .. } => self.target_bps * CAREFUL_GROWTH.powf(elapsed),
-        };
-        if grown <= useful.min(MAX_BPS) {
-            self.target_bps = grown;
-        }
-    }
-
-    fn judge_loss(&mut self, now: Instant) {
-        let since = *self.loss.since.get_or_insert(now);
-        let packets = self.loss.acknowledged.saturating_add(self.loss.lost);
-        if packets < LOSS_PACKETS_MIN || now.saturating_duration_since(since) < LOSS_WINDOW {
+        // Without feedback growth is a trial; with it, only a busy path grows, and probes do the rest.
+        if self.has_feedback(now) && self.arrivals.bits_per_second() < self.target_bps * BUSY {
             return;
         }
-        let lost = f64::from(self.loss.lost) / f64::from(packets);
-        self.loss = LossWindow { since: Some(now), some: lost > LOSS_LOW, ..LossWindow::default() };
-        if lost > LOSS_HIGH {
-            let sent = to_f64(self.acknowledged.bits_per_second(now)) / (1.0 - lost).max(0.1);
-            self.decrease_for_loss(now, lost, sent);
+        let rate = match self.capacity_bps {
+            None if !self.has_feedback(now) => TRIAL_GROWTH,
+            Some(capacity_bps) if self.target_bps > capacity_bps * NEAR_CAPACITY => CAREFUL_GROWTH,
+            None | Some(_) => BUSY_GROWTH,
+        };
+        let grown = self.target_bps * rate.powf(elapsed);
+        if grown <= (self.wanted_bps * WANTED_MARGIN).min(MAX_BPS) {
+            self.target_bps = grown;
+            self.grew = true;
         }
     }
 
-    fn decrease_for_loss(&mut self, now: Instant, lost: f64, sent_bps: f64) {
-        self.target_bps = (self.target_bps.min(sent_bps) * (1.0 - lost / 2.0)).max(MIN_BPS);
+    fn decrease_for_loss(&mut self, now: Instant, lost: f64, arrived_bps: f64) {
+        self.target_bps = self.target_bps.min(arrived_bps.max(MIN_BPS) / (1.0 - lost).max(0.5));
+        self.target_bps = (self.target_bps * (1.0 - lost / 2.0)).max(MIN_BPS);
         self.after_decrease(now, self.target_bps);
     }
 
     /// Down to a part of what arrives, at most once per round trip: the answer must have had time to show.
-    fn back_off(&mut self, now: Instant, factor: f64) {
-        let pause = self.rtt().saturating_add(DECREASE_PAUSE);
+    fn back_off(&mut self, now: Instant) {
+        // Where all that leaves arrives as quickly, the queue is one of before, which takes its time to go.
+        let arrived_bps = self.arrivals.bits_per_second();
+        let passes = arrived_bps > self.departures.bits_per_second() * PASSES;
+        let pause = self.rtt().saturating_mul(if passes { 3 } else { 1 }).saturating_add(DECREASE_PAUSE);
         if self.last_decrease.is_some_and(|last| now.saturating_duration_since(last) < pause) {
             return;
         }
-        let acknowledged = to_f64(self.acknowledged.bits_per_second(now));
-        self.target_bps = self.target_bps.min(acknowledged * factor).max(MIN_BPS);
-        self.after_decrease(now, acknowledged);
+        // A queue of ours goes when less is sent. What stays is the path's own delay: another route, or others' traffic.
+        self.futile =
+            if self.delay.standing_queue_ms() > STANDING_QUEUE_MS { self.futile.saturating_add(1) } else { 0 };
+        if self.futile > FUTILE_MAX {
+            self.futile = 0;
+            return self.delay.accept_delay();
+        }
+        // Otherwise the bottleneck has been busy for all that time: so much arrives as it lets through.
+        let capacity_bps =
+            if passes { self.target_bps.max(arrived_bps) } else { self.arrivals.recent_bits_per_second() };
+        self.target_bps = self.target_bps.min(capacity_bps * DECREASE).max(MIN_BPS);
+        // What the full queue lost is answered by this.
+        self.loss.forget();
+        self.after_decrease(now, capacity_bps);
     }
 
     /// Growth waits, longer each time it soon leads to the same end.
     fn after_decrease(&mut self, now: Instant, capacity_bps: f64) {
-        let again =
+        let soon =
             self.last_decrease.is_some_and(|last| now.saturating_duration_since(last) < self.hold.saturating_mul(4));
-        self.hold = if again { self.hold.saturating_mul(2).min(HOLD_MAX) } else { HOLD_MIN };
-        self.hold_until = Some(after(now, self.hold));
+        if std::mem::take(&mut self.grew) {
+            self.hold = if soon { self.hold.saturating_mul(2).min(HOLD_MAX) } else { HOLD_MIN };
+        }
+        let until = after(now, self.hold);
+        self.hold_until = Some(until);
+        self.prober.postpone(until);
         self.last_decrease = Some(now);
-        self.phase = Phase::Known { capacity_bps };
+        self.capacity_bps = Some(capacity_bps);
     }
 }
 
@@ -259,28 +381,45 @@ fn to_u64(value: f64) -> u64 {
     value as u64
 }
 
-const START_BPS: f64 = 1_000_000.0;
-/// Audio and one small layer.
-const MIN_BPS: f64 = 150_000.0;
+fn to_usize(value: f64) -> usize {
+    value as usize
+}
+
+pub(crate) const START_BPS_WHOLE: u64 = 1_000_000;
+const START_BPS: f64 = START_BPS_WHOLE as f64;
+/// Not even audio fits into less.
+const MIN_BPS: f64 = 30_000.0;
 const MAX_BPS: f64 = 50_000_000.0;
-/// Growth per second: before anything pushed back, up to where it did, and beyond.
-const STARTING_GROWTH: f64 = 1.6;
-const RECOVERY_GROWTH: f64 = 1.2;
+/// Growth per second: of a path kept busy, where it once pushed back, and of one nobody reports on.
+const BUSY_GROWTH: f64 = 1.15;
 const CAREFUL_GROWTH: f64 = 1.04;
+const TRIAL_GROWTH: f64 = 1.3;
+/// Of the target, arriving.
+const BUSY: f64 = 0.85;
 const NEAR_CAPACITY: f64 = 0.85;
-const DECREASE: f64 = 0.85;
+const DECREASE: f64 = 0.92;
+/// Of what leaves, arriving in the same time.
+const PASSES: f64 = 0.95;
+/// Of the target, while a queue leaves.
+const DRAINING: f64 = 0.7;
+const PEAK_PERCENT: u64 = 150;
+/// A queue that counts while it grows, one that is there, and one that must go even if it does not grow.
+const GROWING_QUEUE_MS: f64 = 20.0;
+const QUEUE_MS: f64 = 60.0;
+const STANDING_QUEUE_MS: f64 = 100.0;
+/// A path that delays at random looks queued by so many times its unrest.
+const UNREST_SHARE: f64 = 10.0;
+const FUTILE_MAX: u32 = 6;
 /// Room above what is wanted, so that layers fit with their own variation.
 const WANTED_MARGIN: f64 = 1.25;
-const ACKNOWLEDGED_MARGIN: f64 = 1.5;
+/// A probe asks for so much more than is known, and for no more than this above what is wanted.
+const PROBE_STEP: f64 = 2.0;
+const PROBE_MARGIN: f64 = 1.1;
+const LIMITED_SHARE: f64 = 0.95;
 const GROWTH_STEP_MAX: Duration = Duration::from_millis(500);
-const HOLD_MIN: Duration = Duration::from_secs(2);
-const HOLD_MAX: Duration = Duration::from_secs(30);
+const HOLD_MIN: Duration = Duration::from_secs(1);
+const HOLD_MAX: Duration = Duration::from_secs(8);
 const DECREASE_PAUSE: Duration = Duration::from_millis(200);
-/// Up to here loss is taken as the path's own.
-const LOSS_LOW: f64 = 0.02;
-const LOSS_HIGH: f64 = 0.10;
-const LOSS_WINDOW: Duration = Duration::from_millis(500);
-const LOSS_PACKETS_MIN: u32 = 20;
 const FEEDBACK_SILENCE: Duration = Duration::from_secs(2);
 const SILENT_PACKETS: u32 = 50;
 const FEEDBACK_LIFE: Duration = Duration::from_secs(5);

@@ -64,6 +64,10 @@ pub(crate) struct Forwarder {
     history: History,
     budget: RepairBudget,
     next_rtx: u64,
+    /// Numbers that are not repaired any more.
+    abandoned_before: u64,
+    /// The newest packet ended a picture, so padding may follow it.
+    frame_ended: bool,
     /// The `mid` goes along until the subscriber is known to have seen it.
     announce_mid: bool,
     packets: u32,
@@ -188,6 +192,8 @@ impl Forwarder {
             history,
             budget: RepairBudget::new(now),
             next_rtx: next,
+            abandoned_before: 0,
+            frame_ended: false,
             announce_mid: true,
             packets: 0,
             octets: 0,
@@ -202,6 +208,17 @@ impl Forwarder {
             self.selection.want(self.config.layering.within_stream(layer));
         }
         self.live &= target != Target::Off;
+    }
+
+    /// Stops what flows until the layer aimed at has a key frame.
+    pub(crate) fn stop(&mut self) {
+        self.live = false;
+    }
+
+    /// Stops, and forgets what was sent so far: the path cannot carry it any more, and its repairs neither.
+    pub(crate) fn abandon(&mut self) {
+        self.live = false;
+        self.abandoned_before = self.next.max(self.sent_end);
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -226,6 +243,17 @@ impl Forwarder {
     /// The stream that flows.
     pub(crate) fn current_stream(&self) -> Option<StreamId> {
         self.segments.newest().filter(|_| self.live).map(|segment| segment.stream)
+    }
+
+    /// The layer that flows.
+    pub(crate) fn current_layer(&self) -> Option<LayerId> {
+        Some(self.config.layering.layer_of(self.current_stream()?, self.selection.current()))
+    }
+
+    /// Whether another stream than the one that flows would have to begin for this.
+    pub(crate) fn leaves_stream(&self, target: Target) -> bool {
+        let Target::Layer(layer) = target else { return true };
+        self.current_stream().is_some_and(|current| current != self.config.layering.stream_of(layer))
     }
 
     /// The subscriber has acknowledged something of this stream, so it knows which section the SSRC belongs to.
@@ -340,6 +368,9 @@ impl Forwarder {
     pub(crate) fn repair(&mut self, now: Instant, rtt: Duration, sequence: u16) -> Result<Repair, NotRepaired> {
         let newest = self.next.checked_sub(1).ok_or(NotRepaired::Unknown)?;
         let extended = extend(newest, sequence);
+        if extended < self.abandoned_before {
+            return Err(NotRepaired::Unknown);
+        }
         let (entry, is_first) = match self.history.get(extended) {
             Some(entry) => (entry, false),
             // Passed over while the first packet of its key frame was missing; the store may have it.
@@ -359,15 +390,7 @@ impl Forwarder {
         if !self.budget.has_some(now) {
             return Err(NotRepaired::OverBudget);
         }
-        Ok(Repair {
-            stream: segment.stream,
-            source_ssrc: segment.ssrc,
-            index: segment.full_index(entry.source()),
-            extended,
-            segment: *segment,
-            entry,
-            is_first,
-        })
+        Ok(Repair::new(segment, extended, entry, is_first))
     }
 
     /// Appends the packet again: over RTX with a new number and the old one in its payload (RFC 4588 4), otherwise as
@@ -434,6 +457,63 @@ impl Forwarder {
         self.history.repaired(now, repair.extended, entry);
         self.budget.spend(out.len().saturating_sub(start));
         Some(Written { ssrc: fixed.ssrc, extended, header_bytes })
+    }
+
+    /// A packet that was sent a while ago, to go out again over RTX as padding that may be of use: `back` before the newest.
+    pub(crate) fn replay(&self, back: u64) -> Option<Repair> {
+        let extended = self.sent_end.checked_sub(back.saturating_add(1))?;
+        if self.config.rtx.is_none() || extended < self.abandoned_before {
+            return None;
+        }
+        let entry = self.history.get(extended)?;
+        let segment = self.segments.get(entry.segment(), extended)?;
+        Some(Repair::new(segment, extended, entry, false))
+    }
+
+    /// Appends a packet of nothing but so many bytes of padding (RFC 3550 5.1): in the RTX stream, which is free of gaps to
+    /// fill, otherwise in the stream itself behind the end of a picture. `None` if neither is possible now.
+    pub(crate) fn write_padding(
+        &mut self,
+        bytes: u8,
+        stamp: impl FnOnce(usize) -> Option<u16>,
+        out: &mut Vec<u8>,
+    ) -> Option<Written> {
+        let header = Header::parse(&BARE_PACKET).ok().filter(|_| bytes > 0)?;
+        let (ssrc, payload_type, extended) = match self.config.rtx {
+            Some(rtx) => {
+                let extended = self.next_rtx;
+                self.next_rtx = extended.saturating_add(1);
+                (rtx.ssrc, rtx.payload_type, extended)
+            }
+            None => (self.config.ssrc, self.config.payload_type, self.pad_stream()?),
+        };
+        let timestamp = self.last.map_or(0, |last| last.timestamp);
+        let sequence = low_bytes(extended);
+        let fixed = Fixed { marker: false, payload_type, sequence, timestamp, ssrc };
+        let mut elements = Elements::new(&self.config.header, self.announce_mid, &header, &BARE_PACKET, None);
+        if elements.wants_stamp() {
+            elements.transport_sequence = stamp(elements.packet_bytes(bytes.into()));
+        }
+        let start = out.len();
+        let header_bytes = elements.write(&fixed, out);
+        if let Some(first) = out.get_mut(start) {
+            *first |= PADDING_BIT;
+        }
+        out.resize(out.len().saturating_add(usize::from(bytes)).saturating_sub(1), 0);
+        out.push(bytes);
+        Some(Written { ssrc, extended, header_bytes })
+    }
+
+    /// Takes the next number for padding; the source goes on behind it.
+    fn pad_stream(&mut self) -> Option<u64> {
+        let number = self.next;
+        if !self.live || !self.frame_ended || number != self.sent_end {
+            return None;
+        }
+        self.segments.make_room(number.saturating_add(1))?;
+        self.next = number.saturating_add(1);
+        self.sent_end = self.next;
+        Some(number)
     }
 
     /// What a sender report says now, on the publisher's clock, so that its audio and video stay together. `None` until
@@ -509,6 +589,7 @@ impl Forwarder {
         let is_empty = ingested.content == Content::PaddingOnly;
         let place = (extended, self.segments.newest_serial());
         let rewritten = self.rewrite(place, shift.unwrap_or_default(), header, ingested, is_empty);
+        self.frame_ended = rewritten.as_sent.marker;
         self.note_newest(now, &rewritten, ingested.frame.frame.as_ref());
         rewritten
     }
@@ -586,9 +667,28 @@ impl Forwarder {
     }
 }
 
+impl Repair {
+    fn new(segment: &Segment, extended: u64, entry: Entry, is_first: bool) -> Self {
+        Self {
+            stream: segment.stream,
+            source_ssrc: segment.ssrc,
+            index: segment.full_index(entry.source()),
+            extended,
+            segment: *segment,
+            entry,
+            is_first,
+        }
+    }
+}
+
 fn number_of(ingested: &Ingested) -> Option<u64> {
     ingested.frame.frame.map(|frame| frame.number)
 }
+
+/// A header that passes nothing on.
+const BARE_PACKET: [u8; 12] = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// RFC 3550 5.1.
+const PADDING_BIT: u8 = 0x20;
 
 #[cfg(test)]
 mod tests;

@@ -115,6 +115,11 @@ impl Ice {
         self.last_heard?.checked_add(DISCONNECTED_AFTER)?.checked_add(FAILED_AFTER)
     }
 
+    /// How long nothing authentic has been heard; none before the first authenticated check.
+    pub fn silence(&self, now: Instant) -> Duration {
+        self.last_heard.map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard))
+    }
+
     fn checked(&mut self, now: Instant, path: Path, nominates: bool) {
         self.paths.retain(|heard| heard.path != path);
         if self.paths.len() >= PATHS_PER_PEER_MAX {

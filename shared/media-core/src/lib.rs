@@ -13,6 +13,7 @@ mod forward;
 mod ice;
 mod ingress;
 mod levels;
+mod quality;
 mod router;
 mod rtcp;
 mod rtp;

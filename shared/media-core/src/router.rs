@@ -18,7 +18,7 @@ mod timers;
 mod track;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::Instant,
@@ -82,6 +82,10 @@ pub struct Router {
     peers: Peers,
     tracks: Tracks,
     timers: Timers,
+    /// When subscribers' pacers let more through.
+    pacing: Timers,
+    /// The time of the last input: transmits happen at it.
+    now: Option<Instant>,
     /// Datagrams that leave before everything else: checks, handshakes, feedback.
     control: VecDeque<(Path, Vec<u8>)>,
     /// Slots of peers that have media to send.
@@ -106,6 +110,8 @@ impl Router {
             peers: Peers::default(),
             tracks: Tracks::new(),
             timers: Timers::default(),
+            pacing: Timers::default(),
+            now: None,
             control: VecDeque::new(),
             ready: VecDeque::new(),
             spare: Vec::new(),
@@ -117,6 +123,7 @@ impl Router {
     }
 
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.now = Some(now);
         match input {
             Input::Datagram { path, bytes } => {
                 if let Err(reason) = self.on_datagram(now, path, bytes) {
@@ -134,6 +141,7 @@ impl Router {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = Some(now);
         if self.levels_due.is_some_and(|at| at <= now) {
             self.close_level_window(now);
         }
@@ -141,11 +149,18 @@ impl Router {
             self.on_peer_timeout(now, id);
             self.settle(now, id);
         }
+        while let Some(id) = self.pacing.due(now) {
+            let Some(slot) = self.peers.slot(id) else { continue };
+            if let Some(peer) = self.peers.at(slot) {
+                peer.pacer.release(now);
+            }
+            self.make_ready(slot);
+        }
     }
 
     pub fn next_deadline(&self) -> Option<(Instant, Deadline)> {
         let levels = self.levels_due.map(|at| (at, Deadline::Levels));
-        levels.into_iter().chain(self.timers.next()).min_by_key(|(at, _)| *at)
+        levels.into_iter().chain(self.timers.next()).chain(self.pacing.next()).min_by_key(|(at, _)| *at)
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
@@ -160,27 +175,35 @@ impl Router {
             }
             self.control.pop_front();
         }
-        let peers = &mut self.peers;
-        self.ready.retain(|slot| peers.at(*slot).is_some_and(Peer::can_send));
-        while !self.ready.is_empty() {
+        let Some(now) = self.now else { return };
+        let Self { peers, ready, spare, pacing, counters, .. } = self;
+        ready.retain(|slot| {
+            let Some(peer) = peers.at(*slot) else { return false };
+            let can_send = peer.can_send();
+            if !can_send {
+                hold(peer, pacing, counters);
+            }
+            can_send
+        });
+        while !ready.is_empty() {
             let mut batch = [NOTHING; BATCH];
             let mut filled = 0usize;
-            for (place, slot) in batch.iter_mut().zip(&self.ready) {
-                let run = self.peers.get(*slot).and_then(Peer::front);
+            for (place, slot) in batch.iter_mut().zip(ready.iter()) {
+                let run = peers.get(*slot).and_then(Peer::front);
                 let Some(run) = run else { break };
                 *place = run;
                 filled = filled.saturating_add(1);
             }
             let sent = sink.send(batch.get(..filled).unwrap_or_default());
             for _ in 0..sent {
-                let Some(slot) = self.ready.pop_front() else { return };
-                let Some(peer) = self.peers.at(slot) else { continue };
-                peer.egress.pop_front();
-                peer.is_ready = !peer.egress.is_empty();
-                if peer.is_ready {
-                    self.ready.push_back(slot);
+                let Some(slot) = ready.pop_front() else { return };
+                let Some(peer) = peers.at(slot) else { continue };
+                peer.pop_front(now);
+                if peer.can_send() {
+                    ready.push_back(slot);
                 } else {
-                    peer.egress.give_back(&mut self.spare);
+                    hold(peer, pacing, counters);
+                    peer.egress.give_back(spare);
                 }
             }
             if sent < filled || filled == 0 {
@@ -274,7 +297,9 @@ impl Router {
             let Some(peer) = self.peers.at(receiver.peer) else { continue };
             let Role::Subscriber(subscriber) = &mut peer.role else { continue };
             peer.egress.borrow(&mut self.spare);
-            let exit = Exit { transport: &peer.transport, egress: &mut peer.egress, counters: &self.counters };
+            peer.pacer.refill(now);
+            let backlog = peer.pacer.backlog_bytes();
+            let exit = Exit { transport: &peer.transport, egress: &mut peer.egress, backlog, counters: &self.counters };
             match subscriber.forward(now, receiver.slot, &incoming, exit) {
                 Ok(is_first) => {
                     if !peer.is_ready && !peer.egress.is_empty() {
@@ -316,22 +341,32 @@ impl Router {
             Role::Publisher(publisher) => return publisher.on_rtcp(now, datagram, &mut self.tracks),
             Role::Subscriber(subscriber) => {
                 peer.egress.borrow(&mut self.spare);
-                let exit = Exit { transport: &peer.transport, egress: &mut peer.egress, counters: &self.counters };
+                peer.pacer.refill(now);
+                let backlog = peer.pacer.backlog_bytes();
+                let exit =
+                    Exit { transport: &peer.transport, egress: &mut peer.egress, backlog, counters: &self.counters };
                 subscriber.on_rtcp(now, datagram, &self.tracks, exit)?
             }
         };
+        self.make_ready(slot);
+        self.need_keyframes(now, needs);
+        Ok(())
+    }
+
+    /// Something may have come to be sent to this peer.
+    fn make_ready(&mut self, slot: usize) {
+        let Some(peer) = self.peers.at(slot) else { return };
         if peer.egress.is_empty() {
             peer.egress.give_back(&mut self.spare);
         } else if !peer.is_ready {
             peer.is_ready = true;
             self.ready.push_back(slot);
         }
-        self.need_keyframes(now, needs);
-        Ok(())
     }
 
     fn on_peer_timeout(&mut self, now: Instant, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
+        let Some(slot) = self.peers.slot(id) else { return };
+        let Some(peer) = self.peers.at(slot) else { return };
         peer.transport.handle_timeout(now);
         let mut compound = Vec::new();
         let mut retargeted = Retargeted::default();
@@ -341,9 +376,15 @@ impl Router {
             }
             Role::Subscriber(subscriber) => {
                 subscriber.write_reports(now, &mut compound);
+                subscriber.on_path(now, peer.transport.remote());
                 if subscriber.is_allocation_due(now) {
                     retargeted = subscriber.retarget(now, &self.tracks);
                 }
+                peer.egress.borrow(&mut self.spare);
+                let backlog = peer.pacer.backlog_bytes();
+                let exit =
+                    Exit { transport: &peer.transport, egress: &mut peer.egress, backlog, counters: &self.counters };
+                subscriber.probe(now, &self.tracks, exit);
             }
         }
         if let Some(path) = peer.transport.remote() {
@@ -355,10 +396,25 @@ impl Router {
                 }
             }
         }
+        let silence = peer.transport.silence(now);
+        let quality = match &mut peer.role {
+            Role::Publisher(publisher) => publisher.quality(now, silence),
+            Role::Subscriber(subscriber) => subscriber.quality(now, silence),
+        };
+        if let Some(score) = quality.filter(|_| peer.transport.is_connected()) {
+            self.events.push_back(Event::Quality { peer: id, score });
+        }
+        self.make_ready(slot);
         self.retargeted(now, id, retargeted);
     }
 
-    fn retargeted(&mut self, now: Instant, id: PeerId, Retargeted { needs, paused }: Retargeted) {
+    fn retargeted(&mut self, now: Instant, id: PeerId, Retargeted { needs, paused, abandoned, pace }: Retargeted) {
+        if let (Some(pace), Some(peer)) = (pace, self.peers.get_mut(id)) {
+            peer.pacer.set_rate(now, pace.bits_per_second, pace.peak_percent);
+            if !abandoned.is_empty() {
+                peer.egress.discard(&abandoned);
+            }
+        }
         for (track, paused) in paused {
             self.events.push_back(Event::Paused { peer: id, track, paused });
         }
@@ -413,7 +469,7 @@ impl Router {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let role = match &peer.role {
             Role::Publisher(publisher) => publisher.next_deadline(now, &self.tracks),
-            Role::Subscriber(subscriber) => subscriber.next_deadline(),
+            Role::Subscriber(subscriber) => subscriber.next_deadline(now),
         };
         for (at, why) in peer.transport.next_deadline().into_iter().chain(role) {
             self.timers.at_latest(id, at, why);
@@ -427,11 +483,23 @@ impl Router {
             Some(TrackLevel { participant, track: sid, level: loudness.level, active: loudness.active })
         };
         let levels: Vec<_> = self.tracks.values_mut().filter_map(level).collect();
+        let speakers: HashSet<_> = levels.iter().filter(|one| one.active).map(|one| &one.participant).collect();
+        for track in self.tracks.values_mut().filter(|track| speakers.contains(&track.participant)) {
+            track.spoke = Some(now);
+        }
         // With nobody to measure the windows rest until the next audio packet.
         self.levels_due = (!levels.is_empty()).then(|| after(now, WINDOW));
         if !levels.is_empty() {
             self.events.push_back(Event::Levels { levels });
         }
+    }
+}
+
+/// What is left for this peer waits for its pacer, if for anything.
+fn hold(peer: &mut Peer, pacing: &mut Timers, counters: &Counters) {
+    if let Some(until) = peer.hold() {
+        counters.pacer_holds.add(1);
+        pacing.at_latest(peer.id, until, Deadline::Pacing);
     }
 }
 

@@ -171,6 +171,11 @@ impl Transport {
         }
     }
 
+    /// How long the client has not been heard.
+    pub fn silence(&self, now: Instant) -> Duration {
+        self.ice.silence(now)
+    }
+
     pub fn next_deadline(&self) -> Option<(Instant, Deadline)> {
         if self.state == State::Ended {
             return None;

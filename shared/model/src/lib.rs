@@ -20,7 +20,7 @@ pub use ids::{
 };
 pub use participant::{
     Admitted, AdmittedTracks, Audience, ConnectionQuality, LeaveAction, LeaveReason, Participant, ParticipantKind,
-    ParticipantState, Permission, Receiver, Version,
+    ParticipantState, Permission, QualityScore, Receiver, Version,
 };
 pub use records::{Record, RoomChange, RoomDelta, RoomSnapshot};
 pub use room::RoomInfo;

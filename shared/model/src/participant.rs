@@ -152,6 +152,13 @@ pub enum LeaveAction {
     Reconnect,
 }
 
+/// A mean opinion score of 1 to 5, 0 when lost, and the class it falls into.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QualityScore {
+    pub quality: ConnectionQuality,
+    pub score: f32,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConnectionQuality {
     Lost,

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use plenary_model::{
     Audience, Channel, DataMessage, DataTrack, DataTrackSid, Identity, LeaveReason, Participant, ParticipantSid,
-    Permission, RoomInfo, SpeakerLevel, Track, TrackSid,
+    Permission, QualityScore, RoomInfo, SpeakerLevel, Track, TrackSid,
 };
 
 /// A session asks its room. The room checks what needs the room's view; the session has checked its own permissions.
@@ -72,6 +72,10 @@ pub enum Request {
     Leave {
         reason: LeaveReason,
     },
+    /// How well media gets through between this session's client and us.
+    Quality {
+        quality: QualityScore,
+    },
     /// Pretend to speak for a while (client's `simulate`).
     SimulateSpeaker {
         seconds: u32,
@@ -97,6 +101,10 @@ pub enum Notice {
     /// Changes since the last one; who fell silent has level 0 and is inactive.
     Speakers {
         speakers: Vec<(ParticipantSid, SpeakerLevel)>,
+    },
+    /// How well people's media gets through, where that changed; whoever was never named is well.
+    Quality {
+        changed: Vec<(ParticipantSid, QualityScore)>,
     },
     Data {
         channel: Channel,

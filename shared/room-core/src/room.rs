@@ -18,7 +18,9 @@ mod speakers;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use plenary_model::{LeaveReason, NodeId, ParticipantSid, Record, RoomInfo, RoomSnapshot, SpeakerLevel, TrackSid};
+use plenary_model::{
+    LeaveReason, NodeId, ParticipantSid, QualityScore, Record, RoomInfo, RoomSnapshot, SpeakerLevel, TrackSid,
+};
 
 pub use api::{AdminAsk, Deadline, Input, Output, RecordChange, Settings};
 use census::Census;
@@ -272,6 +274,12 @@ impl Room {
         if !speakers.is_empty() {
             self.tell(&sid, Notice::Speakers { speakers });
         }
+        let visible = self.sessions.iter().filter(|session| !session.record.participant.permission.hidden);
+        let measured = visible.filter_map(|session| Some((session.record.participant.sid.clone(), session.quality?)));
+        let changed: Vec<_> = measured.collect();
+        if !changed.is_empty() {
+            self.tell(&sid, Notice::Quality { changed });
+        }
     }
 
     fn on_levels(&mut self, levels: Vec<(ParticipantSid, TrackSid, SpeakerLevel)>) {
@@ -282,6 +290,19 @@ impl Room {
         let levels: Vec<_> = levels.into_iter().filter(speaks).collect();
         self.speakers.measured(levels);
         self.tell_speakers();
+    }
+
+    /// Everybody of this node hears of a change of class; whoever is hidden hears of itself.
+    fn on_quality(&mut self, who: &ParticipantSid, quality: QualityScore) {
+        let Some(session) = self.sessions.get_mut(who) else { return };
+        let before = session.quality.replace(quality);
+        if before.is_some_and(|before| before.quality == quality.quality) {
+            return;
+        }
+        let hidden = session.record.participant.permission.hidden;
+        let hears = |session: &Session| !hidden || session.record.participant.sid == *who;
+        let changed = [(who.clone(), quality)];
+        self.tell_everybody(|session| hears(session).then(|| Notice::Quality { changed: changed.to_vec() }));
     }
 
     fn on_write_failed(&mut self, who: &ParticipantSid) {

@@ -12,19 +12,20 @@ mod demand;
 mod limits;
 mod negotiation;
 mod publish;
+mod quality;
 mod resume;
 mod subscribe;
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Instant,
 };
 
 use bytes::Bytes;
 use plenary_model::{
-    Channel, ConnectionQuality, IceServer, LeaveAction, LeaveReason, Participant, ParticipantKind, ParticipantSid,
-    RoomInfo, SpeakerLevel, Target, TrackSid,
+    Channel, IceServer, LeaveAction, LeaveReason, Participant, ParticipantKind, ParticipantSid, RoomInfo, SpeakerLevel,
+    Target, TrackSid,
 };
 
 pub use api::{
@@ -36,6 +37,7 @@ use demand::Demands;
 use limits::Bucket;
 use negotiation::{PublisherNegotiation, SubscriberNegotiation};
 use publish::Publications;
+use quality::Qualities;
 use resume::Link;
 use subscribe::Subscriptions;
 
@@ -65,8 +67,7 @@ pub struct Session {
     messages: Bucket,
     /// Who speaks now, received by the client or not yet, and who stopped while the client was away.
     speaking: BTreeMap<ParticipantSid, SpeakerLevel>,
-    /// Whose quality the client has heard of.
-    quality_told: HashSet<ParticipantSid>,
+    qualities: Qualities,
     timers: Timers,
     phase: Phase,
     outputs: VecDeque<Output>,
@@ -137,7 +138,7 @@ impl Session {
             data_tracks: DataTracks::new(seed),
             data: DataGate::default(),
             speaking: BTreeMap::new(),
-            quality_told: HashSet::new(),
+            qualities: Qualities::default(),
             phase: Phase::Joining,
             outputs: VecDeque::new(),
             own: welcome.own,
@@ -331,6 +332,10 @@ impl Session {
                 }
             }
             MediaEvent::Demand { track, top } => self.on_demand(now, &track, top),
+            MediaEvent::Quality { target, score } => {
+                let quality = self.qualities.measured(target, score);
+                self.outputs.push_back(Output::Ask(Request::Quality { quality }));
+            }
             MediaEvent::Closed { target, reason } => self.on_transport_closed(target, reason),
         }
     }
@@ -344,6 +349,7 @@ impl Session {
                 self.send(ServerSignal::RoomUpdate { room });
             }
             Notice::Speakers { speakers } => self.on_speakers(speakers),
+            Notice::Quality { changed } => self.qualities.changed(changed),
             Notice::Data { channel, payload } => self.deliver(channel, payload),
             Notice::DataFrame { track, packet } => self.on_data_frame(now, &track, &packet),
             Notice::Blob { request_id, answer } => self.on_blob(request_id, answer),
@@ -367,7 +373,7 @@ impl Session {
             self.link.missed(&changed);
         }
         for gone in changed.iter().filter(|who| who.state == plenary_model::ParticipantState::Disconnected) {
-            self.quality_told.remove(&gone.sid);
+            self.qualities.gone(&gone.sid);
             self.speaking.remove(&gone.sid);
         }
         self.send(ServerSignal::Update { participants: changed.clone() });
@@ -535,23 +541,17 @@ impl Session {
         }
     }
 
-    /// Constant quality for now: everybody whose media the client takes is excellent, told once. Never `Lost`, on which
-    /// some clients start over.
+    /// The client hears of those whose media it takes, and of itself.
     fn tell_quality(&mut self, now: Instant) {
         self.timers.quality = now + self.settings.quality_interval;
-        let mut heard: Vec<_> = self.subscriptions.publishers().collect();
+        let mut people: Vec<_> = self.subscriptions.publishers().collect();
         if self.phase == Phase::Active {
-            heard.push(self.own.sid.clone());
+            people.push(self.own.sid.clone());
         }
-        heard.retain(|sid| !self.quality_told.contains(sid));
-        heard.sort_unstable();
-        heard.dedup();
-        if heard.is_empty() {
-            return;
+        let updates = self.qualities.news(&self.own.sid, people);
+        if !updates.is_empty() {
+            self.send(ServerSignal::ConnectionQuality { updates });
         }
-        self.quality_told.extend(heard.iter().cloned());
-        let updates = heard.into_iter().map(|sid| (sid, ConnectionQuality::Excellent)).collect();
-        self.send(ServerSignal::ConnectionQuality { updates });
     }
 
     fn track_updated(&mut self, updated: Option<plenary_model::Track>, track: TrackSid) {

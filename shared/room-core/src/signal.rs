@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use plenary_model::{
-    Audience, AudioFeature, ConnectionQuality, DataTrack, DataTrackSid, Encryption, IceServer, Identity, Layer,
-    LeaveAction, LeaveReason, MediaKind, Participant, ParticipantSid, Quality, RoomInfo, Source, SpeakerLevel,
+    Audience, AudioFeature, DataTrack, DataTrackSid, Encryption, IceServer, Identity, Layer, LeaveAction, LeaveReason,
+    MediaKind, Participant, ParticipantSid, Quality, QualityScore, RoomInfo, Source, SpeakerLevel,
     SubscriptionSettings, Target, Track, TrackSid,
 };
 
@@ -203,7 +203,7 @@ pub enum ServerSignal {
         room: RoomInfo,
     },
     ConnectionQuality {
-        updates: Vec<(ParticipantSid, ConnectionQuality)>,
+        updates: Vec<(ParticipantSid, QualityScore)>,
     },
     StreamState {
         publisher: ParticipantSid,

@@ -22,7 +22,7 @@ use rtc::rtp_transceiver::RTCRtpTransceiverId;
 use self::connection::{Connection, Heard};
 pub use self::{
     inbox::{Inbox, Received, ReceivedStream},
-    source::{SentStream, Source, VIDEO_FRAME_INTERVAL},
+    source::{AUDIO_FRAME_INTERVAL, FrameShape, SentStream, Source, VIDEO_FRAME_INTERVAL},
     svc::SvcPayload,
     vp8::VideoPayload,
 };
@@ -34,11 +34,15 @@ pub struct ClientOptions {
     pub has_rtx: bool,
     /// Asks for lost packets by itself.
     pub sends_nacks: bool,
+    /// Says when each packet arrived (transport-wide congestion control).
+    pub has_transport_feedback: bool,
+    /// Lets video be paused for lack of bandwidth.
+    pub allows_pause: bool,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { decodes_vp8: true, has_rtx: true, sends_nacks: true }
+        Self { decodes_vp8: true, has_rtx: true, sends_nacks: true, has_transport_feedback: true, allows_pause: false }
     }
 }
 

@@ -10,9 +10,9 @@ mod random;
 mod world;
 
 pub use client::{
-    Client, ClientOptions, Inbox, Received, ReceivedStream, SentStream, Source, SvcPayload, VIDEO_FRAME_INTERVAL,
-    VideoPayload, vp8,
+    AUDIO_FRAME_INTERVAL, Client, ClientOptions, FrameShape, Inbox, Received, ReceivedStream, SentStream, Source,
+    SvcPayload, VIDEO_FRAME_INTERVAL, VideoPayload, vp8,
 };
-pub use network::{Conditions, Datagram, Direction, Network};
+pub use network::{Bursts, Conditions, Datagram, Direction, LINE_QUEUE_MAX, Network, Wait};
 pub use random::{Random, seed};
 pub use world::{ClientId, Publication, ROUTER_ADDRESS, World};

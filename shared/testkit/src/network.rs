@@ -12,24 +12,40 @@ use crate::Random;
 /// What happens to datagrams of one direction of one client.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Conditions {
-    /// Share of datagrams that vanish.
+    /// Share of datagrams that vanish, each by itself.
     pub loss: f64,
+    /// Datagrams that vanish in a row.
+    pub bursts: Option<Bursts>,
     pub delay: Duration,
-    /// At most this is added to the delay, evenly spread; datagrams may overtake each other by it.
+    /// At most this is added to the delay, evenly spread.
     pub jitter: Duration,
+    /// Jitter holds back what comes behind too, as one queue does; otherwise datagrams overtake each other by it.
+    pub keeps_order: bool,
     /// Share of datagrams that are held back by twice the delay.
     pub reorder: f64,
     /// Share of datagrams that arrive twice.
     pub duplicate: f64,
+    /// A bottleneck: what is sent faster waits, and what would wait for longer than [`LINE_QUEUE_MAX`] vanishes.
     pub bits_per_second: Option<u64>,
+}
+
+/// Loss with a memory (Gilbert's model): nothing, then everything for a while.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bursts {
+    /// Chance of a datagram to be the first of a burst.
+    pub begin: f64,
+    /// How many vanish on average.
+    pub datagrams: f64,
 }
 
 impl Default for Conditions {
     fn default() -> Self {
         Self {
             loss: 0.0,
+            bursts: None,
             delay: Duration::from_millis(10),
             jitter: Duration::ZERO,
+            keeps_order: false,
             reorder: 0.0,
             duplicate: 0.0,
             bits_per_second: None,
@@ -66,9 +82,48 @@ pub struct Network {
     sent: u64,
     everywhere: Conditions,
     conditions: HashMap<(SocketAddr, Direction), Conditions>,
-    /// When each direction's line is free again.
-    busy_until: HashMap<(SocketAddr, Direction), Instant>,
+    lines: HashMap<(SocketAddr, Direction), Line>,
     filter: Option<Box<Filter>>,
+}
+
+/// What one direction of one client remembers.
+#[derive(Debug, Default)]
+struct Line {
+    /// Bits that waited for the bottleneck at this time.
+    backlog: Option<(Instant, f64)>,
+    /// Nothing arrives before this if order is kept.
+    last_arrival: Option<Instant>,
+    in_burst: bool,
+    waits: Vec<Wait>,
+}
+
+/// How long a datagram waited for the bottleneck; `None` if it found the queue full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    pub at: Instant,
+    pub bytes: usize,
+    pub waited: Option<Duration>,
+}
+
+impl Line {
+    /// Whether this datagram belongs to a burst of losses.
+    fn loses(&mut self, bursts: Bursts, random: &mut Random) -> bool {
+        let change = if self.in_burst { 1.0 / bursts.datagrams.max(1.0) } else { bursts.begin };
+        self.in_burst ^= random.chance(change);
+        self.in_burst
+    }
+
+    /// When a datagram has passed the bottleneck, unless its queue is full.
+    fn pass(&mut self, now: Instant, bytes: usize, rate: f64) -> Option<Instant> {
+        let (at, before) = self.backlog.unwrap_or((now, 0.0));
+        let left = (before - now.saturating_duration_since(at).as_secs_f64() * rate).max(0.0);
+        let bits = left + bytes as f64 * 8.0;
+        let waited = Duration::from_secs_f64(bits / rate);
+        let fits = waited <= LINE_QUEUE_MAX;
+        self.backlog = Some((now, if fits { bits } else { left }));
+        self.waits.push(Wait { at: now, bytes, waited: fits.then_some(waited) });
+        fits.then(|| now + waited)
+    }
 }
 
 /// Whether a datagram goes on its way.
@@ -94,7 +149,7 @@ impl Network {
             sent: 0,
             everywhere: Conditions::default(),
             conditions: HashMap::new(),
-            busy_until: HashMap::new(),
+            lines: HashMap::new(),
             filter: None,
         }
     }
@@ -123,30 +178,36 @@ impl Network {
         }
         let key = (datagram.client, datagram.direction);
         let conditions = self.conditions.get(&key).copied().unwrap_or(self.everywhere);
+        let line = self.lines.entry(key).or_default();
         if self.random.chance(conditions.loss) {
+            return;
+        }
+        if conditions.bursts.is_some_and(|bursts| line.loses(bursts, &mut self.random)) {
             return;
         }
         let copies = if self.random.chance(conditions.duplicate) { 2 } else { 1 };
         for _ in 0..copies {
             let mut at = now;
             if let Some(rate) = conditions.bits_per_second {
-                let busy = self.busy_until.entry(key).or_insert(now);
-                let takes = Duration::from_secs_f64(datagram.bytes.len() as f64 * 8.0 / rate.max(1) as f64);
-                *busy = (*busy).max(now) + takes;
-                if *busy > now + LINE_QUEUE_MAX {
-                    // The router before the line drops what finds its queue full.
-                    *busy -= takes;
-                    return;
-                }
-                at = *busy;
+                let Some(passed) = line.pass(now, datagram.bytes.len(), rate.max(1) as f64) else { return };
+                at = passed;
             }
             at += conditions.delay + conditions.jitter.mul_f64(self.random.fraction());
+            if conditions.keeps_order {
+                at = line.last_arrival.map_or(at, |last| at.max(last));
+                line.last_arrival = Some(at);
+            }
             if self.random.chance(conditions.reorder) {
                 at += conditions.delay * 2;
             }
             self.sent += 1;
             self.underway.push(Underway { at, order: self.sent, datagram: datagram.clone() });
         }
+    }
+
+    /// What went to the bottleneck of this direction.
+    pub fn waits(&self, client: SocketAddr, direction: Direction) -> &[Wait] {
+        self.lines.get(&(client, direction)).map_or(&[], |line| &line.waits)
     }
 
     pub fn next_arrival(&self) -> Option<Instant> {
@@ -182,7 +243,7 @@ impl PartialEq for Underway {
 impl Eq for Underway {}
 
 /// How much a limited line lets wait.
-const LINE_QUEUE_MAX: Duration = Duration::from_millis(300);
+pub const LINE_QUEUE_MAX: Duration = Duration::from_millis(300);
 
 #[cfg(test)]
 mod tests {
@@ -219,6 +280,23 @@ mod tests {
         assert_ne!(arrived, arrivals(8, conditions));
         assert!(arrived.is_sorted_by_key(|(at, _)| *at));
         assert!(!arrived.is_sorted_by_key(|(_, mark)| *mark), "some overtook others");
+    }
+
+    #[test]
+    fn order_is_kept_where_a_queue_jitters() {
+        let jitter = Duration::from_millis(300);
+        let arrived = arrivals(3, Conditions { jitter, keeps_order: true, ..Conditions::default() });
+        assert!(arrived.is_sorted_by_key(|(_, mark)| *mark));
+        assert!(arrived.iter().any(|(at, mark)| *at > Duration::from_millis(u64::from(*mark) + 250)));
+    }
+
+    #[test]
+    fn bursts_lose_datagrams_in_a_row() {
+        let bursts = Some(Bursts { begin: 0.02, datagrams: 10.0 });
+        let arrived = arrivals(2, Conditions { bursts, ..Conditions::default() });
+        let gaps: Vec<_> = arrived.windows(2).map(|pair| pair[1].1 - pair[0].1 - 1).filter(|gap| *gap > 0).collect();
+        let lost: u32 = gaps.iter().map(|gap| u32::from(*gap)).sum();
+        assert!(lost > 10 && lost >= 4 * gaps.len() as u32, "{gaps:?}");
     }
 
     #[test]

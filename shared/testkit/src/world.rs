@@ -12,7 +12,7 @@ use plenary_media_core::{
     Announced, Candidate, Command, Counters, DtlsIdentity, Event, IceCredentials, Input, LayerSize, Path, PeerEnd,
     PeerOptions, Protocol, Router, RouterConfig, SdpLimits, Sink, Transmit, Wanted,
 };
-use plenary_model::{Channel, MediaKind, ParticipantSid, PeerId, SubscriptionSettings, Target, TrackSid};
+use plenary_model::{Channel, MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, Target, TrackSid};
 
 use crate::{
     Client, ClientOptions, Random,
@@ -110,7 +110,7 @@ impl World {
                 participant: participant(id),
                 target,
                 ice,
-                options: PeerOptions { open_channels, ..PeerOptions::default() },
+                options: PeerOptions { open_channels, allow_pause: options.allows_pause, ..PeerOptions::default() },
             });
         }
         id
@@ -488,6 +488,7 @@ fn announced(track: &TrackSid, cid: &str, kind: MediaKind, rids: &[&str]) -> Ann
         MediaKind::Video => rids.iter().enumerate().map(size).collect(),
     };
     Announced {
+        source: Source::Unknown,
         track: track.clone(),
         kind,
         cids: vec![cid.to_owned()],

@@ -294,10 +294,10 @@ fn server_signal(signal: &ServerSignal, server: &ServerIdentity, now_unix_ms: i6
         ServerSignal::ConnectionQuality { updates } => Reply::ConnectionQuality(pb::ConnectionQualityUpdate {
             updates: updates
                 .iter()
-                .map(|(sid, quality)| pb::ConnectionQualityInfo {
+                .map(|(sid, measured)| pb::ConnectionQualityInfo {
                     participant_sid: sid.to_string(),
-                    quality: livekit::connection_quality(*quality) as i32,
-                    score: QUALITY_SCORE,
+                    quality: livekit::connection_quality(measured.quality) as i32,
+                    score: measured.score,
                 })
                 .collect(),
         }),
@@ -596,9 +596,6 @@ const SERVER_VERSION: &str = "1.13.0";
 
 /// What publishers may send, the preferred video codec first.
 const PUBLISH_CODECS: [&str; 6] = ["video/VP8", "video/H264", "video/VP9", "video/AV1", "audio/opus", "audio/red"];
-
-/// Score that goes with a constant excellent quality.
-const QUALITY_SCORE: f32 = 5.0;
 
 #[cfg(test)]
 mod tests {

@@ -211,6 +211,7 @@ fn peer_of(event: &Event) -> Option<PeerId> {
         | Event::Undecodable { peer, .. }
         | Event::Paused { peer, .. }
         | Event::Demand { peer, .. }
+        | Event::Quality { peer, .. }
         | Event::Closed { peer, .. } => Some(*peer),
         Event::Levels { .. } => None,
     }

@@ -16,7 +16,9 @@ pub(crate) struct Ask<'a> {
     pub(crate) wanted: Target,
     /// The layers that are being sent, from low to high.
     pub(crate) layers: &'a [LayerRate],
+    /// The subscriber's own word on it.
     pub(crate) priority: u32,
+    pub(crate) rank: Rank,
     /// Size of the tile, 0 when unknown.
     pub(crate) pixels: u64,
     /// What it has now, and what it shall have.
@@ -30,6 +32,14 @@ pub(crate) struct LayerRate {
     pub(crate) bits_per_second: u64,
 }
 
+/// What a video shows, most important last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    Other,
+    Speaker,
+    Screen,
+}
+
 /// Whether video may be stopped for lack of bandwidth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pausing {
@@ -37,39 +47,54 @@ pub(crate) enum Pausing {
     Forbidden,
 }
 
-/// Grants each ask a layer: audio first and always, then each video its smallest layer, then one layer more in turn, as
-/// long as the budget lasts. Important and large tiles come first. Going up from what is had takes a margin, so that an
-/// estimate that swings does not make layers swing.
+/// Grants each ask a layer: audio first and always, then each video its smallest layer. What is left raises the most
+/// important as far as they are wanted: screens before speakers before the rest, among equals one layer more in turn and
+/// large tiles first. Going up from what is had takes a margin, so that an estimate that swings does not make layers swing.
 pub(crate) fn allocate(budget_bps: u64, pausing: Pausing, asks: &mut [Ask<'_>]) {
-    asks.sort_unstable_by_key(|ask| (ask.kind == MediaKind::Video, Reverse(ask.priority), Reverse(ask.pixels), ask.id));
+    asks.sort_unstable_by_key(|ask| {
+        (ask.kind == MediaKind::Video, Reverse(ask.importance()), Reverse(ask.pixels), ask.id)
+    });
     let mut left_bps = budget_bps;
     for ask in asks.iter_mut() {
         ask.granted = ask.least(pausing, &mut left_bps);
     }
-    // Each round raises somebody by a layer, or is the last.
-    let mut raised = true;
-    while raised {
-        raised = false;
-        for ask in asks.iter_mut() {
-            raised |= ask.raise(&mut left_bps);
+    for equals in asks.chunk_by_mut(|one, other| one.importance() == other.importance()) {
+        // Each round raises somebody by a layer, or is the last.
+        let mut raised = true;
+        while raised {
+            raised = false;
+            for ask in equals.iter_mut() {
+                raised |= ask.raise(&mut left_bps);
+            }
         }
     }
 }
 
 /// What the asks would take if there were enough.
-pub(crate) fn wanted_bps(asks: &[Ask<'_>]) -> u64 {
+pub(crate) fn wanted_bps<'a>(asks: impl Iterator<Item = &'a Ask<'a>>) -> u64 {
     let wanted = |ask: &Ask<'_>| ask.rungs().last().map_or(0, |layer| layer.bits_per_second);
-    asks.iter().fold(0u64, |sum, ask| sum.saturating_add(wanted(ask)))
+    asks.fold(0u64, |sum, ask| sum.saturating_add(wanted(ask)))
+}
+
+/// What the asks were granted takes.
+pub(crate) fn granted_bps<'a>(asks: impl Iterator<Item = &'a Ask<'a>>) -> u64 {
+    let granted = |ask: &Ask<'_>| if let Target::Layer(id) = ask.granted { ask.rate(id) } else { 0 };
+    asks.fold(0u64, |sum, ask| sum.saturating_add(granted(ask)))
 }
 
 impl<'a> Ask<'a> {
+    fn importance(&self) -> (u32, Rank) {
+        (self.priority, self.rank)
+    }
+
     fn least(&self, pausing: Pausing, left_bps: &mut u64) -> Target {
         let Some(lowest) = self.rungs().first() else {
             // Nothing is being sent: to aim at it costs nothing.
             return self.wanted;
         };
         let always = self.kind == MediaKind::Audio || pausing == Pausing::Forbidden;
-        if always || price(lowest.bits_per_second, self.current != Target::Off) <= *left_bps {
+        let resuming = if self.current == Target::Off { lowest.bits_per_second / RESUME_MARGIN } else { 0 };
+        if always || lowest.bits_per_second.saturating_add(resuming) <= *left_bps {
             *left_bps = left_bps.saturating_sub(lowest.bits_per_second);
             return Target::Layer(lowest.id);
         }
@@ -91,6 +116,20 @@ impl<'a> Ask<'a> {
         true
     }
 
+    /// What a layer takes; 0 if it is not sent.
+    pub(crate) fn rate(&self, id: LayerId) -> u64 {
+        let is_it = |layer: &&LayerRate| layer.id >= id && layer.id.spatial() == id.spatial();
+        self.layers.iter().find(is_it).map_or(0, |layer| layer.bits_per_second)
+    }
+
+    /// Whether a layer takes so much more than the one granted that it is the first to go.
+    pub(crate) fn is_too_much(&self, flowing: LayerId) -> bool {
+        match self.granted {
+            Target::Layer(granted) => self.rate(flowing) > self.rate(granted).saturating_mul(TOO_MUCH),
+            Target::Off => self.wanted != Target::Off,
+        }
+    }
+
     /// The layers up to the wanted one; if all that are sent are above it, the lowest of them.
     fn rungs(&self) -> &'a [LayerRate] {
         let Target::Layer(wanted) = self.wanted else { return &[] };
@@ -104,6 +143,10 @@ fn price(bits_per_second: u64, had: bool) -> u64 {
     if had { bits_per_second } else { bits_per_second.saturating_add(bits_per_second / UPGRADE_MARGIN) }
 }
 
+/// So many times as much.
+const TOO_MUCH: u64 = 2;
+/// A quarter: to come and go is worse than to stay away.
+const RESUME_MARGIN: u64 = 4;
 /// An eighth.
 const UPGRADE_MARGIN: u64 = 8;
 
@@ -131,6 +174,7 @@ mod tests {
             wanted: layer(wanted),
             layers: &SIMULCAST,
             priority: 0,
+            rank: Rank::Other,
             pixels: 0,
             current: Target::Off,
             granted: Target::Off,
@@ -179,6 +223,22 @@ mod tests {
     }
 
     #[test]
+    fn screens_come_before_speakers_before_the_rest() {
+        let with = |id, rank| Ask { rank, ..video(id, 2) };
+        let asks = [with(0, Rank::Other), with(1, Rank::Speaker), with(2, Rank::Screen)];
+        for (budget, expected) in [
+            (200_000, [Target::Off, Target::Off, layer(0)]),
+            (400_000, [Target::Off, layer(0), layer(0)]),
+            (1_000_000, [layer(0), layer(0), layer(1)]),
+            (2_300_000, [layer(0), layer(0), layer(2)]),
+            (2_500_000, [layer(0), layer(1), layer(2)]),
+            (3_800_000, [layer(0), layer(2), layer(2)]),
+        ] {
+            assert_eq!(granted(budget, Pausing::Allowed, &asks), expected, "{budget}");
+        }
+    }
+
+    #[test]
     fn an_estimate_that_swings_does_not_make_layers_swing() {
         let had = Ask { current: layer(2), ..video(0, 2) };
         let new = Ask { current: layer(1), ..video(0, 2) };
@@ -201,7 +261,7 @@ mod tests {
     #[test]
     fn what_is_wanted_is_the_sum_of_the_wanted_layers() {
         assert_eq!(
-            wanted_bps(&[video(0, 2), video(1, 1), audio(2), Ask { wanted: Target::Off, ..video(3, 0) }]),
+            wanted_bps([video(0, 2), video(1, 1), audio(2), Ask { wanted: Target::Off, ..video(3, 0) }].iter()),
             2_240_000
         );
     }

@@ -17,6 +17,49 @@ pub(super) struct DelayTrend {
     over_since_us: Option<i64>,
     last_update_us: Option<i64>,
     usage: Usage,
+    queue: Queue,
+}
+
+/// How much longer packets take than the quickest did.
+#[derive(Debug, Default)]
+struct Queue {
+    /// The least delay of this window, and of the one before it.
+    least_us: [Option<i64>; 2],
+    window_began_us: i64,
+    /// The least delay of the last slices of time, newest last.
+    recent_us: [Option<i64>; RECENT_SLICES],
+    slice_began_us: i64,
+    /// By how much a slice's least delay differs from the one before, on average.
+    jitter_us: i64,
+}
+
+impl Queue {
+    fn on_arrival(&mut self, sent_us: u64, arrival_us: i64) {
+        let delay = arrival_us.saturating_sub(i64::try_from(sent_us).unwrap_or(i64::MAX));
+        let least = |known: Option<i64>| Some(known.map_or(delay, |least| least.min(delay)));
+        let [current, before] = self.least_us;
+        if arrival_us.saturating_sub(self.window_began_us) > BASE_WINDOW_US {
+            (self.least_us, self.window_began_us) = ([Some(delay), current], arrival_us);
+        } else {
+            self.least_us = [least(current), before];
+        }
+        if arrival_us.saturating_sub(self.slice_began_us) > SLICE_US {
+            if let [.., Some(before), Some(last)] = self.recent_us {
+                let change = last.abs_diff(before).min(CHANGE_MAX_US).cast_signed();
+                self.jitter_us = self.jitter_us.saturating_add(change.saturating_sub(self.jitter_us) / JITTER_SLICES);
+            }
+            self.recent_us.rotate_left(1);
+            (self.recent_us[RECENT_SLICES - 1], self.slice_began_us) = (None, arrival_us);
+        }
+        self.recent_us[RECENT_SLICES - 1] = least(self.recent_us[RECENT_SLICES - 1]);
+    }
+
+    /// Nothing until all slices have heard of something.
+    fn standing_us(&self) -> i64 {
+        let recent = self.recent_us.iter().try_fold(i64::MAX, |least, slice| Some(least.min((*slice)?)));
+        let base = self.least_us.into_iter().flatten().min();
+        recent.zip(base).map_or(0, |(recent, base)| recent.saturating_sub(base))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +92,7 @@ impl Default for DelayTrend {
             over_since_us: None,
             last_update_us: None,
             usage: Usage::Normal,
+            queue: Queue::default(),
         }
     }
 }
@@ -58,8 +102,24 @@ impl DelayTrend {
         self.usage
     }
 
+    /// What stands in the path's queue: even the quickest packet of the last tenths of a second waited so long.
+    pub(super) fn standing_queue_ms(&self) -> f64 {
+        millis(self.queue.standing_us())
+    }
+
+    /// How much the path delays at random, beyond what a slow bottleneck does by sending one packet after the other.
+    pub(super) fn unrest_ms(&self) -> f64 {
+        (millis(self.queue.jitter_us) - QUIET_MS).max(0.0)
+    }
+
+    /// The delay that the path has now is its own: less was sent, and it stayed.
+    pub(super) fn accept_delay(&mut self) {
+        self.queue.least_us = [None; 2];
+    }
+
     /// One packet in order of sending. Says how the path is used when a burst is complete.
     pub(super) fn on_arrival(&mut self, sent_us: u64, arrival_us: i64) -> Option<Usage> {
+        self.queue.on_arrival(sent_us, arrival_us);
         let Some(burst) = self.current.as_mut() else {
             self.current = Some(Burst { first_sent_us: sent_us, last_sent_us: sent_us, last_arrival_us: arrival_us });
             return None;
@@ -151,6 +211,12 @@ fn millis(micros: i64) -> f64 {
     f64::from(micros) / 1_000.0
 }
 
+const BASE_WINDOW_US: i64 = 15_000_000;
+const SLICE_US: i64 = 50_000;
+const QUIET_MS: f64 = 8.0;
+const JITTER_SLICES: i64 = 16;
+const CHANGE_MAX_US: u64 = 200_000;
+const RECENT_SLICES: usize = 4;
 const BURST_US: u64 = 5_000;
 const POINTS: usize = 20;
 const BURSTS_COUNTED: usize = 60;

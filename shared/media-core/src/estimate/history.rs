@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ingress::after;
+
 #[derive(Debug)]
 pub(super) struct SendHistory {
     epoch: Instant,
@@ -22,6 +24,8 @@ pub(super) enum Fate {
     /// No such packet.
     #[default]
     Unsent,
+    /// It waits for the pacer, while others that were numbered later may have overtaken it.
+    Queued,
     Flying,
     Lost,
     Arrived,
@@ -46,9 +50,28 @@ impl SendHistory {
         let sent_us = self.micros(now);
         if let Some(place) = self.ring.get_mut(position(sequence)) {
             let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
-            *place = Sent { sent_us, sequence, bytes, fate: Fate::Flying };
+            *place = Sent { sent_us, sequence, bytes, fate: Fate::Queued };
         }
         sequence
+    }
+
+    /// A packet that was recorded leaves now.
+    pub(super) fn departed(&mut self, now: Instant, sequence: u16) {
+        let sent_us = self.micros(now);
+        if let Some(sent) = self.ring.get_mut(position(sequence)).filter(|sent| sent.sequence == sequence) {
+            (sent.sent_us, sent.fate) = (sent_us, Fate::Flying);
+        }
+    }
+
+    /// When a packet left, if it is known.
+    pub(super) fn sent_us(&self, sequence: u16) -> Option<u64> {
+        let sent = self.ring.get(position(sequence)).filter(|sent| sent.sequence == sequence)?;
+        Some(sent.sent_us)
+    }
+
+    /// The time that [`Settled::sent_us`] means.
+    pub(super) fn instant(&self, sent_us: u64) -> Instant {
+        after(self.epoch, Duration::from_micros(sent_us))
     }
 
     /// Notes what became of a packet. `None` if that is no news: unknown, told before, or lost after it had arrived.
@@ -57,7 +80,7 @@ impl SendHistory {
         let sent = self.ring.get_mut(position(sequence)).filter(|sent| sent.sequence == sequence)?;
         let before = sent.fate;
         let news = match before {
-            Fate::Unsent | Fate::Arrived => false,
+            Fate::Unsent | Fate::Queued | Fate::Arrived => false,
             Fate::Flying => true,
             Fate::Lost => fate == Fate::Arrived,
         };
@@ -95,6 +118,8 @@ mod tests {
         let now = Instant::now();
         let mut history = SendHistory::new(now);
         let sequence = history.record(now, 100);
+        assert_eq!(history.settle(now, sequence, Fate::Lost), None, "it has not left");
+        history.departed(now, sequence);
         let settled = |before| Some(Settled { sent_us: 0, bytes: 100, before });
         for (fate, expected) in [
             (Fate::Lost, settled(Fate::Flying)),

@@ -20,6 +20,8 @@ struct Path {
     sent: u32,
     owed_bytes: f64,
     feedback_flows: bool,
+    wanted_bps: u64,
+    queue_max: Duration,
 }
 
 const ONE_WAY: Duration = Duration::from_millis(20);
@@ -41,6 +43,8 @@ impl Path {
             sent: 0,
             owed_bytes: 0.0,
             feedback_flows: true,
+            wanted_bps: 0,
+            queue_max: QUEUE_MAX,
         }
     }
 
@@ -53,8 +57,15 @@ impl Path {
             self.owed_bytes += rate(target) / 8_000.0;
             while self.owed_bytes >= PACKET as f64 {
                 self.owed_bytes -= PACKET as f64;
-                let sequence = estimator.sent(self.now, PACKET);
-                self.transmit(sequence);
+                self.transmit(estimator, PACKET);
+            }
+            if ms % 200 == 0 {
+                estimator.set_wanted(self.now, self.wanted_bps);
+            }
+            if ms % 5 == 0 {
+                while estimator.probe_owed(self.now) > 0 {
+                    self.transmit(estimator, 250);
+                }
             }
             while let Some((at, sequence)) = self.arriving.pop_front_if(|(at, _)| *at <= self.now) {
                 self.receiver.record(at, sequence);
@@ -74,13 +85,15 @@ impl Path {
         estimates
     }
 
-    fn transmit(&mut self, sequence: u16) {
+    fn transmit(&mut self, estimator: &mut Estimator, bytes: usize) {
+        let sequence = estimator.sent(self.now, bytes);
+        estimator.departed(self.now, sequence);
         self.sent += 1;
         let begins = self.free_at.max(self.now);
-        if begins - self.now > QUEUE_MAX || (self.lose_every > 0 && self.sent.is_multiple_of(self.lose_every)) {
+        if begins - self.now > self.queue_max || (self.lose_every > 0 && self.sent.is_multiple_of(self.lose_every)) {
             return;
         }
-        self.free_at = begins + Duration::from_secs_f64(PACKET as f64 * 8.0 / self.capacity_bps);
+        self.free_at = begins + Duration::from_secs_f64(bytes as f64 * 8.0 / self.capacity_bps);
         self.arriving.push_back((self.free_at + ONE_WAY, sequence));
     }
 }
@@ -99,7 +112,7 @@ fn a_wide_path_reaches_what_is_wanted_within_seconds() {
     let mut path = Path::new(20_000_000.0);
     let mut estimator = Estimator::new(path.now);
     assert_eq!(estimator.target_bps(path.now), 1_000_000);
-    estimator.set_wanted(1_740_000);
+    path.wanted_bps = 1_740_000;
     let estimates = path.run(&mut estimator, 8, layered);
     assert!(estimates.iter().take(4).any(|bps| *bps > 1_950_000), "{estimates:?}");
     assert!(estimates.iter().skip(4).all(|bps| *bps > 1_950_000), "{estimates:?}");
@@ -109,7 +122,7 @@ fn a_wide_path_reaches_what_is_wanted_within_seconds() {
 fn the_estimate_does_not_grow_beyond_use() {
     let mut path = Path::new(100_000_000.0);
     let mut estimator = Estimator::new(path.now);
-    estimator.set_wanted(500_000);
+    path.wanted_bps = 500_000;
     let estimates = path.run(&mut estimator, 60, |_| 400_000.0);
     assert!(estimates.iter().all(|bps| *bps <= 1_100_000), "{estimates:?}");
 }
@@ -119,7 +132,7 @@ fn a_narrow_path_is_found_and_kept() {
     for capacity in [400_000.0, 1_000_000.0, 2_500_000.0] {
         let mut path = Path::new(capacity);
         let mut estimator = Estimator::new(path.now);
-        estimator.set_wanted(10_000_000);
+        path.wanted_bps = 10_000_000;
         let estimates = path.run(&mut estimator, 60, |estimate| estimate);
         let late = &estimates[20..];
         let mean = late.iter().sum::<u64>() as f64 / late.len() as f64;
@@ -133,7 +146,7 @@ fn a_narrow_path_is_found_and_kept() {
 fn a_path_that_narrows_is_followed_down_and_up_again() {
     let mut path = Path::new(5_000_000.0);
     let mut estimator = Estimator::new(path.now);
-    estimator.set_wanted(4_000_000);
+    path.wanted_bps = 4_000_000;
     let wide = path.run(&mut estimator, 15, |estimate| estimate.min(4_000_000.0));
     assert!(wide.last().unwrap() > &3_000_000, "{wide:?}");
     path.capacity_bps = 800_000.0;
@@ -145,15 +158,29 @@ fn a_path_that_narrows_is_followed_down_and_up_again() {
 }
 
 #[test]
-fn heavy_loss_lowers_the_estimate_and_light_loss_does_not() {
+fn loss_that_does_not_answer_to_the_rate_lowers_the_estimate_once_at_most() {
     for (lose_every, lower) in [(100, false), (4, true)] {
         let mut path = Path::new(20_000_000.0);
         path.lose_every = lose_every;
         let mut estimator = Estimator::new(path.now);
-        estimator.set_wanted(1_000_000);
+        path.wanted_bps = 1_000_000;
         let estimates = path.run(&mut estimator, 10, |estimate| estimate.min(900_000.0));
-        assert_eq!(*estimates.last().unwrap() < 700_000, lower, "1 in {lose_every}: {estimates:?}");
+        assert_eq!(estimates.iter().any(|bps| *bps < 900_000), lower, "1 in {lose_every}: {estimates:?}");
+        assert!(estimates.last().unwrap() > &1_100_000, "1 in {lose_every}: {estimates:?}");
     }
+}
+
+#[test]
+fn loss_that_answers_to_the_rate_is_kept_away_from() {
+    // A policer drops what exceeds its rate and delays nothing.
+    let mut path = Path::new(600_000.0);
+    path.queue_max = Duration::from_millis(20);
+    let mut estimator = Estimator::new(path.now);
+    path.wanted_bps = 2_000_000;
+    let estimates = path.run(&mut estimator, 60, |estimate| estimate.min(1_800_000.0));
+    let late = &estimates[20..];
+    let mean = late.iter().sum::<u64>() / late.len() as u64;
+    assert!((300_000..=780_000).contains(&mean), "mean {mean}: {estimates:?}");
 }
 
 #[test]
@@ -187,18 +214,36 @@ fn the_receivers_word_is_a_ceiling_while_it_lasts() {
     assert_eq!(estimator.target_bps(path.now), 300_000);
     estimator.on_remb(path.now, 90_000_000);
     assert!(estimator.target_bps(path.now) <= 2_000_000);
-    // Alone, it is all there is.
-    let mut estimator = Estimator::new(path.now);
-    estimator.on_remb(path.now, 3_000_000);
-    assert_eq!(estimator.target_bps(path.now), 3_000_000);
-    assert_eq!(estimator.target_bps(path.now + REMB_LIFE), 1_000_000);
+    estimator.on_remb(path.now, 300_000);
+    assert!(estimator.target_bps(path.now + REMB_LIFE) > 300_000);
+}
+
+#[test]
+fn without_transport_feedback_the_receivers_word_is_the_estimate() {
+    let start = Instant::now();
+    let mut estimator = Estimator::new(start);
+    estimator.on_remb(start, 3_000_000);
+    assert_eq!(estimator.target_bps(start), 3_000_000);
+    // A receiver that says less than it is sent is congested.
+    for ms in 0..1_000 {
+        estimator.sent_unstamped(start + Duration::from_millis(ms), 250);
+    }
+    let now = start + Duration::from_secs(1);
+    estimator.on_remb(now, 800_000);
+    assert_eq!(estimator.target_bps(now), 800_000);
+    // One that is content with what it gets vouches for little more, so more is tried.
+    estimator.set_wanted(now, 4_000_000);
+    for second in 2..8 {
+        estimator.on_remb(start + Duration::from_secs(second), 2_500_000);
+    }
+    assert!(estimator.target_bps(start + Duration::from_secs(8)) > 2_500_000);
 }
 
 #[test]
 fn without_transport_feedback_receiver_reports_decide() {
     let start = Instant::now();
     let mut estimator = Estimator::new(start);
-    estimator.set_wanted(2_000_000);
+    estimator.set_wanted(start, 2_000_000);
     for second in 0..10 {
         estimator.on_loss_report(start + Duration::from_secs(second), 0);
     }
@@ -220,4 +265,18 @@ fn feedback_about_what_was_never_sent_changes_nothing() {
     let Some(Ok(Packet::TransportFeedback(feedback))) = packets(&out).next() else { panic!() };
     estimator.on_feedback(now, &feedback);
     assert_eq!((estimator.target_bps(now), estimator.rtt()), (1_000_000, RTT_GUESS));
+}
+
+#[test]
+fn a_new_path_is_found_out_anew() {
+    let mut path = Path::new(300_000.0);
+    let mut estimator = Estimator::new(path.now);
+    path.wanted_bps = 1_500_000;
+    let narrow = path.run(&mut estimator, 10, |estimate| estimate);
+    assert!(narrow.last().unwrap() < &400_000, "{narrow:?}");
+    path.capacity_bps = 10_000_000.0;
+    estimator.on_new_path(path.now);
+    assert_eq!(estimator.target_bps(path.now), START_BPS_WHOLE);
+    let wide = path.run(&mut estimator, 5, |estimate| estimate.min(1_500_000.0));
+    assert!(wide.last().unwrap() > &1_500_000, "{wide:?}");
 }

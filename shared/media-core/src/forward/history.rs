@@ -81,7 +81,10 @@ impl History {
     /// Whether the last repair may still be on its way.
     pub(super) fn is_held(&self, now: Instant, rtt: Duration, entry: &Entry) -> bool {
         let since = Duration::from_millis(self.millis(now).wrapping_sub(entry.repaired_ms).into());
-        entry.flags & REPAIRED != 0 && since < rtt.clamp(HOLD_MIN, HOLD_MAX)
+        // Clients ask again after about a round trip, by their own measure.
+        let rtt = rtt.clamp(HOLD_MIN, HOLD_MAX);
+        let hold = rtt.saturating_sub(rtt.checked_div(4).unwrap_or_default());
+        entry.flags & REPAIRED != 0 && since < hold
     }
 
     fn millis(&self, now: Instant) -> u16 {

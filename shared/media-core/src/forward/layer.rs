@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use plenary_model::{Quality, SubscriptionSettings};
 
-use crate::rtp::{LayerId, StreamId, layers::SPATIAL_MAX};
+use crate::rtp::{
+    LayerId, StreamId,
+    layers::{SPATIAL_MAX, TEMPORAL_MAX},
+};
 
 /// How a track's spatial layers are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,14 @@ impl Layering {
         match self {
             Self::Simulcast => StreamId(layer.spatial()),
             Self::Svc => StreamId(0),
+        }
+    }
+
+    /// The layer that is had by receiving so much of a stream; all of it where nothing is said.
+    pub(crate) fn layer_of(self, stream: StreamId, within: Option<LayerId>) -> LayerId {
+        match self {
+            Self::Simulcast => LayerId::new(stream.0, within.map_or(TEMPORAL_MAX, LayerId::temporal)),
+            Self::Svc => within.unwrap_or(LayerId::spatial_layer(SPATIAL_MAX)),
         }
     }
 

@@ -99,6 +99,12 @@ impl Segment {
         }
     }
 
+    /// The same source from the next packet on, which becomes number `extended`.
+    fn resumed_at(&self, extended: u64) -> Self {
+        let (first, removed) = (self.highest.saturating_add(1), LastBits::up_to(self.highest));
+        Self { first, first_extended: extended, offset: extended.wrapping_sub(first), removed, ..*self }
+    }
+
     pub(super) fn is_from(&self, stream: StreamId, ssrc: u32) -> bool {
         self.stream == stream && self.ssrc == ssrc
     }
@@ -195,6 +201,19 @@ impl Segments {
         if let Some(place) = self.ring.get_mut(position(self.newest)) {
             *place = Some(segment);
         }
+    }
+
+    /// Leaves the numbers before `extended` to something else than the newest segment's source.
+    pub(super) fn make_room(&mut self, extended: u64) -> Option<()> {
+        let newest = self.newest()?;
+        let resumed = newest.resumed_at(extended);
+        // Nothing has come since room was made before.
+        if newest.first > newest.highest {
+            *self.newest_mut()? = resumed;
+        } else {
+            self.push(resumed);
+        }
+        Some(())
     }
 
     pub(super) fn newest(&self) -> Option<&Segment> {

@@ -1,4 +1,4 @@
-//! Bytes over the last second, in ten buckets.
+//! Bytes over the last three seconds, in ten buckets: a key frame is no change of rate.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ impl RateMeter {
         self.set(self.current, |sum| *sum = sum.saturating_add(bytes));
     }
 
-    /// The average over the last second, or over the meter's life if that is shorter.
+    /// The average over the last three seconds, or over the meter's life if that is shorter.
     pub(crate) fn bits_per_second(&self, now: Instant) -> u64 {
         let Some(epoch) = self.epoch else { return 0 };
         let newest = number(epoch, now);
@@ -59,9 +59,9 @@ fn position(bucket: u64) -> Option<usize> {
 
 const BUCKETS: usize = 10;
 const WINDOW_BUCKETS: u64 = 10;
-const BUCKET_MS: u64 = 100;
+const BUCKET_MS: u64 = 300;
 const BUCKET: Duration = Duration::from_millis(BUCKET_MS);
-const WINDOW: Duration = Duration::from_secs(1);
+const WINDOW: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
@@ -71,10 +71,10 @@ mod tests {
     fn a_steady_stream_is_measured_early_and_late() {
         let start = Instant::now();
         let mut meter = RateMeter::default();
-        for ms in (0..5_000).step_by(10) {
+        for ms in (0..9_000).step_by(10) {
             let now = start + Duration::from_millis(ms);
             meter.add(now, 1_250);
-            if ms > 300 {
+            if ms > 600 {
                 let rate = meter.bits_per_second(now);
                 assert!((900_000..=1_100_000).contains(&rate), "{rate} after {ms} ms");
             }
@@ -82,13 +82,13 @@ mod tests {
     }
 
     #[test]
-    fn silence_brings_the_rate_to_zero_within_a_second() {
+    fn silence_brings_the_rate_to_zero_within_three_seconds() {
         let start = Instant::now();
         let mut meter = RateMeter::default();
         meter.add(start, 100_000);
-        assert!(meter.bits_per_second(start + Duration::from_millis(900)) > 0);
-        assert_eq!(meter.bits_per_second(start + Duration::from_millis(1_000)), 0);
-        meter.add(start + Duration::from_secs(3_600), 125);
+        assert!(meter.bits_per_second(start + Duration::from_millis(2_600)) > 0);
+        assert_eq!(meter.bits_per_second(start + Duration::from_millis(3_000)), 0);
+        meter.add(start + Duration::from_secs(3_600), 375);
         assert_eq!(meter.bits_per_second(start + Duration::from_secs(3_600)), 1_000);
     }
 }

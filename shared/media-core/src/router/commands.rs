@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Announced, Candidate, Command, DropReason, Event, IceCredentials, PeerEnd, PeerOptions, Protocol, Refusal, Wanted,
-    egress::EgressQueue,
+    egress::{EgressQueue, Pacer},
     rtp::Codec,
     session_description::{LocalParameters, PublisherAnswer},
     transport::{SendRefused, Transport},
@@ -68,7 +68,7 @@ impl Router {
         }
         self.book.expect(&ice.ufrag, id);
         let role = match target {
-            PeerTarget::Publisher => Role::Publisher(Box::new(Publisher::new(self.random.ssrc()))),
+            PeerTarget::Publisher => Role::Publisher(Box::new(Publisher::new(now, self.random.ssrc()))),
             PeerTarget::Subscriber => Role::Subscriber(Box::new(Subscriber::new(now, options))),
         };
         let transport = Transport::new(&self.identity, ice, options.open_channels, self.config.data_bytes_per_second);
@@ -78,6 +78,7 @@ impl Router {
             transport,
             role,
             egress: EgressQueue::default(),
+            pacer: Pacer::new(now, crate::estimate::START_BPS_WHOLE),
             is_ready: false,
             tcp_only: options.tcp_only,
         });
@@ -95,6 +96,7 @@ impl Router {
         let Some((slot, peer)) = self.peers.remove(id) else { return };
         self.book.remove(id);
         self.timers.remove(id);
+        self.pacing.remove(id);
         // Its slot may be somebody else's before the next datagram leaves.
         self.ready.retain(|ready| *ready != slot);
         match peer.role {

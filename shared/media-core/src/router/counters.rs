@@ -17,6 +17,10 @@ pub struct Counters {
     /// Sequence numbers that subscribers asked for again.
     pub nacks_received: Count,
     pub retransmitted: Count,
+    /// Packets sent to learn what a path takes.
+    pub padding_out: Count,
+    /// Times that video of a subscriber was held back by its pacer.
+    pub pacer_holds: Count,
     pub keyframe_requests: Count,
     pub peers: Count,
     pub tracks: Count,

@@ -1,6 +1,6 @@
 //! One transport with its role: a client's publisher or subscriber PeerConnection.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use plenary_model::{ParticipantSid, PeerId};
 
@@ -8,7 +8,12 @@ use super::{
     publisher::{Publisher, Route},
     subscriber::Subscriber,
 };
-use crate::{Transmit, egress::EgressQueue, session_description::ReceiveSection, transport::Transport};
+use crate::{
+    Transmit,
+    egress::{EgressQueue, Pacer},
+    session_description::ReceiveSection,
+    transport::Transport,
+};
 
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -18,6 +23,7 @@ pub(super) struct Peer {
     pub(super) role: Role,
     /// Sealed media for this client.
     pub(super) egress: EgressQueue,
+    pub(super) pacer: Pacer,
     /// It is offered no UDP candidates.
     pub(super) tcp_only: bool,
     /// It stands in the router's line of those who have media to send.
@@ -31,18 +37,38 @@ pub(super) enum Role {
 }
 
 impl Peer {
-    /// Whether there is something to send and a way to send it. What has no way is dropped.
+    /// Whether there is something to send now. What has no way is dropped.
     pub(super) fn can_send(&mut self) -> bool {
         if self.transport.remote().is_none() {
             self.egress = EgressQueue::default();
         }
-        self.is_ready = !self.egress.is_empty();
+        self.is_ready = self.egress.front(self.pacer.allowance()).is_some();
         self.is_ready
     }
 
     pub(super) fn front(&self) -> Option<Transmit<'_>> {
-        let (run, path) = self.egress.front().zip(self.transport.remote())?;
+        let (run, path) = self.egress.front(self.pacer.allowance()).zip(self.transport.remote())?;
         Some(Transmit { path, bytes: run.bytes, segment_bytes: run.segment_bytes })
+    }
+
+    /// What [`front`](Self::front) showed has left.
+    pub(super) fn pop_front(&mut self, now: Instant) {
+        let Self { egress, pacer, role, .. } = self;
+        let departed = |sequence| {
+            if let Role::Subscriber(subscriber) = role {
+                subscriber.departed(now, sequence);
+            }
+        };
+        let bytes = egress.pop_front(pacer.allowance(), departed);
+        pacer.spend(bytes);
+    }
+
+    /// If something waits for the pacer alone: until when.
+    pub(super) fn hold(&mut self) -> Option<Instant> {
+        if self.egress.is_empty() {
+            return None;
+        }
+        self.pacer.hold()
     }
 
     pub(super) fn publisher_section(&self, route: Route) -> Option<&ReceiveSection> {

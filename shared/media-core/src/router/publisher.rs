@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Deadline, DropReason,
     ingress::{TwccReceiver, after},
+    quality::QualityMeter,
     rtcp::{self, Packet, ReportBlock},
     rtp::{Header, StreamId},
     session_description::{PublisherSdp, ReceiveSection},
@@ -33,6 +34,7 @@ pub(super) struct Publisher {
     own_ssrc: u32,
     blocks: Vec<ReportBlock>,
     lost: Vec<u16>,
+    quality: QualityMeter,
 }
 
 /// Where the packets of one SSRC go.
@@ -55,7 +57,7 @@ pub(super) enum Part {
 }
 
 impl Publisher {
-    pub(super) fn new(own_ssrc: u32) -> Self {
+    pub(super) fn new(now: Instant, own_ssrc: u32) -> Self {
         Self {
             sdp: PublisherSdp::default(),
             sections: Vec::new(),
@@ -65,6 +67,7 @@ impl Publisher {
             own_ssrc,
             blocks: Vec::new(),
             lost: Vec::new(),
+            quality: QualityMeter::new(now),
         }
     }
 
@@ -212,11 +215,20 @@ impl Publisher {
         }
     }
 
+    /// How well the client's media arrives, if that is news.
+    pub(super) fn quality(&mut self, now: Instant, silence: Duration) -> Option<f32> {
+        self.quality.close(now, silence)
+    }
+
     fn write_reports(&mut self, now: Instant, tracks: &mut Tracks, out: &mut Vec<u8>) {
         self.blocks.clear();
         for section in &self.sections {
             let Some(track) = tracks.get_mut(&section.track) else { continue };
             self.blocks.extend(track.streams_mut().filter_map(|(stream, _)| stream.report_block(now)));
+        }
+        // The stream that suffers most says how it sounds or looks.
+        if let Some(worst) = self.blocks.iter().map(|block| block.fraction_lost).max() {
+            self.quality.packets(worst.into(), 256);
         }
         for blocks in self.blocks.chunks(REPORT_BLOCKS_MAX) {
             rtcp::write_receiver_report(out, self.own_ssrc, blocks);

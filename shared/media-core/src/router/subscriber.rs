@@ -12,14 +12,15 @@ use super::{
     track::{Receiver, Track, Tracks},
 };
 use crate::{
-    Deadline, DropReason, PeerOptions, Wanted,
+    Deadline, DropReason, Path, PeerOptions, Wanted,
     egress::{Class, EgressQueue},
-    estimate::{Ask, Estimator, LayerRate, Pausing, allocate, wanted_bps},
+    estimate::{Ask, Estimator, LayerRate, Pace, Pausing, Rank, allocate, granted_bps, wanted_bps},
     forward::{
         Forwarder, ForwarderConfig, LayerState, Layering, Origin, OutgoingHeader, PassedExtension, Red, RtxConfig,
-        Skip, Target, choose_layer,
+        Skip, Target, Written, choose_layer,
     },
     ingress::{Ingested, after},
+    quality::QualityMeter,
     rtcp::{self, Packet},
     rtp::{Header, LayerId, StreamId},
     session_description::{SendSection, SendTrack, SubscriberSdp},
@@ -37,6 +38,9 @@ pub(super) struct Subscriber {
     cap_bits_per_second: Option<u64>,
     reports_due: Option<Instant>,
     allocation_due: Instant,
+    quality: QualityMeter,
+    /// Where the client was when the estimate began.
+    path: Option<Path>,
 }
 
 /// One track on its way to this client.
@@ -52,6 +56,9 @@ struct Subscription {
     flowing: bool,
     /// The path has no room for it.
     paused: bool,
+    /// Some of it found the queue full. As long as not all fits no key frame is asked for before this: it would be too much
+    /// again, and for all.
+    skips_until: Option<Instant>,
 }
 
 /// What aiming anew led to.
@@ -60,6 +67,10 @@ pub(super) struct Retargeted {
     pub(super) needs: Vec<KeyframeNeed>,
     /// Tracks that were paused (`true`) or resumed for lack of room or with its return.
     pub(super) paused: Vec<(TrackSid, bool)>,
+    /// Streams of which nothing that waits shall leave.
+    pub(super) abandoned: Vec<u32>,
+    /// How video is to leave from now on.
+    pub(super) pace: Option<Pace>,
 }
 
 /// What a subscription would take, before its share is known.
@@ -70,13 +81,14 @@ struct Demand {
     current: Target,
     layers: Vec<LayerRate>,
     priority: u32,
+    rank: Rank,
     pixels: u64,
 }
 
 impl Demand {
     fn ask(&self, id: usize) -> Ask<'_> {
-        let Self { kind, wanted, current, ref layers, priority, pixels, .. } = *self;
-        Ask { id, kind, wanted, layers, priority, pixels, current, granted: Target::Off }
+        let Self { kind, wanted, current, ref layers, priority, rank, pixels, .. } = *self;
+        Ask { id, kind, wanted, layers, priority, rank, pixels, current, granted: Target::Off }
     }
 
     /// Where to aim with what was granted: who gets the best layer that is sent aims at the one that is wanted, if the
@@ -101,6 +113,8 @@ pub(super) struct Incoming<'p> {
 pub(super) struct Exit<'a> {
     pub(super) transport: &'a Transport,
     pub(super) egress: &'a mut EgressQueue,
+    /// Bytes of video that may wait.
+    pub(super) backlog: usize,
     pub(super) counters: &'a Counters,
 }
 
@@ -121,6 +135,8 @@ impl Subscriber {
             cap_bits_per_second: None,
             reports_due: None,
             allocation_due: after(now, ALLOCATION_INTERVAL),
+            quality: QualityMeter::new(now),
+            path: None,
         }
     }
 
@@ -132,9 +148,9 @@ impl Subscriber {
         incoming: &Incoming<'_>,
         exit: Exit<'_>,
     ) -> Result<bool, DropReason> {
-        let Exit { transport, egress, counters } = exit;
+        let Exit { transport, egress, backlog, counters } = exit;
         let subscription = self.subscriptions.get_mut(slot).and_then(Option::as_mut);
-        let Some(Subscription { forwarder: Some(forwarder), flowing, kind, .. }) = subscription else {
+        let Some(Subscription { forwarder: Some(forwarder), flowing, kind, skips_until, .. }) = subscription else {
             return Ok(false);
         };
         // What comes while it still connects is not kept for it; it starts with the next key frame.
@@ -145,8 +161,12 @@ impl Subscriber {
             MediaKind::Audio => Class::Audio,
             MediaKind::Video => Class::Video,
         };
-        // Asked before a sequence number is spent, so that a full queue is a gap upstream of the numbering.
-        if !egress.has_room(class) {
+        // Asked before a sequence number is spent. What follows a picture with a hole cannot be decoded either.
+        if !egress.has_room(class, backlog) {
+            if class == Class::Video && forwarder.current_layer().is_some() {
+                forwarder.stop();
+                *skips_until = Some(after(now, SKIP));
+            }
             return Err(DropReason::QueueFull);
         }
         let Incoming { stream, origin, header, ingested, packet } = *incoming;
@@ -156,11 +176,19 @@ impl Subscriber {
             Err(_) => return Ok(false),
         };
         let estimator = &mut self.estimator;
-        let stamp = |bytes: usize| Some(estimator.sent(now, bytes));
+        let mut sequence = None;
         let bytes = egress.append(class, |out, start| {
+            let stamp = |bytes: usize| {
+                sequence = Some(estimator.sent(now, bytes));
+                sequence
+            };
             let written = forwarder.write(&rewritten, header, packet, stamp, out);
-            seal(transport, written.extended, written.header_bytes, out, start)
+            seal(transport, &written, out, start)?;
+            Ok(sequence)
         })?;
+        if sequence.is_none() {
+            self.estimator.sent_unstamped(now, bytes);
+        }
         counters.packets_out.add(1);
         counters.bytes_out.add(bytes);
         if self.reports_due.is_none() {
@@ -203,6 +231,7 @@ impl Subscriber {
                         forwarder: None,
                         flowing: false,
                         paused: false,
+                        skips_until: None,
                         wanted: one,
                     };
                     let free = self.subscriptions.iter().position(Option::is_none);
@@ -256,20 +285,44 @@ impl Subscriber {
         }
     }
 
+    /// Where the client is now.
+    pub(super) fn on_path(&mut self, now: Instant, path: Option<Path>) {
+        if path.is_some() && std::mem::replace(&mut self.path, path).is_some_and(|before| Some(before) != path) {
+            self.estimator.on_new_path(now);
+        }
+    }
+
     /// Aims every subscription at the layer that suits it and that the path has room for.
     pub(super) fn retarget(&mut self, now: Instant, tracks: &Tracks) -> Retargeted {
         self.allocation_due = after(now, ALLOCATION_INTERVAL);
         let states: Vec<_> = self.subscriptions.iter().map(|one| demand(now, one.as_ref()?, tracks)).collect();
         let mut asks: Vec<_> = states.iter().enumerate().filter_map(|(at, one)| Some(one.as_ref()?.ask(at))).collect();
-        self.estimator.set_wanted(wanted_bps(&asks));
+        self.estimator.set_wanted(now, wanted_bps(asks.iter()));
         let estimate = self.estimator.target_bps(now);
         let budget = self.cap_bits_per_second.map_or(estimate, |cap| estimate.min(cap));
         allocate(budget, self.pausing, &mut asks);
+        let videos = || asks.iter().filter(|ask| ask.kind == MediaKind::Video);
+        self.quality.share(granted_bps(videos()), wanted_bps(videos()));
 
-        let mut result = Retargeted::default();
+        let pace = self.estimator.pace();
+        // Video that does not fit and may not go must leave room for what comes before it.
+        let fits = granted_bps(asks.iter()) <= budget;
+        let paced = if fits { budget } else { budget.saturating_sub(budget / OVERFULL_SHARE) };
+        let pace = Pace { bits_per_second: pace.bits_per_second.min(paced), ..pace };
+        // A layer that goes flows on until the next has a key frame, unless the path cannot carry it that long.
+        let flowing = |ask: &Ask<'_>| self.subscriptions.get(ask.id)?.as_ref()?.forwarder.as_ref()?.current_layer();
+        let flows =
+            asks.iter().fold(0u64, |sum, ask| sum.saturating_add(flowing(ask).map_or(0, |layer| ask.rate(layer))));
+        let overruns = flows > budget.saturating_add(budget / 4);
+        let mut result = Retargeted { pace: Some(pace), ..Retargeted::default() };
         for ask in &asks {
             let Some(Some(subscription)) = self.subscriptions.get_mut(ask.id) else { continue };
             let Some(forwarder) = &mut subscription.forwarder else { continue };
+            let too_much = forwarder.current_layer().is_some_and(|layer| ask.is_too_much(layer));
+            if overruns && too_much && forwarder.leaves_stream(ask.granted) {
+                forwarder.abandon();
+                result.abandoned.extend([Some(subscription.ssrc), subscription.rtx_ssrc].into_iter().flatten());
+            }
             let demand = states.get(ask.id).and_then(Option::as_ref);
             let target = demand.map_or(ask.granted, |demand| demand.target(ask.granted));
             if forwarder.target() != target {
@@ -279,7 +332,9 @@ impl Subscriber {
             if std::mem::replace(&mut subscription.paused, is_paused) != is_paused {
                 result.paused.push((subscription.wanted.track.clone(), is_paused));
             }
-            if let Some(stream) = forwarder.needs_keyframe() {
+            if let Some(stream) = forwarder.needs_keyframe()
+                && (fits || subscription.skips_until.is_none_or(|until| until <= now))
+            {
                 result.needs.push(KeyframeNeed { track: subscription.wanted.track.clone(), stream });
             }
         }
@@ -340,7 +395,14 @@ impl Subscriber {
                 Packet::PictureLoss { media_ssrc } => needs.extend(self.keyframe_need(media_ssrc)),
                 Packet::FullIntra { ssrcs } => needs.extend(ssrcs.filter_map(|ssrc| self.keyframe_need(ssrc))),
                 Packet::MaximumBitrate { bits_per_second } => self.estimator.on_remb(now, bits_per_second),
-                Packet::TransportFeedback(feedback) => self.estimator.on_feedback(now, &feedback),
+                Packet::TransportFeedback(feedback) => {
+                    let before = self.estimator.target_bps(now);
+                    self.estimator.on_feedback(now, &feedback);
+                    // What no longer fits is not sent any longer.
+                    if self.estimator.target_bps(now) < before {
+                        self.allocation_due = now;
+                    }
+                }
                 Packet::Goodbye { .. } | Packet::Other => {}
             }
         }
@@ -362,14 +424,76 @@ impl Subscriber {
         }
     }
 
+    /// A packet that waited for the pacer leaves now.
+    pub(super) fn departed(&mut self, now: Instant, transport_sequence: u16) {
+        self.estimator.departed(now, transport_sequence);
+    }
+
+    /// Sends what the probe under way asks for.
+    pub(super) fn probe(&mut self, now: Instant, tracks: &Tracks, mut exit: Exit<'_>) {
+        for back in 0..PADDING_PACKETS_MAX {
+            let owed = self.estimator.probe_owed(now);
+            if owed == 0 || !self.pad(now, owed, back, tracks, &mut exit) {
+                return;
+            }
+        }
+    }
+
+    /// One packet more than media needs, of about so many bytes at most. False if there is no stream for it.
+    fn pad(&mut self, now: Instant, bytes: usize, back: u64, tracks: &Tracks, exit: &mut Exit<'_>) -> bool {
+        let Exit { transport, egress, counters, .. } = exit;
+        if !transport.is_connected() || !egress.has_room(Class::Padding, 0) {
+            return false;
+        }
+        let video = self.subscriptions.iter_mut().flatten().filter(|one| one.kind == MediaKind::Video);
+        for Subscription { forwarder, wanted, .. } in video {
+            let Some(forwarder) = forwarder else { continue };
+            let estimator = &mut self.estimator;
+            let mut sequence = None;
+            let sent = egress.append(Class::Padding, |out, start| {
+                let mut stamp = |bytes: usize| {
+                    sequence = Some(estimator.sent(now, bytes));
+                    sequence
+                };
+                // An old packet may fill a gap of which the client has not told yet.
+                let old = forwarder.replay(back).and_then(|repair| {
+                    let stream = tracks.get(&wanted.track)?.stream(repair.stream)?;
+                    let packet =
+                        Some(stream).filter(|stream| stream.ssrc() == repair.source_ssrc)?.store().get(repair.index)?;
+                    (packet.len() <= bytes).then_some((repair, (packet, stream.frame_number(packet))))
+                });
+                let written = match old {
+                    Some((repair, packet)) => forwarder.write_repair(now, &repair, packet, stamp, out),
+                    None => forwarder.write_padding(padding_bytes(bytes), &mut stamp, out),
+                };
+                seal(transport, &written.ok_or(DropReason::NotConnected)?, out, start)?;
+                Ok(sequence)
+            });
+            if sent.is_ok() {
+                counters.padding_out.add(1);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How well media gets to the client, if that is news.
+    pub(super) fn quality(&mut self, now: Instant, silence: Duration) -> Option<f32> {
+        let (lost, told) = self.estimator.take_told();
+        self.quality.packets(lost, told);
+        self.quality.round_trip(self.estimator.rtt());
+        self.quality.close(now, silence)
+    }
+
     pub(super) fn is_allocation_due(&self, now: Instant) -> bool {
         self.allocation_due <= now
     }
 
-    pub(super) fn next_deadline(&self) -> Option<(Instant, Deadline)> {
+    pub(super) fn next_deadline(&self, now: Instant) -> Option<(Instant, Deadline)> {
+        let probe = self.estimator.next_probe(now).map(|at| (at, Deadline::Probe));
         let allocation = (self.len() > 0).then_some((self.allocation_due, Deadline::Allocation));
         let reports = self.reports_due.map(|at| (at, Deadline::Reports));
-        allocation.into_iter().chain(reports).min_by_key(|(at, _)| *at)
+        probe.into_iter().chain(allocation).chain(reports).min_by_key(|(at, _)| *at)
     }
 
     fn describe(&mut self, tracks: &Tracks) -> bool {
@@ -394,7 +518,7 @@ impl Subscriber {
     }
 
     fn repair(&mut self, now: Instant, ssrc: u32, sequence: u16, tracks: &Tracks, exit: &mut Exit<'_>) {
-        let Exit { transport, egress, counters } = exit;
+        let Exit { transport, egress, backlog, counters } = exit;
         let round_trip = self.estimator.rtt();
         let estimator = &mut self.estimator;
         let found = self.subscriptions.iter_mut().flatten().find(|one| one.ssrc == ssrc);
@@ -405,13 +529,18 @@ impl Subscriber {
         let packet = stored.and_then(|stream| Some((stream.store().get(repair.index)?, stream)));
         let Some((packet, stream)) = packet else { return };
         let stored = (packet, stream.frame_number(packet));
-        if !egress.has_room(Class::Repair) {
+        if !egress.has_room(Class::Repair, *backlog) {
             return counters.count_drop(DropReason::QueueFull);
         }
-        let stamp = |bytes: usize| Some(estimator.sent(now, bytes));
         let sent = egress.append(Class::Repair, |out, start| {
+            let mut sequence = None;
+            let stamp = |bytes: usize| {
+                sequence = Some(estimator.sent(now, bytes));
+                sequence
+            };
             let written = forwarder.write_repair(now, &repair, stored, stamp, out).ok_or(DropReason::RtpMalformed)?;
-            seal(transport, written.extended, written.header_bytes, out, start)
+            seal(transport, &written, out, start)?;
+            Ok(sequence)
         });
         match sent {
             Ok(_) => counters.retransmitted.add(1),
@@ -430,17 +559,15 @@ impl Subscriber {
     }
 }
 
-/// Seals the packet that stands at `start` and says how long it has become.
-fn seal(
-    transport: &Transport,
-    extended: u64,
-    header_bytes: usize,
-    out: &mut Vec<u8>,
-    start: usize,
-) -> Result<usize, DropReason> {
-    let roc = u32::try_from(extended >> 16 & 0xffff_ffff).unwrap_or_default();
-    transport.seal_rtp(roc, header_bytes, out, start).map_err(|_| DropReason::NotConnected)?;
-    Ok(out.len().saturating_sub(start))
+/// Seals the packet that stands at `start`.
+fn seal(transport: &Transport, written: &Written, out: &mut Vec<u8>, start: usize) -> Result<(), DropReason> {
+    let roc = u32::try_from(written.extended >> 16 & 0xffff_ffff).unwrap_or_default();
+    transport.seal_rtp(roc, written.header_bytes, out, start).map_err(|_| DropReason::NotConnected)
+}
+
+/// RFC 3550 5.1: one byte counts the padding.
+fn padding_bytes(wanted: usize) -> u8 {
+    u8::try_from(wanted).unwrap_or(u8::MAX).max(PADDING_BYTES_MIN)
 }
 
 fn outgoing_header(section: &SendSection, track: &Track) -> OutgoingHeader {
@@ -475,6 +602,7 @@ fn demand(now: Instant, subscription: &Subscription, tracks: &Tracks) -> Option<
         current: forwarder.target(),
         layers: ladder(now, track, &states),
         priority: settings.priority,
+        rank: track.rank(now),
         pixels: u64::from(settings.width).saturating_mul(u64::from(settings.height)),
     })
 }
@@ -501,3 +629,12 @@ fn ladder(now: Instant, track: &Track, states: &[LayerState]) -> Vec<LayerRate> 
 const REPORT_INTERVAL: Duration = Duration::from_secs(3);
 
 const ALLOCATION_INTERVAL: Duration = Duration::from_millis(200);
+
+/// So much of the estimate stays free when more is granted than it says: a sixth.
+const OVERFULL_SHARE: u64 = 6;
+/// Between two tries to send a video that does not fit and must not be paused.
+const SKIP: Duration = Duration::from_secs(2);
+/// Of a probe, at one time.
+const PADDING_PACKETS_MAX: u64 = 64;
+/// Smaller packets say little about a rate.
+const PADDING_BYTES_MIN: u8 = 100;

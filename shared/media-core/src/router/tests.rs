@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use plenary_model::{Channel, MediaKind, ParticipantSid, SubscriptionSettings, Target, TrackSid};
+use plenary_model::{Channel, MediaKind, ParticipantSid, Source, SubscriptionSettings, Target, TrackSid};
 use proptest::prelude::*;
 
 use super::*;
@@ -165,6 +165,7 @@ fn participant(peer: PeerId) -> ParticipantSid {
 
 fn announced(track: &TrackSid) -> Announced {
     Announced {
+        source: Source::Unknown,
         track: track.clone(),
         kind: MediaKind::Video,
         cids: Vec::new(),

@@ -1,11 +1,15 @@
 //! Published tracks: their layers' streams, and who receives them.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
-use plenary_model::{MediaKind, ParticipantSid, PeerId, SubscriptionSettings, TrackSid};
+use plenary_model::{MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, TrackSid};
 
 use crate::{
     Announced, LayerSize,
+    estimate::Rank,
     forward::{LayerState, Layering, demanded_layer, is_alive},
     ingress::{KeyframeRequests, LAYER_INTERVAL, LOW_LAYER_INTERVAL, LayerRates, SpatialLayer, Stream},
     levels::AudioLevels,
@@ -19,6 +23,9 @@ pub(super) struct Track {
     pub(super) participant: ParticipantSid,
     pub(super) publisher: PeerId,
     pub(super) kind: MediaKind,
+    pub(super) source: Source,
+    /// When its participant was last heard to speak.
+    pub(super) spoke: Option<Instant>,
     pub(super) codec: Codec,
     pub(super) muted: bool,
     pub(super) layering: Layering,
@@ -105,6 +112,8 @@ impl Track {
             participant,
             publisher,
             kind: announced.kind,
+            source: announced.source,
+            spoke: None,
             codec,
             muted: false,
             layering,
@@ -118,6 +127,16 @@ impl Track {
             stereo: announced.stereo,
             levels: AudioLevels::default(),
             heard: false,
+        }
+    }
+
+    /// Whose turn it is when bandwidth is short.
+    pub(super) fn rank(&self, now: Instant) -> Rank {
+        let speaks = |at: Instant| now.saturating_duration_since(at) < SPEAKER_HOLD;
+        match self.source {
+            Source::ScreenShare => Rank::Screen,
+            _ if self.spoke.is_some_and(speaks) => Rank::Speaker,
+            _ => Rank::Other,
         }
     }
 
@@ -208,3 +227,6 @@ impl Track {
         self.streams().filter_map(|(_, keyframes)| keyframes.deadline(now)).min()
     }
 }
+
+/// A pause between two sentences makes nobody else the speaker.
+const SPEAKER_HOLD: Duration = Duration::from_secs(3);

@@ -3,7 +3,7 @@ mod interop;
 mod publisher;
 mod subscriber;
 
-use plenary_model::{MediaKind, ParticipantSid, TrackSid};
+use plenary_model::{MediaKind, ParticipantSid, Source, TrackSid};
 
 use super::*;
 use crate::{Announced, Refusal};
@@ -76,6 +76,7 @@ impl Local {
 
 fn announced(track: &str, kind: MediaKind, cid: &str, codec: &str) -> Announced {
     Announced {
+        source: Source::Unknown,
         track: TrackSid::from(track),
         kind,
         cids: vec![cid.to_owned()],

@@ -58,6 +58,7 @@ impl Room {
             }
             Request::Bound { track } => self.on_bound(who, &track),
             Request::Leave { reason } => self.on_leave(who, reason),
+            Request::Quality { quality } => self.on_quality(who, quality),
             Request::SimulateSpeaker { seconds } => {
                 if self.replica.person(who).is_some_and(|person| !person.permission.hidden) {
                     self.speakers.simulate(now, who.clone(), seconds);

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use plenary_model::{DataTrackSid, Identity, Participant, ParticipantSid, Record, TrackSid};
+use plenary_model::{DataTrackSid, Identity, Participant, ParticipantSid, QualityScore, Record, TrackSid};
 
 use super::{blobs::Blobs, people::Tick};
 
@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub(super) registered: Tick,
     seen_in_store: bool,
     doubt: Doubt,
+    /// How well its media gets through, from the first measurement on.
+    pub(super) quality: Option<QualityScore>,
     /// Writes repeated since one came home.
     rewrites: u8,
     /// Streams of data frames that it receives.
@@ -156,6 +158,7 @@ impl Session {
             registered,
             seen_in_store,
             doubt: Doubt::None,
+            quality: None,
             rewrites: 0,
             takes: BTreeSet::new(),
             blobs: Blobs::default(),

@@ -189,6 +189,11 @@ pub enum MediaEvent {
         track: TrackSid,
         top: Option<u8>,
     },
+    /// How well media gets through one transport, as a mean opinion score; 0 when nothing is heard any more.
+    Quality {
+        target: Target,
+        score: f32,
+    },
     Closed {
         target: Target,
         reason: LeaveReason,

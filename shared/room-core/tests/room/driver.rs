@@ -418,6 +418,7 @@ impl Client {
             Notice::Data { .. }
             | Notice::TrackSubscribed { .. }
             | Notice::MuteTrack { .. }
+            | Notice::Quality { .. }
             | Notice::SetSubscription { .. }
             | Notice::DataFrame { .. }
             | Notice::Blob { .. } => {}

@@ -275,3 +275,39 @@ fn received(world: &mut World, who: &ParticipantSid) -> usize {
     let notices = world.heard(who);
     notices.iter().filter(|notice| matches!(notice, Notice::Data { .. })).count()
 }
+
+#[test]
+fn a_change_of_quality_is_told_to_everybody_and_to_whoever_joins_later() {
+    let mut world = World::new();
+    let (ann, bob) = (world.join("ann"), world.join("bob"));
+    world.forget_notices();
+    let measured = |quality, score| Request::Quality { quality: QualityScore { quality, score } };
+    let told = |world: &mut World, who: &ParticipantSid| {
+        let heard = world.heard(who);
+        let quality = |one: &Notice| if let Notice::Quality { changed } = one { Some(changed.clone()) } else { None };
+        heard.iter().filter_map(quality).flatten().map(|(who, measured)| (who, measured.score)).collect::<Vec<_>>()
+    };
+    world.ask(&ann, measured(ConnectionQuality::Good, 3.5));
+    assert_eq!(told(&mut world, &ann), [(ann.clone(), 3.5)]);
+    assert_eq!(told(&mut world, &bob), [(ann.clone(), 3.5)]);
+    world.forget_notices();
+    world.ask(&ann, measured(ConnectionQuality::Good, 3.4));
+    assert_eq!(told(&mut world, &bob), [], "the class is the same");
+    let cid = world.join("cid");
+    assert_eq!(told(&mut world, &cid), [(ann.clone(), 3.4)]);
+    world.ask(&ann, Request::Leave { reason: LeaveReason::ClientInitiated });
+    let dan = world.join("dan");
+    assert_eq!(told(&mut world, &dan), []);
+}
+
+#[test]
+fn whoever_is_hidden_hears_of_its_quality_alone() {
+    let mut world = World::new();
+    let spy = world.join_as("spy", |person| person.permission.hidden = true);
+    let bob = world.join("bob");
+    world.forget_notices();
+    let quality = QualityScore { quality: ConnectionQuality::Poor, score: 2.0 };
+    world.ask(&spy, Request::Quality { quality });
+    assert!(matches!(world.heard(&spy).as_slice(), [Notice::Quality { .. }]));
+    assert!(world.heard(&bob).is_empty());
+}

@@ -214,20 +214,54 @@ fn an_audience_goes_to_the_room_and_one_without_end_is_refused() {
 }
 
 #[test]
-fn quality_is_told_once_per_person_and_never_lost() {
+fn quality_is_told_of_everybody_once_and_again_when_its_class_changes() {
     let mut driver = Driver::active();
     driver.notice(here(vec![person("ann", "PA_ann", vec![camera("TR_a")])]));
+    let excellent = ConnectionQuality::Excellent;
     driver.wait_alive(Duration::from_secs(30));
-    let told: Vec<_> = driver
-        .sent()
-        .into_iter()
-        .filter_map(
-            |one| if let ServerSignal::ConnectionQuality { updates } = one { Some(updates.clone()) } else { None },
-        )
-        .flatten()
-        .collect();
-    assert!(told.iter().all(|(_, quality)| *quality == ConnectionQuality::Excellent));
-    let mut names: Vec<_> = told.iter().map(|(sid, _)| sid.as_str()).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["PA_ann", "PA_me"]);
+    assert_eq!(qualities(&mut driver), [("PA_ann".into(), excellent), ("PA_me".into(), excellent)]);
+    let hear = |driver: &mut Driver, who: &str, quality, score| {
+        driver.notice(Notice::Quality { changed: vec![(who.into(), QualityScore { quality, score })] });
+        driver.wait_alive(Duration::from_secs(5));
+        qualities(driver)
+    };
+    let poor = ConnectionQuality::Poor;
+    assert_eq!(hear(&mut driver, "PA_ann", poor, 2.5), [("PA_ann".into(), poor)]);
+    assert_eq!(hear(&mut driver, "PA_ann", poor, 2.0), []);
+    assert_eq!(hear(&mut driver, "PA_bob", poor, 2.0), [], "nothing of his is received");
+    let lost = ConnectionQuality::Lost;
+    assert_eq!(hear(&mut driver, "PA_ann", lost, 0.0), [("PA_ann".into(), lost)]);
+    assert_eq!(hear(&mut driver, "PA_me", lost, 0.0), [("PA_me".into(), poor)], "it would start over");
+}
+
+#[test]
+fn the_worse_of_the_two_transports_is_the_sessions_quality() {
+    let mut driver = Driver::active();
+    let measured = |driver: &mut Driver, target, score| {
+        driver.take();
+        driver.media(MediaEvent::Quality { target, score });
+        let asked = driver.asked();
+        let [Request::Quality { quality }] = asked.as_slice() else { panic!("{asked:?}") };
+        (quality.quality, quality.score)
+    };
+    use ConnectionQuality::{Excellent, Good, Lost, Poor};
+    for (target, score, expected) in [
+        (Target::Publisher, 4.2, (Excellent, 4.2)),
+        (Target::Subscriber, 3.5, (Good, 3.5)),
+        (Target::Publisher, 2.0, (Poor, 2.0)),
+        (Target::Subscriber, 4.3, (Poor, 2.0)),
+        (Target::Publisher, 0.0, (Lost, 0.0)),
+        (Target::Publisher, 4.3, (Excellent, 4.3)),
+    ] {
+        assert_eq!(measured(&mut driver, target, score), expected);
+    }
+}
+
+fn qualities(driver: &mut Driver) -> Vec<(ParticipantSid, ConnectionQuality)> {
+    let update = |one: &ServerSignal| {
+        if let ServerSignal::ConnectionQuality { updates } = one { Some(updates.clone()) } else { None }
+    };
+    let told: Vec<_> = driver.sent().into_iter().filter_map(update).flatten().collect();
+    driver.take();
+    told.into_iter().map(|(who, measured)| (who, measured.quality)).collect()
 }

@@ -10,7 +10,7 @@ use plenary_media_core::{
     Announced, Candidate, Command, DtlsIdentity, Event, IceCredentials, Input, PeerOptions, Protocol, Router,
     RouterConfig, SdpLimits, Sink, Transmit, Wanted,
 };
-use plenary_model::{MediaKind, ParticipantSid, PeerId, SubscriptionSettings, Target, TrackSid};
+use plenary_model::{MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, Target, TrackSid};
 
 use super::{
     client::{Client, Identity},
@@ -79,6 +79,7 @@ impl Stage {
     pub fn publish(&mut self, at: usize, kind: Option<MediaKind>) -> TrackSid {
         let (client, track) = (&self.clients[at], TrackSid::from(format!("TR_{at}")));
         let announce = |kind| Announced {
+            source: Source::Unknown,
             track: track.clone(),
             kind,
             cids: vec!["cid".to_owned()],

@@ -75,7 +75,11 @@ impl Connection {
         let ears = Ears::default();
         let tap = Tap { ears: Arc::clone(&ears), ..Tap::default() };
         let registry = Registry::new().with(Slot::Custom(500), tap);
-        let registry = configure_twcc_receiver_only(registry, &mut engine).expect("extensions register");
+        let registry = if options.has_transport_feedback {
+            configure_twcc_receiver_only(registry, &mut engine).expect("extensions register")
+        } else {
+            registry
+        };
         let mut connection = RTCPeerConnectionBuilder::new()
             .with_configuration(RTCConfigurationBuilder::new().build())
             .with_media_engine(engine)
@@ -242,7 +246,12 @@ impl Connection {
         while let Some(event) = self.connection.poll_event() {
             match event {
                 RTCPeerConnectionEvent::OnConnectionStateChangeEvent(state) => {
-                    self.connected = state == RTCPeerConnectionState::Connected;
+                    // "Disconnected" is said of a path that lost some checks, and media goes on.
+                    match state {
+                        RTCPeerConnectionState::Connected => self.connected = true,
+                        RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed => self.connected = false,
+                        _ => {}
+                    }
                 }
                 RTCPeerConnectionEvent::OnDataChannel(RTCDataChannelEvent::OnOpen(id)) => {
                     let label = self.connection.data_channel(id).map(|channel| channel.label().to_owned());

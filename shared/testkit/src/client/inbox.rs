@@ -9,7 +9,10 @@ use bytes::Bytes;
 use rtc::{
     rtcp::{
         self,
-        payload_feedbacks::picture_loss_indication::PictureLossIndication,
+        payload_feedbacks::{
+            picture_loss_indication::PictureLossIndication,
+            receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate,
+        },
         receiver_report::ReceiverReport,
         reception_report::ReceptionReport,
         sender_report::SenderReport,
@@ -31,6 +34,8 @@ pub struct Inbox {
     /// SSRCs that nobody described.
     pub undescribed: BTreeSet<u32>,
     sends_nacks: bool,
+    /// How long it waits before it asks for the same packet again.
+    pub nack_interval: Duration,
     next_report: Option<Instant>,
     asked: Vec<Box<dyn rtcp::Packet>>,
 }
@@ -83,7 +88,14 @@ impl Received {
 
 impl Inbox {
     pub(crate) fn new(sends_nacks: bool) -> Self {
-        Self { streams: Vec::new(), undescribed: BTreeSet::new(), sends_nacks, next_report: None, asked: Vec::new() }
+        Self {
+            streams: Vec::new(),
+            undescribed: BTreeSet::new(),
+            sends_nacks,
+            nack_interval: NACK_INTERVAL,
+            next_report: None,
+            asked: Vec::new(),
+        }
     }
 
     /// The newest stream of a track.
@@ -99,6 +111,13 @@ impl Inbox {
 
     pub fn request_keyframe(&mut self, ssrc: u32) {
         self.asked.push(Box::new(PictureLossIndication { sender_ssrc: OWN_SSRC, media_ssrc: ssrc }));
+    }
+
+    /// Says what the path can take, as a client without transport-wide feedback does.
+    pub fn estimate(&mut self, bits_per_second: u64) {
+        let ssrcs = self.streams.iter().map(|stream| stream.ssrc).collect();
+        let bitrate = bits_per_second as f32;
+        self.asked.push(Box::new(ReceiverEstimatedMaximumBitrate { sender_ssrc: OWN_SSRC, bitrate, ssrcs }));
     }
 
     pub(crate) fn described(&mut self, sections: &[Section]) {
@@ -166,7 +185,10 @@ impl Inbox {
             }
         }
         for stream in self.streams.iter_mut().filter(|_| self.sends_nacks) {
-            let sequences = stream.due_nacks(now);
+            let (sequences, gave_up) = stream.due_nacks(now, self.nack_interval);
+            if gave_up {
+                out.push(Box::new(PictureLossIndication { sender_ssrc: OWN_SSRC, media_ssrc: stream.ssrc }));
+            }
             if !sequences.is_empty() {
                 let nacks = nack_pairs_from_sequence_numbers(&sequences);
                 out.push(Box::new(TransportLayerNack { sender_ssrc: OWN_SSRC, media_ssrc: stream.ssrc, nacks }));
@@ -258,15 +280,18 @@ impl ReceivedStream {
         }
     }
 
-    fn due_nacks(&mut self, now: Instant) -> Vec<u16> {
+    /// What to ask for again, and whether something is asked for no more.
+    fn due_nacks(&mut self, now: Instant, interval: Duration) -> (Vec<u16>, bool) {
+        let before = self.missing.len();
         self.missing.retain(|missing| missing.asked < NACKS_MAX || missing.due > now);
+        let gave_up = self.missing.len() < before;
         let due = self.missing.iter_mut().filter(|missing| missing.due <= now);
-        due.map(|missing| {
+        let ask = |missing: &mut Missing| {
             missing.asked += 1;
-            missing.due = now + NACK_AGAIN_AFTER;
+            missing.due = now + interval;
             missing.index as u16
-        })
-        .collect()
+        };
+        (due.map(ask).collect(), gave_up)
     }
 
     fn report(&self, now: Instant) -> Option<ReceptionReport> {
@@ -286,5 +311,5 @@ impl ReceivedStream {
 
 const OWN_SSRC: u32 = 0x5e1f;
 const NACK_AFTER: Duration = Duration::from_millis(10);
-const NACK_AGAIN_AFTER: Duration = Duration::from_millis(60);
+const NACK_INTERVAL: Duration = Duration::from_millis(60);
 const NACKS_MAX: u8 = 8;

@@ -66,6 +66,7 @@ pub struct SentStream {
     /// What the server says it received.
     pub reports: Vec<(Instant, ReceptionReport)>,
     pub packets: u32,
+    pub shape: FrameShape,
     layer: u8,
     sequence: u16,
     rtx_sequence: u16,
@@ -76,6 +77,24 @@ pub struct SentStream {
     wants_keyframe: bool,
     history: VecDeque<rtp::Packet>,
     octets: u32,
+}
+
+/// How large the pictures of a stream are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameShape {
+    pub packets: u8,
+    pub packet_bytes: usize,
+    /// Of a key frame.
+    pub key_packets: u8,
+}
+
+impl FrameShape {
+    /// Packets of usual size, and key frames of six times a picture.
+    pub fn of_rate(bits_per_second: u64) -> Self {
+        let bytes = (bits_per_second as f64 / 8.0 * VIDEO_FRAME_INTERVAL.as_secs_f64()) as usize;
+        let packets = bytes.div_ceil(1_100).clamp(1, 40);
+        Self { packets: packets as u8, packet_bytes: bytes / packets, key_packets: packets as u8 * 6 }
+    }
 }
 
 /// What the answer said.
@@ -110,6 +129,18 @@ impl Source {
 
     pub(crate) fn svc(cid: &str, ssrc: u32) -> Self {
         Self { is_svc: true, ..Self::new(MediaKind::Video, cid, &[], ssrc) }
+    }
+
+    /// What its streams shall take, low to high.
+    pub fn set_rates(&mut self, bits_per_second: &[u64]) {
+        for (stream, rate) in self.streams.iter_mut().zip(bits_per_second) {
+            stream.shape = FrameShape::of_rate(*rate);
+        }
+    }
+
+    /// Frames made so far.
+    pub fn frames(&self) -> u32 {
+        self.frame
     }
 
     pub fn is_negotiated(&self) -> bool {
@@ -252,6 +283,7 @@ impl SentStream {
             nacks: Vec::new(),
             reports: Vec::new(),
             packets: 0,
+            shape: FrameShape { packets: layer + 1, packet_bytes: 300, key_packets: layer + 3 },
             layer,
             // Near the wraps, so that every test crosses them.
             sequence: 65_500 - 7 * u16::from(layer),
@@ -283,7 +315,12 @@ impl SentStream {
     fn frame(&mut self, kind: MediaKind, payload_type: u8, frame: u32, since: Duration, out: &mut Vec<rtp::Packet>) {
         let timestamp = self.timestamp(kind, since);
         let keyframe = std::mem::take(&mut self.wants_keyframe);
-        let parts = if kind == MediaKind::Audio { 1 } else { self.layer + 1 + 2 * u8::from(keyframe) };
+        let FrameShape { packets, packet_bytes, key_packets } = self.shape;
+        let parts = match kind {
+            MediaKind::Audio => 1,
+            MediaKind::Video if keyframe => key_packets,
+            MediaKind::Video => packets,
+        };
         if kind == MediaKind::Video {
             self.picture_id = self.picture_id.wrapping_add(1) & 0x7fff;
             self.base_layer_index = self.base_layer_index.wrapping_add(1);
@@ -303,7 +340,7 @@ impl SentStream {
                     frame,
                     part,
                 }
-                .write(VIDEO_PACKET_BYTES),
+                .write(packet_bytes),
             };
             let marker = kind == MediaKind::Video && part + 1 == parts;
             out.push(self.packet(payload_type, marker, timestamp, payload));
@@ -328,7 +365,7 @@ impl SentStream {
                     ends_frame: !starts_frame,
                 };
                 let marker = !starts_frame && spatial + 1 == SPATIAL_LAYERS;
-                let payload = payload.write(VIDEO_PACKET_BYTES << spatial);
+                let payload = payload.write(SVC_PACKET_BYTES << spatial);
                 out.push(self.packet(payload_type, marker, timestamp, payload));
             }
         }
@@ -369,8 +406,9 @@ impl SentStream {
     }
 }
 
-const AUDIO_FRAME_INTERVAL: Duration = Duration::from_millis(20);
+pub const AUDIO_FRAME_INTERVAL: Duration = Duration::from_millis(20);
 pub const VIDEO_FRAME_INTERVAL: Duration = Duration::from_millis(33);
-const VIDEO_PACKET_BYTES: usize = 300;
 const AUDIO: u8 = b'A';
+/// Of the lowest spatial layer; each above takes twice as much.
+const SVC_PACKET_BYTES: usize = 300;
 const HISTORY: usize = 500;
