@@ -168,7 +168,7 @@ impl Agreed {
         {
             return Self::Nothing;
         }
-        let offered = Extensions::of(section);
+        let offered = Extensions::sent_in(section);
         let transport_cc = payloads.iter().any(|payload| payload.feedback.transport_cc);
         let extensions = offered.agreed_with_publisher(kind, transport_cc);
         for Payload { codec, feedback, .. } in &mut payloads {

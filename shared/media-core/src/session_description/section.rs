@@ -105,24 +105,40 @@ pub(crate) struct Extensions {
     pub(crate) orientation: Option<u8>,
     /// Which frames need which (AV1 RTP payload format, appendix A).
     pub(crate) dependency: Option<u8>,
+    /// Ids, one bit each, that the client offered for the way from itself alone.
+    pub(super) one_way: u16,
 }
 
 impl Extensions {
-    /// Every mapping we know. One with a direction is not agreed to: no client narrows what we use.
-    pub(super) fn of(section: &Section<'_>) -> Self {
+    /// Every mapping that we know and that holds for what the client sends.
+    pub(super) fn sent_in(section: &Section<'_>) -> Self {
+        Self::of(section, "sendonly")
+    }
+
+    /// Every mapping that we know and that holds for what the client receives.
+    pub(super) fn received_in(section: &Section<'_>) -> Self {
+        Self::of(section, "recvonly")
+    }
+
+    /// RFC 8285 5: `<id>["/"<direction>] <uri>`. Firefox narrows what a camera's layers are named by.
+    fn of(section: &Section<'_>, narrowed_to: &str) -> Self {
         let mut known = Self::default();
         let mut ids: Vec<u8> = Vec::new();
         for mapping in section.values("extmap") {
             let mut words = mapping.split_ascii_whitespace();
-            let id = words.next().and_then(|id| id.parse::<u8>().ok());
-            let (Some(id), Some(uri)) = (id, words.next()) else { continue };
+            let (Some(id), Some(uri)) = (words.next(), words.next()) else { continue };
+            let (id, direction) = id.split_once('/').unwrap_or((id, "sendrecv"));
+            let Some(id) = id.parse::<u8>().ok() else { continue };
             // RFC 8285 4.2: 0 is padding and 15 reserved.
             if matches!(id, 0 | 15) || ids.contains(&id) {
                 continue;
             }
+            let bit = if direction == "sendrecv" { Some(0) } else { 1u16.checked_shl(id.into()) };
+            let Some(bit) = bit.filter(|_| direction == "sendrecv" || direction == narrowed_to) else { continue };
             let Some(place) = known.place(uri) else { continue };
             if place.is_none() {
                 *place = Some(id);
+                known.one_way |= bit;
                 ids.push(id);
             }
         }
@@ -140,6 +156,7 @@ impl Extensions {
             audio_level: self.audio_level.filter(|_| !video),
             orientation: self.orientation.filter(|_| video),
             dependency: self.dependency.filter(|_| video),
+            one_way: self.one_way,
         }
     }
 
@@ -147,6 +164,11 @@ impl Extensions {
     pub(super) fn for_codec(self, codec: Option<Codec>) -> Self {
         let described = codec.is_some_and(Codec::has_dependency_descriptor);
         Self { dependency: self.dependency.filter(|_| described), ..self }
+    }
+
+    /// Whether the client offered this id for the way from itself alone; then that is all we agree to.
+    pub(super) fn is_one_way(&self, id: u8) -> bool {
+        1u16.checked_shl(id.into()).is_some_and(|bit| self.one_way & bit != 0)
     }
 
     pub(super) fn mappings(&self) -> impl Iterator<Item = (u8, &'static str)> {

@@ -361,7 +361,7 @@ fn agree(mid: &str, track: &SendTrack, section: &Section<'_>) -> Option<SendSect
     let payload = payloads.iter().find(|payload| offered.is_taken_as(payload.codec, &payload.fmtp))?;
     let red = payloads.iter().find(|red| offered.red.is_some() && payload.is_wrapped_by(red));
     let ours = extensions(offered.codec);
-    let theirs = Extensions::of(section);
+    let theirs = Extensions::received_in(section);
     // A mapping we did not offer, or under another number, was never agreed.
     let both = |ours: Option<u8>, theirs: Option<u8>| ours.filter(|_| ours == theirs);
     let extensions = Extensions {

@@ -70,7 +70,8 @@ impl Writer {
 
     pub(super) fn extensions(&mut self, extensions: &Extensions) {
         for (id, uri) in extensions.mappings() {
-            self.line(format_args!("a=extmap:{id} {uri}"));
+            let direction = if extensions.is_one_way(id) { "/recvonly" } else { "" };
+            self.line(format_args!("a=extmap:{id}{direction} {uri}"));
         }
     }
 

@@ -45,6 +45,16 @@ fn layers_are_low_to_high_whatever_order_the_client_lists() {
 }
 
 #[test]
+fn an_extension_for_one_way_is_agreed_for_that_way_if_it_is_ours() {
+    let ids = |offer: &str| answer(&mut PublisherSdp::default(), offer, &[camera()]).receive[0].extensions;
+    assert_eq!((ids(FIREFOX).rid, ids(FIREFOX).repaired_rid), (Some(9), Some(10)));
+    let other_way = FIREFOX.replace("a=extmap:9/sendonly", "a=extmap:9/recvonly");
+    assert_eq!(ids(&other_way).rid, None, "the client does not send it");
+    let far = FIREFOX.replace("a=extmap:9/sendonly", "a=extmap:99/sendonly");
+    assert_eq!(ids(&far).rid, None, "only short ids can be answered for one way");
+}
+
+#[test]
 fn a_paused_layer_is_taken_as_a_running_one() {
     let offer = CHROMIUM_SIMULCAST.replace("a=simulcast:send q;h;f", "a=simulcast:send ~q;~h,f;f");
     let answer = answer(&mut PublisherSdp::default(), &offer, &[camera()]);
