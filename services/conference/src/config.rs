@@ -294,7 +294,7 @@ fn resolve_media(file: MediaFile, http: &Http) -> Result<Media, &'static str> {
     let advertise = match file.advertise {
         given if !given.is_empty() => given,
         _ if !bind.is_unspecified() => vec![bind],
-        _ if on_loopback => vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        _ if on_loopback => [vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], interface_addresses(bind)].concat(),
         _ => interface_addresses(bind),
     };
     if advertise.is_empty() {

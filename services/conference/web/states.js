@@ -5,7 +5,7 @@ import { icon, mark } from './icons.js';
 import { AccessError } from './access.js';
 import { ConnectionError, ConnectionErrorReason, DisconnectReason } from './vendor/livekit-client.esm.mjs';
 
-/** @typedef {'left' | 'removed' | 'room-closed' | 'room-full' | 'duplicate' | 'not-allowed' | 'invitation-needed' | 'unreachable' | 'media-failed' | 'lost' | 'server-shutdown' | 'failed' | 'unsupported'} Ending */
+/** @typedef {'left' | 'removed' | 'room-closed' | 'room-full' | 'duplicate' | 'not-allowed' | 'invitation-needed' | 'unreachable' | 'media-failed' | 'loopback' | 'lost' | 'server-shutdown' | 'failed' | 'unsupported'} Ending */
 /** @typedef {{ state: Ending, detail: string }} Outcome `detail` is the server's own text, or empty */
 
 /**
@@ -40,7 +40,7 @@ export function outcomeOfError(error) {
     case ConnectionErrorReason.ServiceNotFound:
       return { state: 'unreachable', detail: '' };
     default:
-      if (NO_MEDIA.test(error.message)) return { state: 'media-failed', detail: '' };
+      if (NO_MEDIA.test(error.message)) return { state: FIREFOX && LOOPBACK.test(location.hostname) ? 'loopback' : 'media-failed', detail: '' };
       return FULL.test(error.message) ? { state: 'room-full', detail: '' } : { state: 'failed', detail: error.message };
   }
 }
@@ -98,6 +98,9 @@ export function connectingView(room, cancel) {
 
 /** What the library says when signalling works and no media path does; it has no reason of its own. */
 const NO_MEDIA = /pc connection/i;
+/** It pairs no loopback address, and by default a server that is tried out has no other. */
+const FIREFOX = /firefox\//i.test(navigator.userAgent);
+const LOOPBACK = /^(localhost|127\.|\[::1\])/;
 const FULL = /max(imum)? participants|\bfull\b/i;
 
 /** @type {Partial<Record<DisconnectReason, Ending>>} */
@@ -131,6 +134,7 @@ const ENDINGS = {
   'invitation-needed': { title: 'This server needs an invitation link', text: 'Rooms here are by invitation. Open the link you were sent, or ask the person who set up the call.', icon: 'link', tone: 'warn', actions: [['Check again', 'lobby']] },
   unreachable: { title: 'The server cannot be reached', text: 'Check your connection. A firewall, or a server that is just starting, can also be the cause.', icon: 'offline', tone: 'bad', actions: [['Try again', 'rejoin'], BACK] },
   'media-failed': { title: 'Sound and video cannot get through', text: 'The server answered, but no media connection came about. A firewall or VPN may block it; another network often helps.', icon: 'offline', tone: 'bad', actions: [['Try again', 'rejoin'], BACK] },
+  loopback: { title: 'Firefox needs another address', text: 'It makes no calls over loopback addresses. Start the server with PLENARY__MEDIA__BIND=0.0.0.0, so that media also uses this machine’s own address.', icon: 'offline', tone: 'warn', actions: [['Try again', 'rejoin'], BACK] },
   lost: { title: 'The connection was lost', text: 'We tried to reconnect but could not. Check your connection, then rejoin.', icon: 'offline', tone: 'bad', actions: [['Rejoin', 'rejoin'], BACK] },
   'server-shutdown': { title: 'The server is restarting', text: 'Your call should be back in a moment.', icon: 'retry', tone: 'warn', actions: [['Rejoin', 'rejoin'], BACK] },
   failed: { title: 'Joining did not work', text: 'Something went wrong while setting up the call.', icon: 'alert', tone: 'bad', actions: [['Try again', 'rejoin'], BACK] },

@@ -68,6 +68,13 @@ fn lists_switches_and_addresses_come_from_the_environment_too() {
 }
 
 #[test]
+fn media_on_every_address_is_advertised_on_every_address() {
+    let settings = load(None, &[("PLENARY__MEDIA__BIND", "0.0.0.0")], &[]).unwrap();
+    assert_eq!(settings.media.advertise[0], IpAddr::V4(Ipv4Addr::LOCALHOST), "the page is on loopback");
+    assert_eq!(settings.media.advertise.iter().filter(|ip| ip.is_loopback()).count(), 1);
+}
+
+#[test]
 fn keys_come_from_all_three_places_with_their_case() {
     let folder = tempfile::tempdir().unwrap();
     let keys_file = folder.path().join("keys");

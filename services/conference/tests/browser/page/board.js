@@ -10,11 +10,14 @@
 export function boardSource({ person, width = 320, height = 180, fps = 12 }) {
   const canvas = Object.assign(document.createElement('canvas'), { width, height });
   const context = canvas.getContext('2d', { alpha: false });
-  const track = canvas.captureStream(0).getVideoTracks()[0];
+  const stream = canvas.captureStream(0);
+  const track = stream.getVideoTracks()[0];
+  // Firefox has it where it was in an early draft.
+  const frames = track.requestFrame ? track : stream;
   let number = 0;
   const draw = () => {
     drawBoard(context, person, number);
-    track.requestFrame();
+    frames.requestFrame();
     number = (number + 1) % NUMBERS;
   };
   const timer = setInterval(draw, 1000 / fps);

@@ -76,6 +76,13 @@ class Person {
     return this.#publish(key, toneSource(tone), { source: Track.Source.Microphone, ...publish });
   }
 
+  /** The browser's own made-up microphone. */
+  async publishMicrophone({ key = 'microphone', publish = {} } = {}) {
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+    const [track] = stream.getAudioTracks();
+    return this.#publish(key, { track, stop: () => track.stop() }, { source: Track.Source.Microphone, ...publish });
+  }
+
   /** @param {string} key */
   async unpublish(key) {
     const { source, publication } = this.#sources.get(key);
@@ -273,9 +280,10 @@ class Person {
     const { track } = this.#publication(identity, key);
     const stats = await track?.receiver?.getStats();
     const inbound = [...(stats?.values() ?? [])].find((one) => one.type === 'inbound-rtp');
-    const { framesDecoded, freezeCount, packetsLost, packetsReceived, bytesReceived, totalFreezesDuration, pliCount, nackCount } = inbound ?? {};
+    const { framesDecoded, freezeCount, packetsLost, packetsReceived, bytesReceived, totalFreezesDuration, pliCount, nackCount, totalAudioEnergy } =
+      inbound ?? {};
     const codec = stats?.get(inbound?.codecId)?.mimeType;
-    return { codec, framesDecoded, freezeCount, totalFreezesDuration, packetsLost, packetsReceived, bytesReceived, pliCount, nackCount };
+    return { codec, totalAudioEnergy, framesDecoded, freezeCount, totalFreezesDuration, packetsLost, packetsReceived, bytesReceived, pliCount, nackCount };
   }
 
   /** Events since the beginning, or only those of some names. */

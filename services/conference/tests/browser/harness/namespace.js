@@ -1,0 +1,45 @@
+// A test file in a network of its own: loopback, and one address that is not.
+
+import { spawn } from 'node:child_process';
+import { test } from 'node:test';
+
+/** Where servers can be reached besides loopback. */
+export const ADDRESS = '10.77.0.1';
+
+/**
+ * Inside, what `play` gives; outside, a way to write tests that runs the whole file inside instead, as one test.
+ * @template {(behaviour: string, ...rest: any[]) => void} T
+ * @param {string} file
+ * @param {() => T} play
+ * @returns {T & { isInside: boolean }}
+ */
+export function inNamespace(file, play) {
+  if (process.env[MARK]) return Object.assign(play(), { isInside: true });
+  test('in_a_network_of_its_own', { timeout: DEADLINE_MS }, () => run(file));
+  return /** @type {any} */ (Object.assign(() => {}, { isInside: false }));
+}
+
+/** A namespace ends with its last process. @param {string} file */
+function run(file) {
+  const rights = process.getuid?.() === 0 ? [] : ['--map-root-user'];
+  const command = [...rights, '--net', 'sh', '-ec', `${NETWORK}\nexec "$@"`, 'sh', process.execPath, '--test', '--test-reporter=spec', file];
+  // The runner would take what a child of its own prints for its own reports.
+  const { NODE_TEST_CONTEXT: _, ...environment } = process.env;
+  return new Promise((resolve, reject) => {
+    const child = spawn('unshare', command, { env: { ...environment, [MARK]: '1' }, stdio: ['ignore', 'inherit', 'inherit'] });
+    child.once('error', reject);
+    child.once('exit', (code, signal) => (code === 0 ? resolve(undefined) : reject(new Error(`it ended with ${code ?? signal}`))));
+  });
+}
+
+const NETWORK = `
+ip link set lo up
+ip link add here type veth peer name there
+ip addr add ${ADDRESS}/24 dev here
+ip link set here up
+ip link set there up
+ip route add default dev here
+`;
+
+const MARK = 'PLENARY_TEST_NAMESPACE';
+const DEADLINE_MS = 420_000;
