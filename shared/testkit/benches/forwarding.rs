@@ -20,9 +20,10 @@ use std::{collections::BTreeMap, hint::black_box, process::Command, time::Durati
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, Nonce, UnboundKey};
 use plenary_media_core::{DropReason, Input, Path, Sink, Transmit};
 use plenary_model::{MediaKind, Target};
+use plenary_testkit::light::{Source, transport_sequence};
 
 use self::{
-    client::{Source, transport_feedback, transport_sequence},
+    client::transport_feedback,
     measure::{CountingAllocator, Passes, Stopwatch, malloc_bytes},
     stage::{Kept, Stage},
 };
@@ -155,7 +156,7 @@ impl<'s> Call<'s> {
             }
             for at in publishers {
                 stage.connect(at);
-                sources.push(Source::new(at, shape.kind));
+                sources.push(Source::new(at, shape.kind, 0));
             }
         }
         Self { shape, stage, sources, stopwatch, ticks: 0 }
@@ -165,8 +166,8 @@ impl<'s> Call<'s> {
         let mut frames: Vec<(Path, Vec<Vec<u8>>)> = Vec::with_capacity(self.sources.len());
         for source in &mut self.sources {
             let client = &mut self.stage.clients[source.client];
-            let (keys, _) = client.keys.as_mut().expect("it is connected");
-            frames.push((client.path, source.frame(keys, self.shape.sizes)));
+            let (keys, _) = client.transport.keys.as_mut().expect("it is connected");
+            frames.push((client.path, source.frame(keys, self.shape.sizes, &[])));
         }
         let step = self.shape.frame_interval() / frames.len() as u32;
         let (router, now) = (&mut self.stage.router, &mut self.stage.now);
@@ -204,7 +205,8 @@ impl<'s> Call<'s> {
         let reference = self.ticks * self.shape.frame_interval().as_millis() as u32 / 64;
         let (mut datagrams, number) = (Vec::new(), (self.ticks / TICKS_PER_FEEDBACK) as u8);
         for client in &mut self.stage.clients {
-            let (Some(next), Some((keys, _))) = (&mut client.next_transport_sequence, &mut client.keys) else {
+            let (Some(next), Some((keys, _))) = (&mut client.next_transport_sequence, &mut client.transport.keys)
+            else {
                 continue;
             };
             let feedback = transport_feedback(*next, count as u16, reference, number);
@@ -232,10 +234,11 @@ impl<'s> Call<'s> {
         assert_eq!(media.len(), self.shape.outputs_per_tick(), "every packet reaches everybody");
         for client in &mut self.stage.clients {
             let Some((_, datagram)) = media.iter().rfind(|(to, _)| *to == client.path.remote) else { continue };
-            let (_, keys) = client.keys.as_mut().expect("it is connected");
+            let (_, keys) = client.transport.keys.as_mut().expect("it is connected");
             let opened = keys.decrypt_rtp(datagram).expect("it is authentic");
             assert!(opened.ends_with(&[0x5a; 32]), "the payload is the publisher's");
-            client.next_transport_sequence = Some(transport_sequence(&opened).wrapping_add(1));
+            let number = transport_sequence(&opened).expect("it was negotiated");
+            client.next_transport_sequence = Some(number.wrapping_add(1));
         }
     }
 }

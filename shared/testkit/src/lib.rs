@@ -5,6 +5,7 @@
 //! arrived. The other implementation draws its own randomness (keys, credentials); everything else follows the seed.
 
 mod client;
+pub mod light;
 mod network;
 mod random;
 mod world;

@@ -1,136 +1,29 @@
-//! The least that a router takes for a client: checks, a DTLS handshake, descriptions, and sealed media.
+//! A client as the router sees it: a transport at an address of its own.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{net::SocketAddr, time::Instant};
 
-use aws_lc_rs::{digest, hmac};
-use dimpl::{Config, Dtls, DtlsCertificate, Output, SrtpProfile};
 use plenary_media_core::{IceCredentials, Path, Protocol};
-use plenary_model::{MediaKind, PeerId};
-use rtc::{
-    shared::marshal::Unmarshal,
-    srtp::{context::Context, protection_profile::ProtectionProfile},
-};
+use plenary_model::PeerId;
+use plenary_testkit::light::{Identity, Transport};
 
-/// What all clients share; that they have one certificate changes nothing for the router.
-pub struct Identity {
-    certificate: DtlsCertificate,
-    config: Arc<Config>,
-    fingerprint: String,
-}
-
-/// One transport of one client.
 pub struct Client {
     pub peer: PeerId,
     pub path: Path,
-    pub ice: IceCredentials,
-    pub is_connected: bool,
-    dtls: Dtls,
-    /// Seals what this client sends, and opens what it receives.
-    pub keys: Option<(Context, Context)>,
+    pub transport: Transport,
     /// The transport-wide number that its next feedback begins with, once it is known.
     pub next_transport_sequence: Option<u16>,
 }
 
-impl Identity {
-    pub fn generate() -> Self {
-        let certificate = dimpl::certificate::generate_self_signed_certificate().expect("a certificate is made");
-        let hash = digest::digest(&digest::SHA256, &certificate.certificate);
-        let fingerprint: Vec<_> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-        let config = Config::builder().mtu(1_200).build().expect("settings are taken");
-        Self { certificate, config: Arc::new(config), fingerprint: fingerprint.join(":") }
-    }
-}
-
 impl Client {
     pub fn new(now: Instant, identity: &Identity, number: u64) -> Self {
-        let mut dtls = Dtls::new_12(Arc::clone(&identity.config), identity.certificate.clone(), now);
-        dtls.set_active(true);
+        let ice = IceCredentials { ufrag: format!("ours{number}"), pwd: format!("password-of-{number:012}") };
         let [.., a, b, c] = number.to_be_bytes();
         Self {
             peer: PeerId(number),
             path: Path { protocol: Protocol::Udp, remote: SocketAddr::from(([10, a, b, c], 5_000)) },
-            ice: IceCredentials { ufrag: format!("ours{number}"), pwd: format!("password-of-{number:012}") },
-            is_connected: false,
-            dtls,
-            keys: None,
+            transport: Transport::new(now, identity, ice),
             next_transport_sequence: None,
         }
-    }
-
-    /// A check that nominates (RFC 8445 7.1).
-    pub fn check(&self) -> Vec<u8> {
-        let username = format!("{}:them", self.ice.ufrag);
-        let mut out = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
-        out.extend_from_slice(&[7; 12]);
-        attribute(&mut out, 0x0006, username.as_bytes()); // USERNAME
-        attribute(&mut out, 0x0024, &[110, 0, 1, 255]); // PRIORITY
-        attribute(&mut out, 0x0025, &[]); // USE-CANDIDATE
-        attribute(&mut out, 0x802a, &[1; 8]); // ICE-CONTROLLING
-        let covered = out.len() - 20 + 24;
-        out[2..4].copy_from_slice(&(covered as u16).to_be_bytes());
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, self.ice.pwd.as_bytes());
-        let tag = hmac::sign(&key, &out);
-        attribute(&mut out, 0x0008, tag.as_ref()); // MESSAGE-INTEGRITY
-        out
-    }
-
-    /// Takes in a datagram of the handshake, or `None` to begin it; returns what to answer.
-    pub fn handshake(&mut self, now: Instant, datagram: Option<&[u8]>) -> Vec<Vec<u8>> {
-        self.dtls.handle_timeout(now).expect("time passes");
-        if let Some(datagram) = datagram.filter(|datagram| (20..64).contains(&datagram[0])) {
-            self.dtls.handle_packet(datagram).expect("the server speaks DTLS");
-        }
-        let (mut answers, mut buffer) = (Vec::new(), vec![0; 1 << 14]);
-        loop {
-            match self.dtls.poll_output(&mut buffer) {
-                Output::Packet(packet) => answers.push(packet.to_vec()),
-                Output::KeyingMaterial(material, profile) => {
-                    assert_eq!(profile, SrtpProfile::AEAD_AES_256_GCM, "the floor is measured with this cipher");
-                    self.keys = Some(contexts(&material));
-                }
-                Output::Connected => self.is_connected = true,
-                Output::Timeout(_) => return answers,
-                _ => {}
-            }
-        }
-    }
-
-    /// An offer of one track, or of data channels alone.
-    pub fn offer(&self, identity: &Identity, kind: Option<MediaKind>) -> String {
-        let section = match kind {
-            None => "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=sctp-port:5000\r\n".to_owned(),
-            Some(MediaKind::Audio) => format!(
-                "m=audio 9 UDP/TLS/RTP/SAVPF {OPUS}\r\na=rtpmap:{OPUS} opus/48000/2\r\na=rtcp-fb:{OPUS} transport-cc\r\n\
-                 a=extmap:{LEVEL_ID} urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n{EXTENSIONS}a=sendonly\r\na=msid:- cid\r\n"
-            ),
-            Some(MediaKind::Video) => format!(
-                "m=video 9 UDP/TLS/RTP/SAVPF {VP8} 97\r\na=rtpmap:{VP8} VP8/90000\r\na=rtcp-fb:{VP8} transport-cc\r\n\
-                 a=rtcp-fb:{VP8} nack\r\na=rtcp-fb:{VP8} nack pli\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt={VP8}\r\n\
-                 {EXTENSIONS}a=sendonly\r\na=msid:- cid\r\n"
-            ),
-        };
-        let fingerprint = &identity.fingerprint;
-        format!(
-            "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n{section}a=mid:0\r\na=rtcp-mux\r\na=ice-ufrag:them\r\n\
-             a=ice-pwd:a-password-of-theirs-22\r\na=fingerprint:sha-256 {fingerprint}\r\na=setup:actpass\r\n"
-        )
-    }
-
-    /// The answer that takes everything an offer has.
-    pub fn answer(&self, identity: &Identity, offer: &str) -> String {
-        let line = |line: &str| {
-            let (name, _) = line.split_once(':').unwrap_or((line, ""));
-            match name {
-                "a=sendonly" => "a=recvonly\r\n".to_owned(),
-                "a=setup" => "a=setup:active\r\n".to_owned(),
-                "a=ice-ufrag" => "a=ice-ufrag:them\r\n".to_owned(),
-                "a=ice-pwd" => "a=ice-pwd:a-password-of-theirs-22\r\n".to_owned(),
-                "a=fingerprint" => format!("a=fingerprint:sha-256 {}\r\n", identity.fingerprint),
-                "a=msid" | "a=ssrc" | "a=ssrc-group" | "a=candidate" | "a=end-of-candidates" => String::new(),
-                _ => format!("{line}\r\n"),
-            }
-        };
-        offer.lines().map(line).collect()
     }
 }
 
@@ -149,93 +42,3 @@ pub fn transport_feedback(first: u16, count: u16, reference: u32, number: u8) ->
     out.resize(words * 4, 0);
     out
 }
-
-/// The transport-wide sequence number that the router wrote into a packet.
-pub fn transport_sequence(packet: &[u8]) -> u16 {
-    let packet = rtc::rtp::Packet::unmarshal(&mut &*packet).expect("it is RTP");
-    let extension = packet.header.get_extension(TRANSPORT_SEQUENCE_ID).expect("it was negotiated");
-    u16::from_be_bytes([extension[0], extension[1]])
-}
-
-/// One stream on its way out of a client.
-pub struct Source {
-    /// Its client's place.
-    pub client: usize,
-    kind: MediaKind,
-    ssrc: u32,
-    sequence: u16,
-    timestamp: u32,
-    transport_sequence: u16,
-    picture: u16,
-}
-
-impl Source {
-    pub fn new(client: usize, kind: MediaKind) -> Self {
-        let ssrc = 0x1000_0000 + client as u32;
-        Self { client, kind, ssrc, sequence: 1, timestamp: 1, transport_sequence: 0, picture: 0 }
-    }
-
-    /// The next frame in packets of these sizes, sealed.
-    pub fn frame(&mut self, keys: &mut Context, sizes: &[usize]) -> Vec<Vec<u8>> {
-        let is_key = self.picture.is_multiple_of(KEYFRAME_EVERY);
-        let packet = |(at, size): (usize, &usize)| {
-            let mut out = self.header(at + 1 == sizes.len());
-            if self.kind == MediaKind::Video {
-                let [high, low] = self.picture.to_be_bytes();
-                // RFC 7741 4.2: extended, start of frame, a picture id of 15 bits; then the frame's own first byte.
-                out.extend_from_slice(&[if at == 0 { 0x90 } else { 0x80 }, 0x80, 0x80 | high, low, u8::from(!is_key)]);
-            }
-            out.resize(*size, 0x5a);
-            self.sequence = self.sequence.wrapping_add(1);
-            self.transport_sequence = self.transport_sequence.wrapping_add(1);
-            keys.encrypt_rtp(&out).expect("a packet is sealed").to_vec()
-        };
-        let packets = sizes.iter().enumerate().map(packet).collect();
-        self.picture = (self.picture + 1) & 0x7fff;
-        self.timestamp = self.timestamp.wrapping_add(if self.kind == MediaKind::Video { 3_000 } else { 960 });
-        packets
-    }
-
-    fn header(&self, marker: bool) -> Vec<u8> {
-        let payload_type = if self.kind == MediaKind::Video { VP8 } else { OPUS };
-        let mut out = vec![0x90, payload_type | u8::from(marker) << 7];
-        out.extend_from_slice(&self.sequence.to_be_bytes());
-        out.extend_from_slice(&self.timestamp.to_be_bytes());
-        out.extend_from_slice(&self.ssrc.to_be_bytes());
-        let [high, low] = self.transport_sequence.to_be_bytes();
-        let level = [LEVEL_ID << 4, 0x80 | 30];
-        out.extend_from_slice(&[0xbe, 0xde, 0, 2, MID_ID << 4, b'0', TRANSPORT_SEQUENCE_ID << 4 | 1, high, low]);
-        out.extend_from_slice(if self.kind == MediaKind::Audio { &level } else { &[0, 0] });
-        out.push(0);
-        out
-    }
-}
-
-/// RFC 5764 4.2: client key, server key, client salt, server salt. We are the client.
-fn contexts(material: &[u8]) -> (Context, Context) {
-    let profile = ProtectionProfile::AeadAes256Gcm;
-    let provider = rtc::crypto::default_provider().expect("a crypto provider");
-    let (keys, salts) = material.split_at(2 * profile.key_len());
-    let context = |at: usize| {
-        let (key, salt) = (profile.key_len(), profile.salt_len());
-        let (key, salt) = (&keys[at * key..][..key], &salts[at * salt..][..salt]);
-        Context::new(key, salt, profile, None, None, provider.crypto()).expect("a context is made")
-    };
-    (context(0), context(1))
-}
-
-fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    out.extend_from_slice(&kind.to_be_bytes());
-    out.extend_from_slice(&(value.len() as u16).to_be_bytes());
-    out.extend_from_slice(value);
-    out.resize(out.len().next_multiple_of(4), 0);
-}
-
-const VP8: u8 = 96;
-const OPUS: u8 = 111;
-const LEVEL_ID: u8 = 1;
-const TRANSPORT_SEQUENCE_ID: u8 = 3;
-const MID_ID: u8 = 4;
-const EXTENSIONS: &str = "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
-                          a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n";
-const KEYFRAME_EVERY: u16 = 90;

@@ -11,11 +11,9 @@ use plenary_media_core::{
     RouterConfig, SdpLimits, Sink, Transmit, Wanted,
 };
 use plenary_model::{MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, Target, TrackSid};
+use plenary_testkit::light::{Identity, Section, answer, offer};
 
-use super::{
-    client::{Client, Identity},
-    measure::Stopwatch,
-};
+use super::{client::Client, measure::Stopwatch};
 
 pub struct Stage {
     pub router: Router,
@@ -68,7 +66,7 @@ impl Stage {
             peer: client.peer,
             participant: participant(at),
             target,
-            ice: client.ice.clone(),
+            ice: client.transport.ice.clone(),
             options: PeerOptions { open_channels, ..PeerOptions::default() },
         });
         self.clients.push(client);
@@ -90,9 +88,10 @@ impl Stage {
             encrypted: false,
             layers: Vec::new(),
         };
+        let section = kind.map_or(Section::Data, |kind| Section::Track { kind, cid: "cid" });
         let command = Command::Offer {
             peer: client.peer,
-            sdp: client.offer(&self.identity, kind),
+            sdp: offer(&self.identity, &[section]),
             announced: kind.map(announce).into_iter().collect(),
             restart: IceCredentials { ufrag: format!("again{at}"), pwd: "a-password-nobody-will-use".to_owned() },
         };
@@ -115,15 +114,15 @@ impl Stage {
         }
         let events = self.command(Command::MakeOffer { peer, restart: None });
         let [Event::Offered { sdp, .. }] = &events[..] else { panic!("{events:?}") };
-        let sdp = self.clients[at].answer(&self.identity, sdp);
+        let sdp = answer(&self.identity, sdp);
         let events = self.command(Command::Answer { peer, sdp });
         assert!(matches!(events[..], [Event::Accepted { .. }]), "{events:?}");
     }
 
     /// Check and handshake of one client, to the end.
     pub fn connect(&mut self, at: usize) {
-        let mut up = vec![self.clients[at].check()];
-        let mut hello = self.clients[at].handshake(self.now, None);
+        let mut up = vec![self.clients[at].transport.check()];
+        let mut hello = self.clients[at].transport.handshake(self.now, None);
         for _ in 0..ROUND_TRIPS_MAX {
             for datagram in up.drain(..).chain(hello.drain(..)) {
                 self.receive(at, datagram);
@@ -132,14 +131,14 @@ impl Stage {
             for (to, datagram) in sent {
                 let client = &mut self.clients[self.by_address[&to]];
                 if client.peer == PeerId(at as u64 + 1) {
-                    up.extend(client.handshake(self.now, Some(&datagram)));
+                    up.extend(client.transport.handshake(self.now, Some(&datagram)));
                 }
             }
             if up.is_empty() {
                 break;
             }
         }
-        assert!(self.clients[at].is_connected, "the handshake needs no repetition here");
+        assert!(self.clients[at].transport.is_connected, "the handshake needs no repetition here");
         let events = self.events();
         assert!(events.iter().any(|event| matches!(event, Event::Connected { .. })), "{events:?}");
     }
@@ -151,7 +150,7 @@ impl Stage {
         }
         self.checked = self.now;
         for at in 0..self.clients.len() {
-            let check = self.clients[at].check();
+            let check = self.clients[at].transport.check();
             self.receive(at, check);
         }
         self.transmit();
