@@ -23,7 +23,7 @@ use super::{
     DeathNotice, MediaRouter,
     counters::{IoCounters, IoLoss},
     routes::Routes,
-    socket::{Blocked, DatagramSocket},
+    socket::DatagramSocket,
     tcp::TcpPaths,
 };
 
@@ -106,11 +106,11 @@ impl<S: DatagramSocket> Pump<S> {
             tcp.receive(cx, &mut |input| core.handle(now, input));
         }
         core.handle_timeout(now);
-        let egress = self.transmit(cx, core, tcp);
+        let egress = self.transmit(core, tcp);
         self.behind = egress == Egress::Behind;
         more |= self.behind;
         more |= dispatch(now, core, routes);
-        let retry = (egress == Egress::NoBuffers).then(|| now + NO_BUFFERS_RETRY);
+        let retry = (egress == Egress::NoRoom).then(|| now + SEND_RETRY);
         let deadline = core.next_deadline().map(|(at, _)| at);
         more |= self.timer.arm(cx, now, [deadline, retry].into_iter().flatten().min());
         if more {
@@ -130,9 +130,8 @@ impl<S: DatagramSocket> Pump<S> {
         more
     }
 
-    fn transmit<C: Core>(&mut self, cx: &mut Context<'_>, core: &mut C, tcp: &mut TcpPaths) -> Egress {
+    fn transmit<C: Core>(&mut self, core: &mut C, tcp: &mut TcpPaths) -> Egress {
         let mut exit = Exit {
-            cx,
             sockets: &mut self.sockets,
             tcp,
             counters: &self.counters,
@@ -188,15 +187,12 @@ enum Egress {
     Dry,
     /// The turn's limit.
     Behind,
-    /// A socket is full and wakes us.
-    Full,
-    /// An interface is full, and the timer wakes us.
-    NoBuffers,
+    /// A socket or an interface is full, and the timer wakes us.
+    NoRoom,
 }
 
 /// The core's sink: sorts transmits to the socket of their family or to their connection, keeping their order.
-struct Exit<'a, 'c, S> {
-    cx: &'a mut Context<'c>,
+struct Exit<'a, S> {
     sockets: &'a mut Sockets<S>,
     tcp: &'a mut TcpPaths,
     counters: &'a IoCounters,
@@ -204,7 +200,7 @@ struct Exit<'a, 'c, S> {
     egress: Egress,
 }
 
-impl<S: DatagramSocket> Sink for Exit<'_, '_, S> {
+impl<S: DatagramSocket> Sink for Exit<'_, S> {
     fn send(&mut self, batch: &[Transmit<'_>]) -> usize {
         let mut taken = 0;
         while let Some(first) = batch.get(taken) {
@@ -230,19 +226,17 @@ impl<S: DatagramSocket> Sink for Exit<'_, '_, S> {
     }
 }
 
-impl<S: DatagramSocket> Exit<'_, '_, S> {
+impl<S: DatagramSocket> Exit<'_, S> {
     fn send_udp(&mut self, run: &[Transmit<'_>], socket: impl Fn(&mut Sockets<S>) -> &mut Option<S>) -> usize {
         let Some(socket) = socket(self.sockets) else {
             run.iter().for_each(|_| self.counters.lose(IoLoss::NoSocket));
             return run.len();
         };
-        let sent = socket.send(self.cx, run);
-        match sent.blocked {
-            Some(Blocked::Full) => self.egress = Egress::Full,
-            Some(Blocked::NoBuffers) => self.egress = Egress::NoBuffers,
-            None => {}
+        let taken = socket.send(run);
+        if taken < run.len() {
+            self.egress = Egress::NoRoom;
         }
-        sent.taken.min(run.len())
+        taken.min(run.len())
     }
 
     fn send_tcp(&mut self, run: &[Transmit<'_>]) -> usize {
@@ -311,8 +305,8 @@ const TRANSMITS_PER_TURN: usize = 4_096;
 const EVENTS_PER_TURN: usize = 256;
 /// tokio's timer has this resolution.
 const TIMER_GRAIN: Duration = Duration::from_millis(1);
-/// How long an interface that is full is left alone.
-const NO_BUFFERS_RETRY: Duration = Duration::from_millis(2);
+/// How long what is full is left alone, if no packet comes in before.
+const SEND_RETRY: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ use std::{
 
 use plenary_media_core::Transmit;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::counters::{IoCounters, IoLoss};
 
@@ -28,25 +28,9 @@ pub trait DatagramSocket: Unpin + 'static {
     /// Delivers one bounded batch of datagrams and says how many. `Pending`: dry, and the task is woken at the next one.
     fn poll_receive(&mut self, cx: &mut Context<'_>, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Poll<usize>;
 
-    /// Sends from the front of `batch`. Destinations that refuse are counted and passed over.
-    fn send(&mut self, cx: &mut Context<'_>, batch: &[Transmit<'_>]) -> Sent;
-}
-
-/// How far a send came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
-    /// Transmits from the front of the batch that need not be offered again.
-    pub taken: usize,
-    pub blocked: Option<Blocked>,
-}
-
-/// Why a send stopped early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blocked {
-    /// The socket's buffer is full; the task is woken when there is room.
-    Full,
-    /// The interface has no room, which nothing announces: try again soon.
-    NoBuffers,
+    /// Sends from the front of `batch` and says how many transmits need not be offered again. Destinations that refuse are
+    /// counted and passed over. Fewer than all: the kernel has no room, and nothing announces when it has; try again soon.
+    fn send(&mut self, batch: &[Transmit<'_>]) -> usize;
 }
 
 /// Whether a kernel offload shall be used where the kernel has it.
@@ -94,8 +78,9 @@ pub struct UdpSocket {
 impl UdpSocket {
     /// Registers with the runtime of the current thread.
     pub fn new(socket: std::net::UdpSocket, gso: Offload, gro: Offload, counters: Arc<IoCounters>) -> io::Result<Self> {
+        // Only readable: room to send is announced after nearly every send, and each time would wake the thread.
         // SAFETY: a std socket keeps its one descriptor open until it is dropped, which `fd` alone does.
-        let fd = unsafe { AsyncFd::register(socket)? };
+        let fd = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE)? };
         // Setting zero, the default, changes nothing and fails on a kernel that would ignore the control message.
         let gso = gso == Offload::On && set_option(fd.as_raw_fd(), libc::UDP_SEGMENT, 0).is_ok();
         let gro = gro == Offload::On && set_option(fd.as_raw_fd(), libc::UDP_GRO, 1).is_ok();
@@ -134,20 +119,15 @@ impl DatagramSocket for UdpSocket {
         }
     }
 
-    fn send(&mut self, cx: &mut Context<'_>, batch: &[Transmit<'_>]) -> Sent {
+    fn send(&mut self, batch: &[Transmit<'_>]) -> usize {
         let mut at = Cursor::default();
         while at.transmit < batch.len() {
-            let Poll::Ready(Ok(mut guard)) = self.fd.poll_write_ready(cx) else {
-                return self.sender.stop(at, Blocked::Full);
-            };
-            match self.sender.step(guard.get_inner().as_raw_fd(), batch, &mut at) {
+            match self.sender.step(self.fd.as_raw_fd(), batch, &mut at) {
                 Step::Go => {}
-                // The next round registers for the edge.
-                Step::Full => guard.clear_ready(),
-                Step::NoBuffers => return self.sender.stop(at, Blocked::NoBuffers),
+                Step::NoRoom(why) => return self.sender.stop(at, why),
             }
         }
-        Sent { taken: batch.len(), blocked: None }
+        batch.len()
     }
 }
 
@@ -286,8 +266,7 @@ struct Planned {
 
 enum Step {
     Go,
-    Full,
-    NoBuffers,
+    NoRoom(IoLoss),
 }
 
 impl Sender {
@@ -393,9 +372,9 @@ impl Sender {
     fn settle(&mut self, err: &io::Error, at: &mut Cursor) -> Step {
         let Some(first) = self.plan.first().copied() else { return Step::Go };
         let loss = match err.raw_os_error() {
-            Some(libc::EAGAIN) => return Step::Full,
+            Some(libc::EAGAIN) => return Step::NoRoom(IoLoss::SendBufferFull),
             Some(libc::EINTR) => return Step::Go,
-            Some(libc::ENOBUFS | libc::ENOMEM) => return Step::NoBuffers,
+            Some(libc::ENOBUFS | libc::ENOMEM) => return Step::NoRoom(IoLoss::NoBuffers),
             Some(errno @ (libc::EIO | libc::EINVAL)) if first.datagrams > 1 => {
                 self.counters.lose(IoLoss::RunRefused);
                 self.gso = self.gso.refused(errno);
@@ -421,16 +400,13 @@ impl Sender {
     }
 
     /// A transmit that is partly out cannot be offered again from the middle: its rest is lost, as media may be.
-    fn stop(&self, at: Cursor, blocked: Blocked) -> Sent {
-        self.counters.lose(match blocked {
-            Blocked::Full => IoLoss::SendBufferFull,
-            Blocked::NoBuffers => IoLoss::NoBuffers,
-        });
+    fn stop(&self, at: Cursor, why: IoLoss) -> usize {
+        self.counters.lose(why);
         let cut = at.bytes > 0;
         if cut {
             self.counters.lose(IoLoss::RunCut);
         }
-        Sent { taken: at.transmit + usize::from(cut), blocked: Some(blocked) }
+        at.transmit + usize::from(cut)
     }
 }
 

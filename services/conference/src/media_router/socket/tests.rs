@@ -12,7 +12,7 @@ async fn a_run_is_one_message_and_arrives_as_datagrams_in_order() {
     }
     let client = Client::new();
     let bytes = run_of(3, 100, 40);
-    send_all(&mut socket, &[client.run(&bytes, 100)]).await;
+    send_all(&mut socket, &[client.run(&bytes, 100)]);
     client.expect_cut(&bytes, 100);
     assert_eq!((counters.messages_out.value(), counters.datagrams_out.value()), (1, 4));
     assert_eq!(counters.runs()[3], 1);
@@ -25,7 +25,7 @@ async fn without_the_offload_a_run_goes_out_datagram_by_datagram() {
     socket.sender.gso = Gso::Off;
     let client = Client::new();
     let bytes = run_of(3, 100, 40);
-    send_all(&mut socket, &[client.run(&bytes, 100)]).await;
+    send_all(&mut socket, &[client.run(&bytes, 100)]);
     client.expect_cut(&bytes, 100);
     assert_eq!((counters.messages_out.value(), counters.runs()[0]), (4, 4));
 }
@@ -37,7 +37,7 @@ async fn a_device_that_cannot_cut_is_remembered_and_nothing_is_lost() {
     socket.sender.refuse_runs = Some(libc::EIO);
     let client = Client::new();
     let bytes = run_of(5, 200, 200);
-    send_all(&mut socket, &[client.single(b"before"), client.run(&bytes, 200), client.run(&bytes, 200)]).await;
+    send_all(&mut socket, &[client.single(b"before"), client.run(&bytes, 200), client.run(&bytes, 200)]);
     assert_eq!(client.next(), b"before");
     client.expect_cut(&bytes, 200);
     client.expect_cut(&bytes, 200);
@@ -53,18 +53,18 @@ async fn one_path_that_refuses_runs_does_not_cost_the_others_theirs() {
     let bytes = run_of(2, 200, 7);
     for refusals in 1..GSO_REFUSALS_MAX {
         socket.sender.refuse_runs = Some(libc::EINVAL);
-        send_all(&mut socket, &[client.run(&bytes, 200)]).await;
+        send_all(&mut socket, &[client.run(&bytes, 200)]);
         client.expect_cut(&bytes, 200);
         assert_eq!(socket.sender.gso, Gso::On { refusals });
     }
     socket.sender.refuse_runs = None;
-    send_all(&mut socket, &[client.run(&bytes, 200)]).await;
+    send_all(&mut socket, &[client.run(&bytes, 200)]);
     client.expect_cut(&bytes, 200);
     assert_eq!(socket.sender.gso, Gso::On { refusals: 0 }, "a run that goes out starts the count anew");
 
     socket.sender.refuse_runs = Some(libc::EINVAL);
     for _ in 0..GSO_REFUSALS_MAX {
-        send_all(&mut socket, &[client.run(&bytes, 200)]).await;
+        send_all(&mut socket, &[client.run(&bytes, 200)]);
         client.expect_cut(&bytes, 200);
     }
     assert_eq!(socket.sender.gso, Gso::Off);
@@ -77,7 +77,7 @@ async fn a_batch_larger_than_a_call_reaches_everybody_in_order() {
     let clients = [Client::new(), Client::new()];
     let payloads: Vec<[u8; 2]> = (0..200u16).map(u16::to_be_bytes).collect();
     let batch: Vec<_> = payloads.iter().enumerate().map(|(n, payload)| clients[n % 2].single(payload)).collect();
-    send_all(&mut socket, &batch).await;
+    send_all(&mut socket, &batch);
     for (n, payload) in payloads.iter().enumerate() {
         assert_eq!(clients[n % 2].next(), payload);
     }
@@ -91,7 +91,7 @@ async fn a_destination_that_refuses_is_passed_over_and_counted() {
     let forbidden = Path { protocol: PathProtocol::Udp, remote: (Ipv4Addr::BROADCAST, 9).into() };
     let forbidden = Transmit { path: forbidden, bytes: b"lost", segment_bytes: None };
     let too_large = vec![0; 65_536];
-    send_all(&mut socket, &[forbidden, client.single(&too_large), client.single(b"through")]).await;
+    send_all(&mut socket, &[forbidden, client.single(&too_large), client.single(b"through")]);
     assert_eq!(client.next(), b"through");
     assert_eq!(counters.lost(IoLoss::NotPermitted), 1);
     assert_eq!(counters.lost(IoLoss::TooLarge), 1);
@@ -104,7 +104,7 @@ async fn joined_datagrams_are_delivered_one_by_one() {
         let (mut sender, _) = socket(Offload::Off);
         let bytes = run_of(6, 150, 33);
         let to = Path { protocol: PathProtocol::Udp, remote: receiver.fd.get_ref().local_addr().unwrap() };
-        send_all(&mut sender, &[Transmit { path: to, bytes: &bytes, segment_bytes: Some(150) }]).await;
+        send_all(&mut sender, &[Transmit { path: to, bytes: &bytes, segment_bytes: Some(150) }]);
         let from = sender.fd.get_ref().local_addr().unwrap();
         let received = receive(&mut receiver, 7).await;
         let expected: Vec<_> = bytes.chunks(150).map(|datagram| (from, datagram.to_vec())).collect();
@@ -204,17 +204,8 @@ fn run_of(full: usize, segment: usize, last: usize) -> Vec<u8> {
     (0..full * segment + last).map(|n| (n % 251) as u8).collect()
 }
 
-async fn send_all(socket: &mut UdpSocket, batch: &[Transmit<'_>]) {
-    let sent = std::future::poll_fn(|cx| Poll::Ready(socket.send(cx, batch))).await;
-    // The runtime has not looked at a new socket yet, so the first try may find it not ready.
-    let rest = &batch[sent.taken..];
-    if sent.blocked == Some(Blocked::Full) {
-        socket.fd.writable().await.unwrap().retain_ready();
-        let sent = std::future::poll_fn(|cx| Poll::Ready(socket.send(cx, rest))).await;
-        assert_eq!(sent, Sent { taken: rest.len(), blocked: None });
-    } else {
-        assert!(rest.is_empty());
-    }
+fn send_all(socket: &mut UdpSocket, batch: &[Transmit<'_>]) {
+    assert_eq!(socket.send(batch), batch.len());
 }
 
 async fn receive(socket: &mut UdpSocket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
