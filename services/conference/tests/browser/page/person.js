@@ -47,6 +47,7 @@ class Person {
       this.#received.push({ form: 'chat', from: from?.identity, text: message.message, id: message.id });
     });
     room.on(RoomEvent.DataTrackPublished, (track) => this.#offeredData.push(track));
+    room.on(RoomEvent.DataTrackUnpublished, (sid) => (this.#offeredData = this.#offeredData.filter((track) => track.info.sid !== sid)));
     for (const topic of TOPICS) this.#listen(room, topic);
     try {
       await room.connect(url, token, connect);
@@ -196,7 +197,8 @@ class Person {
 
   /** Takes somebody's stream; its frames are received as `{ form: 'frame', from, name, number, size, whole }`. */
   async takeData(identity, name) {
-    const offered = () => this.#offeredData.find((track) => track.publisherIdentity === identity && track.info.name === name);
+    const offered = () => this.#offeredData.findLast((track) => track.publisherIdentity === identity && track.info.name === name);
+    // One that ended is offered no more.
     while (!offered()) await new Promise((resolve) => setTimeout(resolve, 20));
     const reader = offered().subscribe().getReader();
     const read = async () => {
