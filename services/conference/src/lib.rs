@@ -9,6 +9,8 @@ pub mod config;
 pub mod edge;
 pub mod events;
 pub mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod heartbeat;
 mod ids;
 pub mod keys;

@@ -276,7 +276,7 @@ impl Node {
     }
 }
 
-fn session_settings(settings: &Settings) -> session::Settings {
+pub(crate) fn session_settings(settings: &Settings) -> session::Settings {
     let (signal, limits) = (&settings.signal, &settings.limits);
     session::Settings {
         ping_interval: signal.ping_interval,

@@ -10,6 +10,8 @@ mod dtls;
 mod egress;
 mod estimate;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod ice;
 mod ingress;
 mod levels;

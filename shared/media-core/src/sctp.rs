@@ -12,6 +12,8 @@
 mod allowance;
 mod dcep;
 mod guard;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod testing;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

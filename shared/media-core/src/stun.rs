@@ -262,7 +262,7 @@ const USERNAME_MAX: usize = 508;
 const UNKNOWN_MAX: usize = 8;
 const RESPONSE_CAPACITY: usize = 96;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod testing {
     use super::*;
 

@@ -5,5 +5,7 @@
 //! asks brings the time.
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod livekit;
 pub mod token;

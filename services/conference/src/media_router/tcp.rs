@@ -544,5 +544,27 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const ACCEPT_BACKLOG: libc::c_int = 1_024;
 
+/// The fuzz target of what a TCP connection says: its bytes as they come, in pieces of a size that the first one gives.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(input: &[u8]) {
+    let Some((piece, stream)) = input.split_first() else { return };
+    let mut buffer = FrameBuffer::default();
+    let mut framed = 0;
+    for piece in stream.chunks(usize::from(*piece).saturating_mul(16).max(1)) {
+        let space = buffer.space();
+        assert!(space.len() >= FRAME_BYTES_MAX, "it always takes more");
+        space[..piece.len()].copy_from_slice(piece);
+        buffer.filled(piece.len());
+        loop {
+            match buffer.next() {
+                Ok(Some(frame)) => framed += frame.len() + LENGTH_BYTES,
+                Ok(None) => break,
+                Err(Garbage) => return,
+            }
+        }
+    }
+    assert!(framed <= stream.len());
+}
+
 #[cfg(test)]
 mod tests;
