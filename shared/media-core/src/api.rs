@@ -354,12 +354,18 @@ pub enum DropReason {
     RtpPaddingLie,
     TooOld,
     Duplicate,
+    /// A NACK for what was never sent, or too long ago.
+    NackUnknown,
+    /// A NACK for what was repaired within the last round trip.
+    NackRepeated,
+    /// A NACK beyond what may be repaired per second.
+    NackOverBudget,
 }
 
 impl DropReason {
     pub const COUNT: usize = Self::ALL.len();
     /// In the order of their numbers.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::UnknownProtocol,
         Self::UnknownUfrag,
         Self::UnknownAddress,
@@ -387,5 +393,8 @@ impl DropReason {
         Self::RtpPaddingLie,
         Self::TooOld,
         Self::Duplicate,
+        Self::NackUnknown,
+        Self::NackRepeated,
+        Self::NackOverBudget,
     ];
 }

@@ -33,6 +33,7 @@ use segment::{Offsets, Place, Segment, Segments, Source};
 use selection::{Choice, Selection};
 
 use crate::{
+    DropReason,
     ingress::{Content, Ingested, SenderClock, ticks},
     rtcp::{ReportBlock, SenderInfo},
     rtp::{
@@ -160,6 +161,16 @@ pub(crate) enum NotRepaired {
     /// Repaired within the last round trip.
     TooSoon,
     OverBudget,
+}
+
+impl NotRepaired {
+    pub(crate) fn reason(self) -> DropReason {
+        match self {
+            Self::Unknown => DropReason::NackUnknown,
+            Self::TooSoon => DropReason::NackRepeated,
+            Self::OverBudget => DropReason::NackOverBudget,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -16,8 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plenary_model::{Channel, MediaKind};
-use rtc::rtp_transceiver::RTCRtpTransceiverId;
+use plenary_model::{Channel, MediaKind, Target};
+use rtc::{rtcp::raw_packet::RawPacket, rtp_transceiver::RTCRtpTransceiverId};
 
 use self::connection::{Connection, Heard};
 pub use self::{
@@ -143,6 +143,20 @@ impl Client {
         let label = label(channel);
         let sent = self.publisher.send_data(now, label, message) || self.subscriber.send_data(now, label, message);
         assert!(sent, "{label} is open");
+    }
+
+    /// Sends any RTP packet from the publisher connection, properly sealed.
+    pub fn send_rtp(&mut self, now: Instant, packet: rtc::rtp::Packet) {
+        self.publisher.send_rtp(now, packet);
+    }
+
+    /// Sends an RTCP packet of any content, properly sealed: whole words, the first of which says how many.
+    pub fn send_rtcp(&mut self, now: Instant, target: Target, plain: &[u8]) {
+        let raw: Box<dyn rtc::rtcp::Packet> = Box::new(RawPacket(bytes::Bytes::copy_from_slice(plain)));
+        match target {
+            Target::Publisher => self.publisher.send_rtcp(now, vec![raw]),
+            Target::Subscriber => self.subscriber.send_rtcp(now, vec![raw]),
+        }
     }
 
     /// Messages that came, of both connections.

@@ -35,6 +35,12 @@ pub struct World {
     offer_again: HashSet<PeerId>,
     /// Whether the world makes offers when the router needs one.
     pub negotiates: bool,
+    /// The router's socket takes nothing.
+    pub is_stalled: bool,
+    /// Reads how much is on the heap, for tests that ask what the router holds.
+    pub heap: fn() -> i64,
+    /// How much more it holds since the beginning, what it handed out not counted.
+    pub router_bytes: i64,
     random: Random,
     credentials: u32,
     ssrcs: u32,
@@ -57,7 +63,11 @@ pub struct Publication {
 }
 
 #[derive(Default)]
-struct Outgoing(Vec<(SocketAddr, Vec<u8>)>);
+struct Outgoing {
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    heap: Option<fn() -> i64>,
+    bytes: i64,
+}
 
 /// Where the router is reached.
 pub const ROUTER_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 7882));
@@ -69,10 +79,15 @@ impl std::fmt::Debug for World {
 }
 
 impl World {
-    #[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
     pub fn seeded(seed: u64) -> Self {
+        Self::with_data_limit(seed, 0)
+    }
+
+    /// Each client may send so much on data channels; 0 is no limit.
+    #[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
+    pub fn with_data_limit(seed: u64, data_bytes_per_second: u64) -> Self {
         let candidates = vec![Candidate { protocol: Protocol::Udp, address: ROUTER_ADDRESS }];
-        let config = RouterConfig { candidates, seed, sdp: SdpLimits::default(), data_bytes_per_second: 0 };
+        let config = RouterConfig { candidates, seed, sdp: SdpLimits::default(), data_bytes_per_second };
         let identity = DtlsIdentity::generate().expect("an identity is generated");
         Self {
             // Some way from the beginning of time, so that subtracting is safe.
@@ -86,6 +101,9 @@ impl World {
             in_negotiation: HashSet::new(),
             offer_again: HashSet::new(),
             negotiates: true,
+            is_stalled: false,
+            heap: || 0,
+            router_bytes: 0,
             random: Random::seeded(seed ^ 0x7465_7374),
             credentials: 0,
             ssrcs: 0x1000_0000,
@@ -300,14 +318,14 @@ impl World {
     }
 
     pub fn command(&mut self, command: Command) {
-        self.router.handle(self.now, Input::Command(command));
+        let now = self.now;
+        self.with_router(|router| router.handle(now, Input::Command(command)));
         self.settle();
     }
 
     /// Hands the router a datagram from anywhere, past the network.
     pub fn inject(&mut self, from: SocketAddr, mut bytes: Vec<u8>) {
-        let path = Path { protocol: Protocol::Udp, remote: from };
-        self.router.handle(self.now, Input::Datagram { path, bytes: &mut bytes });
+        self.give(from, &mut bytes);
         self.settle();
     }
 
@@ -374,10 +392,7 @@ impl World {
         self.now = next.max(self.now + RESOLUTION).min(end.max(self.now + RESOLUTION));
         while let Some(Datagram { direction, client, mut bytes }) = self.network.receive(self.now) {
             match direction {
-                Direction::Up => {
-                    let path = Path { protocol: Protocol::Udp, remote: client };
-                    self.router.handle(self.now, Input::Datagram { path, bytes: &mut bytes });
-                }
+                Direction::Up => self.give(client, &mut bytes),
                 Direction::Down => {
                     let now = self.now;
                     let is = |one: &&mut Client| [one.publisher.public, one.subscriber.public].contains(&client);
@@ -387,11 +402,23 @@ impl World {
                 }
             }
         }
-        self.router.handle_timeout(self.now);
+        let now = self.now;
+        self.with_router(|router| router.handle_timeout(now));
         for client in &mut self.clients {
-            client.handle_timeout(self.now);
+            client.handle_timeout(now);
         }
         self.settle();
+    }
+
+    fn give(&mut self, from: SocketAddr, bytes: &mut [u8]) {
+        let (now, path) = (self.now, Path { protocol: Protocol::Udp, remote: from });
+        self.with_router(|router| router.handle(now, Input::Datagram { path, bytes }));
+    }
+
+    fn with_router(&mut self, act: impl FnOnce(&mut Router)) {
+        let before = (self.heap)();
+        act(&mut self.router);
+        self.router_bytes += (self.heap)() - before;
     }
 
     /// Moves on everything that waits to be moved.
@@ -400,8 +427,14 @@ impl World {
             self.on_event(&event);
             self.events.push((self.now, event));
         }
-        self.router.transmit(&mut self.scratch);
-        for (client, bytes) in self.scratch.0.drain(..) {
+        if !self.is_stalled {
+            let (mut sink, heap) = (std::mem::take(&mut self.scratch), self.heap);
+            sink.heap = Some(heap);
+            self.with_router(|router| router.transmit(&mut sink));
+            self.router_bytes -= std::mem::take(&mut sink.bytes);
+            self.scratch = sink;
+        }
+        for (client, bytes) in self.scratch.datagrams.drain(..) {
             self.network.send(self.now, Datagram { direction: Direction::Down, client, bytes });
         }
         for client in &mut self.clients {
@@ -466,10 +499,12 @@ impl ClientId {
 
 impl Sink for Outgoing {
     fn send(&mut self, batch: &[Transmit<'_>]) -> usize {
+        let before = self.heap.map_or(0, |heap| heap());
         for transmit in batch {
             let segment = transmit.segment_bytes.unwrap_or(transmit.bytes.len());
-            self.0.extend(transmit.bytes.chunks(segment).map(|bytes| (transmit.path.remote, bytes.to_vec())));
+            self.datagrams.extend(transmit.bytes.chunks(segment).map(|bytes| (transmit.path.remote, bytes.to_vec())));
         }
+        self.bytes += self.heap.map_or(0, |heap| heap()) - before;
         batch.len()
     }
 }

@@ -24,13 +24,13 @@ LOG_SHOWN = 20_000
 class Server:
     """A server process on free ports of 127.0.0.1, whose log is kept and which is always ended."""
 
-    def __init__(self, port: int | None = None, **environment: str) -> None:
+    def __init__(self, port: int | None = None, program: str = "plenary", **environment: str) -> None:
         self.port = port or free_port()
         self.url = f"ws://127.0.0.1:{self.port}"
         self.http = f"http://127.0.0.1:{self.port}"
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [binary()],
+            [binary(program)],
             env={
                 "PATH": os.environ["PATH"],
                 "PLENARY_KEYS": f"{KEY}: {SECRET}",
@@ -65,6 +65,14 @@ class Server:
 
     def room_api(self) -> api.LiveKitAPI:
         return api.LiveKitAPI(self.http, KEY, SECRET)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def resident_bytes(self) -> int:
+        pages = pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def kill(self) -> None:
         self._process.kill()
@@ -179,12 +187,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def binary() -> str:
-    if given := os.environ.get("PLENARY_BIN"):
+def binary(program: str) -> str:
+    if program == "plenary" and (given := os.environ.get("PLENARY_BIN")):
         return given
     root = pathlib.Path(__file__).resolve().parents[4]
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
     for profile in ("release", "debug"):
-        if (path := target / profile / "plenary").exists():
+        if (path := target / profile / program).exists():
             return str(path)
-    raise RuntimeError(f"no plenary in {target}: build it, or set PLENARY_BIN")
+    raise RuntimeError(f"no {program} in {target}: `.ci/test build` builds it, or set PLENARY_BIN for plenary")

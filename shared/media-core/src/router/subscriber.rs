@@ -522,12 +522,19 @@ impl Subscriber {
         let round_trip = self.estimator.rtt();
         let estimator = &mut self.estimator;
         let found = self.subscriptions.iter_mut().flatten().find(|one| one.ssrc == ssrc);
-        let Some(Subscription { forwarder: Some(forwarder), wanted, .. }) = found else { return };
-        let Ok(repair) = forwarder.repair(now, round_trip, sequence) else { return };
+        let Some(Subscription { forwarder: Some(forwarder), wanted, .. }) = found else {
+            return counters.count_drop(DropReason::NackUnknown);
+        };
+        let repair = match forwarder.repair(now, round_trip, sequence) {
+            Ok(repair) => repair,
+            Err(why) => return counters.count_drop(why.reason()),
+        };
         let stream = tracks.get(&wanted.track).and_then(|track| track.stream(repair.stream));
         let stored = stream.filter(|stream| stream.ssrc() == repair.source_ssrc);
         let packet = stored.and_then(|stream| Some((stream.store().get(repair.index)?, stream)));
-        let Some((packet, stream)) = packet else { return };
+        let Some((packet, stream)) = packet else {
+            return counters.count_drop(DropReason::NackUnknown);
+        };
         let stored = (packet, stream.frame_number(packet));
         if !egress.has_room(Class::Repair, *backlog) {
             return counters.count_drop(DropReason::QueueFull);
