@@ -8,6 +8,8 @@ pub mod cli;
 pub mod config;
 pub mod edge;
 pub mod events;
+#[cfg(any(test, feature = "fault-injection"))]
+mod faults;
 pub mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

@@ -11,7 +11,7 @@ use std::{
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle, WeakAddr};
 use plenary_media_core as media;
-use plenary_model::{Channel, LeaveReason, ParticipantSid, PeerId, RoomName, Target};
+use plenary_model::{Channel, LeaveAction, LeaveReason, ParticipantSid, PeerId, RoomName, Target};
 use plenary_room_core::{
     notice::Notice,
     session::{Input, MediaCommand, MediaEvent, Output, Published, Session, SocketEnd},
@@ -258,6 +258,16 @@ impl Participant {
         self.session.handle(Instant::now(), Input::SocketLost);
     }
 
+    /// The session ends by no decision of its core: its client starts over at once instead of talking to nobody.
+    fn give_up(&mut self) {
+        let Some(Attached { edge, .. }) = self.socket.take() else { return };
+        let leave = ServerSignal::Leave { reason: LeaveReason::StateMismatch, action: LeaveAction::Reconnect };
+        let told = edge.send(ToEdge::Signal(Box::new(leave))).and_then(|()| edge.send(ToEdge::Close(SocketEnd::Ended)));
+        if told.is_err() {
+            edge.evict();
+        }
+    }
+
     fn close_socket(&mut self, end: SocketEnd) {
         self.push_backlog();
         if !self.attached {
@@ -455,11 +465,14 @@ impl Actor for Participant {
             // A router that is gone has no peers either; one that is full hears of the peer's silence later.
             let _ = self.router.addr.try_send(Tell(media::Command::Close { peer }));
         }
+        if self.ended.is_none() {
+            self.give_up();
+        }
         let reason = self.ended.unwrap_or(LeaveReason::Unknown);
         self.trace.ended(reason);
         ParticipantLeft { reason, after: self.started.elapsed() }.emit();
         if let Some(room) = self.room.upgrade() {
-            room.do_send(SessionEnded { who: self.sid.clone(), reason });
+            room.do_send(SessionEnded { who: self.sid.clone(), reason, crashed: std::thread::panicking() });
         }
     }
 }
@@ -505,6 +518,8 @@ impl Handler<FromClient> for Participant {
         {
             room.do_send(PreferTcp { identity: self.session.own().identity.clone(), tcp: *tcp });
         }
+        #[cfg(any(test, feature = "fault-injection"))]
+        crate::faults::obey(&signal, self.room.upgrade(), &self.router);
         self.handle(Input::Signal(signal), ctx);
     }
 }

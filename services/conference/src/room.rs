@@ -27,7 +27,7 @@ use tracing::Instrument;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::{
-    events::{JoinAccepted, RoomClosed, RoomOpened, StoreFailed},
+    events::{JoinAccepted, PanicCaught, RoomClosed, RoomOpened, StoreFailed},
     ids,
     media_router::RouterLevels,
     node::{RouterHandle, Shared},
@@ -139,6 +139,7 @@ pub struct PreferTcp {
 pub struct SessionEnded {
     pub who: ParticipantSid,
     pub reason: LeaveReason,
+    pub crashed: bool,
 }
 
 /// From the room API.
@@ -419,7 +420,8 @@ impl Actor for Room {
             let _ = joining.reply.send(Err(StoreError::Unavailable));
         }
         if let Some(rooms) = self.rooms.upgrade() {
-            rooms.do_send(RoomEnded { name: self.name.clone(), crashed: std::thread::panicking() });
+            let (crashed, deserted) = (std::thread::panicking(), !self.sessions.is_empty());
+            rooms.do_send(RoomEnded { name: self.name.clone(), crashed, deserted });
         }
     }
 }
@@ -501,7 +503,10 @@ impl Handler<PreferTcp> for Room {
 impl Handler<SessionEnded> for Room {
     type Result = ();
 
-    fn handle(&mut self, SessionEnded { who, reason }: SessionEnded, ctx: &mut Self::Context) {
+    fn handle(&mut self, SessionEnded { who, reason, crashed }: SessionEnded, ctx: &mut Self::Context) {
+        if crashed {
+            PanicCaught { what: "participant" }.emit();
+        }
         self.sessions.remove(&who);
         self.handle(Input::SessionLost { who, reason }, ctx);
     }

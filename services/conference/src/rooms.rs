@@ -77,6 +77,8 @@ pub struct EnforceBans {
 pub struct RoomEnded {
     pub name: RoomName,
     pub crashed: bool,
+    /// It left people in the store. Whoever does not come back must be removed from there, by the next room of the name.
+    pub deserted: bool,
 }
 
 impl Rooms {
@@ -172,13 +174,16 @@ impl Handler<EnforceBans> for Rooms {
 impl Handler<RoomEnded> for Rooms {
     type Result = ();
 
-    fn handle(&mut self, RoomEnded { name, crashed }: RoomEnded, _: &mut Self::Context) {
+    fn handle(&mut self, RoomEnded { name, crashed, deserted }: RoomEnded, ctx: &mut Self::Context) {
         if crashed {
             PanicCaught { what: "room" }.emit();
         }
         // The name may have been opened anew while the notice was on its way.
         if self.rooms.get(&name).is_some_and(|room| !room.connected()) {
             self.rooms.remove(&name);
+        }
+        if deserted {
+            self.open(&name, ctx).do_send(Host);
         }
     }
 }

@@ -16,7 +16,11 @@ mod requests;
 mod sessions;
 mod speakers;
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use plenary_model::{
     LeaveReason, NodeId, ParticipantSid, QualityScore, Record, RoomInfo, RoomSnapshot, SpeakerLevel, TrackSid,
@@ -45,6 +49,10 @@ pub struct Room {
     vacancy: Vacancy,
     /// Accepted by the store before the first snapshot came.
     early: Vec<Arc<Record>>,
+    /// People whom the store says are served here, as an earlier room of this node left them behind, and until when they
+    /// may come back.
+    orphans: Option<(Instant, Vec<Arc<Record>>)>,
+    is_started: bool,
     /// Whether the counts may have changed since they were looked at.
     recount: bool,
     phase: Phase,
@@ -70,6 +78,8 @@ impl Room {
             info: ToldInfo::default(),
             vacancy: Vacancy::since(now),
             early: Vec::new(),
+            orphans: None,
+            is_started: false,
             recount: false,
             phase: Phase::Open,
             outputs: VecDeque::new(),
@@ -81,7 +91,7 @@ impl Room {
             return;
         }
         match input {
-            Input::Snapshot(snapshot) => self.on_snapshot(snapshot),
+            Input::Snapshot(snapshot) => self.on_snapshot(now, snapshot),
             Input::Delta(delta) => {
                 self.replica.receive(delta);
                 self.catch_up();
@@ -107,6 +117,7 @@ impl Room {
                     self.outputs.push_back(Output::Write(RecordChange::CloseIfEmpty));
                 }
                 Deadline::Counts => self.tell_info(now),
+                Deadline::Orphans => self.remove_orphans(),
                 Deadline::SimulatedSpeaker => {
                     self.speakers.end_simulations(now);
                     self.tell_speakers();
@@ -131,6 +142,7 @@ impl Room {
         [
             empty.map(|at| (at, Deadline::EmptyTimeout)),
             self.info.due().map(|at| (at, Deadline::Counts)),
+            self.orphans.as_ref().map(|(at, _)| (*at, Deadline::Orphans)),
             self.speakers.simulated_until().map(|at| (at, Deadline::SimulatedSpeaker)),
         ]
         .into_iter()
@@ -138,7 +150,7 @@ impl Room {
         .min_by_key(|(at, _)| *at)
     }
 
-    fn on_snapshot(&mut self, snapshot: RoomSnapshot) {
+    fn on_snapshot(&mut self, now: Instant, snapshot: RoomSnapshot) {
         for change in self.replica.restart(snapshot) {
             self.apply(change);
         }
@@ -148,8 +160,22 @@ impl Room {
             return;
         }
         self.settle_doubts();
+        if !std::mem::replace(&mut self.is_started, true) {
+            let ours: Vec<_> = self.replica.records().filter(|record| record.node == self.node).cloned().collect();
+            self.orphans = (!ours.is_empty()).then(|| (now + ORPHAN_PATIENCE, ours));
+        }
         for record in std::mem::take(&mut self.early) {
             self.on_joined(record);
+        }
+    }
+
+    /// Joins that were on their way have come home by now, and whoever wanted to come back has a newer record.
+    fn remove_orphans(&mut self) {
+        let Some((_, records)) = self.orphans.take() else { return };
+        for record in records {
+            if self.replica.person(&record.participant.sid).is_some() {
+                self.write_removal(&record, LeaveReason::StateMismatch);
+            }
         }
     }
 
@@ -242,6 +268,10 @@ impl Room {
         }
         let person = &record.participant;
         let (sid, identity) = (person.sid.clone(), person.identity.clone());
+        if let Some((_, orphans)) = &mut self.orphans {
+            orphans.retain(|orphan| orphan.participant.sid != sid);
+            self.orphans = self.orphans.take().filter(|(_, orphans)| !orphans.is_empty());
+        }
         let mut superseded = self.replica.record(&identity).is_some_and(|now| now.generation > record.generation);
         if let Some(other) = self.sessions.of(&identity) {
             if other.is(&record) {
@@ -440,6 +470,9 @@ fn reason_for_itself(reason: LeaveReason) -> LeaveReason {
         | LeaveReason::MediaFailure => LeaveReason::StateMismatch,
     }
 }
+
+/// Longer than a join takes.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Joins that wait for the first snapshot; more are unseated again and time out at the door.
 const EARLY_MAX: usize = 1024;

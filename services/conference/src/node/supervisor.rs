@@ -99,6 +99,10 @@ impl Supervisor {
                 ctx.run_later(REBUILD_PAUSE, move |supervisor, ctx| supervisor.rebuild(index, ctx));
             }
         }
+        // Also those that were opened since the last attempt, on the router that is no more.
+        for rooms in self.shared.room_threads() {
+            rooms.do_send(RouterLost { index });
+        }
     }
 
     fn replace(&mut self, at: usize, router: RouterHandle) {
@@ -149,9 +153,6 @@ impl Handler<RouterEnded> for Supervisor {
         }
         PanicCaught { what: "media_router" }.emit();
         self.rebuild(index, ctx);
-        for rooms in self.shared.room_threads() {
-            rooms.do_send(RouterLost { index });
-        }
     }
 }
 

@@ -89,5 +89,7 @@ pub struct Settings {
 pub enum Deadline {
     EmptyTimeout,
     Counts,
+    /// Whoever an earlier room of this node left behind has not come back.
+    Orphans,
     SimulatedSpeaker,
 }

@@ -195,3 +195,45 @@ fn set_metadata(world: &mut World, metadata: &str) {
 fn leave() -> Request {
     Request::Leave { reason: LeaveReason::ClientInitiated }
 }
+
+/// A fault ends a room without a word to the store.
+#[test]
+fn people_whom_a_lost_room_left_behind_may_come_back_and_are_removed_if_they_do_not() {
+    let mut world = World::new();
+    for who in ["ann", "bob", "cyd"] {
+        world.join(who);
+    }
+    world.reopen(0);
+    let ann = world.join("ann");
+    assert_eq!(world.client(&ann).others.len(), 2, "they may be on their way");
+    assert!(!world.wait(seconds(9)).contains(&Deadline::Orphans));
+    world.join("bob");
+    assert!(world.wait(seconds(1)).contains(&Deadline::Orphans));
+    assert_eq!(world.stored().keys().cloned().collect::<Vec<_>>(), [identity("ann"), identity("bob")]);
+    world.check_agreement("after the patience");
+}
+
+#[test]
+fn a_lost_room_to_which_nobody_comes_back_closes() {
+    let mut world = World::new();
+    world.join("ann");
+    world.reopen(0);
+    world.resync(0);
+    world.wait(seconds(10));
+    assert!(world.stored().is_empty());
+    world.wait(seconds(20));
+    assert_eq!(world.nodes[0].closed, Some(LeaveReason::RoomClosed));
+}
+
+#[test]
+fn whoever_is_just_joining_was_not_left_behind() {
+    let mut world = World::new();
+    world.seat(0, "ann", |_| {}).unwrap();
+    world.seat(0, "bob", |_| {}).unwrap();
+    world.welcome(0);
+    world.wait(seconds(5));
+    world.welcome(0);
+    world.settle();
+    assert!(!world.wait(seconds(20)).contains(&Deadline::Orphans));
+    world.check_agreement("after the patience");
+}

@@ -1,0 +1,125 @@
+"""A fault of ours in one session, one room or one media thread: who notices, and how they come back.
+
+The server is built with the feature `fault-injection`: it panics where a client's attribute says.
+"""
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+import pytest_asyncio
+
+from harness import Relay, Server, until
+from people import Person
+
+# What an SDK may take to find the way back on a busy machine.
+BACK_SECONDS = 10
+# Longer than a lost room keeps places for those who may come back.
+FORGOTTEN_SECONDS = 20
+
+# Rooms are spread over media threads by a hash of their names. Were these two on one, the bystanders would notice.
+ROOM, ELSEWHERE = "isolation-a", "isolation-c"
+
+
+@pytest.fixture(scope="module")
+def server():
+    running = Server(program="plenary-faults", PLENARY__MEDIA__THREADS="2")
+    yield running
+    code = running.stop()
+    assert code == 0, f"the server ended with {code}:\n{running.log}"
+
+
+@pytest_asyncio.fixture
+async def calls(server):
+    """Ann, bob and cat in one room, dan and eve in another; all hear each other."""
+    people = {name: Person(name) for name in ("ann", "bob", "cat", "dan", "eve")}
+    ann, bob, cat, dan, eve = people.values()
+    try:
+        for person in people.values():
+            room = ELSEWHERE if person in (dan, eve) else ROOM
+            await person.join(server.url, server.token(room, person.identity))
+        await asyncio.gather(*(people[name].publish_tone(tone) for name, tone in TONES.items()))
+        await hear_each_other(ann, bob, cat)
+        await hear_each_other(dan, eve)
+        for person in people.values():
+            person.events.clear()
+            for ear in person.ears.values():
+                ear.mark()
+        yield ann, bob, cat, dan, eve
+    finally:
+        for person in people.values():
+            await person.close()
+
+
+async def test_a_fault_in_a_session_is_that_sessions_alone(server, calls):
+    ann, bob, cat, dan, eve = calls
+    before = bob.other("ann").sid
+    fault = await provoke(ann, "participant")
+    await back(ann, fault)
+    await until("bob sees ann's new session", lambda: (seen := bob.other("ann")) and seen.sid != before)
+    await hear_each_other(ann, bob, cat)
+    await undisturbed((bob, "cat"), (cat, "bob"), (dan, "eve"), (eve, "dan"))
+    assert "ended by a fault" in server.log and "what=\"participant\"" in server.log
+
+
+async def test_a_fault_in_a_room_is_that_rooms_alone_and_forgets_who_does_not_come_back(server, calls):
+    ann, bob, cat, dan, eve = calls
+    relay = await Relay(server.port).start()
+    gil = await Person("gil").join(relay.url, server.token(ROOM, "gil"))
+    try:
+        await asyncio.gather(*(one.knows(gil) for one in (ann, bob, cat)))
+        # His session outlives his socket, and the room's end ends it.
+        relay.refuse()
+        fault = await provoke(ann, "room")
+        await asyncio.gather(*(back(one, fault) for one in (ann, bob, cat)))
+        await hear_each_other(ann, bob, cat)
+        await asyncio.gather(*(one.misses("gil", FORGOTTEN_SECONDS) for one in (ann, bob, cat)))
+        await undisturbed((dan, "eve"), (eve, "dan"))
+    finally:
+        relay.close()
+        await gil.close()
+
+
+async def test_a_fault_in_a_media_thread_is_its_rooms_alone(server, calls):
+    ann, bob, cat, dan, eve = calls
+    fault = await provoke(ann, "media_router")
+    await asyncio.gather(*(back(one, fault) for one in (ann, bob, cat)))
+    await hear_each_other(ann, bob, cat)
+    await undisturbed((dan, "eve"), (eve, "dan"))
+
+
+async def provoke(person: Person, what: str) -> float:
+    """When it was."""
+    now = time.monotonic()
+    # The answer may die with who should give it.
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(person.me.set_attributes({"plenary.fault": what}), 1)
+    return now
+
+
+async def back(person: Person, fault: float) -> None:
+    """By the SDK's own doing, in a new session with its track."""
+    await person.event("reconnected", within=BACK_SECONDS)
+    await person.event("local_track_republished", within=BACK_SECONDS)
+    print(f"{person.identity} is back {time.monotonic() - fault:.1f} s after the fault")
+
+
+async def undisturbed(*pairs: tuple[Person, str]) -> None:
+    """They heard each other all the time, and were told of nothing but others."""
+    ears = [person.ears[other] for person, other in pairs]
+    await until("two more seconds", lambda: all(len(ear.tenths) > 20 for ear in ears))
+    for (person, other), ear in zip(pairs, ears, strict=True):
+        loudness = "".join("." if rms < 0.1 else "#" for rms in ear.tenths)
+        assert "...." not in loudness, f"{person.identity} hears {other} with silent tenths: {loudness}"
+        seen = [name for name, _ in person.events]
+        assert not {"reconnecting", "reconnected", "disconnected", "connection_state_changed"} & set(seen), seen
+
+
+async def hear_each_other(*people: Person) -> None:
+    await asyncio.gather(
+        *(one.hears(other.identity, TONES[other.identity]) for one in people for other in people if one is not other)
+    )
+
+
+TONES = {"ann": 440, "bob": 660, "cat": 880, "dan": 550, "eve": 770}
