@@ -245,6 +245,12 @@ impl Estimator {
         to_u64(ceiling.map_or(self.target_bps, |remb| self.target_bps.min(remb.bps)))
     }
 
+    /// Whether neither the path nor the client has pushed back so far.
+    pub(crate) fn is_unopposed(&self, now: Instant) -> bool {
+        let is_capped = self.remb.is_some_and(|remb| now.saturating_duration_since(remb.at) < REMB_LIFE);
+        self.capacity_bps.is_none() && !is_capped
+    }
+
     /// A queue on the path is given time to leave; where the path has shown its end, nothing goes beyond it.
     pub(crate) fn pace(&self) -> Pace {
         let draining = self.delay.standing_queue_ms() > QUEUE_MS;

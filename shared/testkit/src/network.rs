@@ -77,7 +77,10 @@ pub struct Datagram {
 
 /// See the module.
 pub struct Network {
+    seed: u64,
     random: Random,
+    /// How often conditions were set.
+    sets: u64,
     underway: BinaryHeap<Underway>,
     sent: u64,
     everywhere: Conditions,
@@ -95,6 +98,8 @@ struct Line {
     last_arrival: Option<Instant>,
     in_burst: bool,
     waits: Vec<Wait>,
+    /// From the time when it got conditions of its own: what chance does to others before does not change its fate.
+    random: Option<Random>,
 }
 
 /// How long a datagram waited for the bottleneck; `None` if it found the queue full.
@@ -144,7 +149,9 @@ impl std::fmt::Debug for Network {
 impl Network {
     pub fn seeded(seed: u64) -> Self {
         Self {
+            seed,
             random: Random::seeded(seed),
+            sets: 0,
             underway: BinaryHeap::new(),
             sent: 0,
             everywhere: Conditions::default(),
@@ -161,6 +168,9 @@ impl Network {
 
     pub fn set(&mut self, client: SocketAddr, direction: Direction, conditions: Conditions) {
         self.conditions.insert((client, direction), conditions);
+        self.sets += 1;
+        let random = Random::seeded(self.seed.wrapping_add(self.sets << 32));
+        self.lines.entry((client, direction)).or_default().random = Some(random);
     }
 
     /// Decides over each datagram before chance does.
@@ -179,30 +189,34 @@ impl Network {
         let key = (datagram.client, datagram.direction);
         let conditions = self.conditions.get(&key).copied().unwrap_or(self.everywhere);
         let line = self.lines.entry(key).or_default();
-        if self.random.chance(conditions.loss) {
-            return;
+        // Out for as long as the line itself is asked.
+        let mut own = line.random.take();
+        let random = own.as_mut().unwrap_or(&mut self.random);
+        let mut copies = if random.chance(conditions.loss) { 0 } else { 1 };
+        if copies > 0 && conditions.bursts.is_some_and(|bursts| line.loses(bursts, random)) {
+            copies = 0;
         }
-        if conditions.bursts.is_some_and(|bursts| line.loses(bursts, &mut self.random)) {
-            return;
+        if copies > 0 && random.chance(conditions.duplicate) {
+            copies = 2;
         }
-        let copies = if self.random.chance(conditions.duplicate) { 2 } else { 1 };
         for _ in 0..copies {
             let mut at = now;
             if let Some(rate) = conditions.bits_per_second {
-                let Some(passed) = line.pass(now, datagram.bytes.len(), rate.max(1) as f64) else { return };
+                let Some(passed) = line.pass(now, datagram.bytes.len(), rate.max(1) as f64) else { break };
                 at = passed;
             }
-            at += conditions.delay + conditions.jitter.mul_f64(self.random.fraction());
+            at += conditions.delay + conditions.jitter.mul_f64(random.fraction());
             if conditions.keeps_order {
                 at = line.last_arrival.map_or(at, |last| at.max(last));
                 line.last_arrival = Some(at);
             }
-            if self.random.chance(conditions.reorder) {
+            if random.chance(conditions.reorder) {
                 at += conditions.delay * 2;
             }
             self.sent += 1;
             self.underway.push(Underway { at, order: self.sent, datagram: datagram.clone() });
         }
+        line.random = own;
     }
 
     /// What went to the bottleneck of this direction.

