@@ -13,13 +13,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use plenary_model::Codec;
 use plenary_protocol::token::Keys;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use keys::{KeySettings, KeySource, PublishedKeys, is_public};
 pub use sections::{
-    Admin, Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles, Turn,
+    Admin, Codecs, Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles, Turn,
 };
 
 use keys::IssuerTable;
@@ -108,6 +109,16 @@ impl Settings {
         })
     }
 
+    /// Which codecs publishers may send, in a sentence.
+    pub fn explain_codecs(&self) -> String {
+        let names = |codecs: &[Codec]| codecs.iter().map(|codec| codec.name()).collect::<Vec<_>>().join(", ");
+        let taken = self.room.codecs.as_ref();
+        let left_out: Vec<_> = Codec::ALL.into_iter().filter(|codec| !taken.contains(codec)).collect();
+        let refused =
+            if left_out.is_empty() { "none is refused".into() } else { format!("refused: {}", names(&left_out)) };
+        format!("codecs from publishers, the preferred first: {}; {refused}\n", names(taken))
+    }
+
     /// Whose tokens are believed, in sentences, a line each.
     pub fn explain_keys(&self) -> String {
         let refreshed = match self.keys.refresh_key() {
@@ -158,6 +169,7 @@ impl Settings {
         let hint = if self.keys.is_development() { "[development key]" } else { "[redacted]" };
         lines.extend(self.keys.ids().map(|id| format!("keys.\"{id}\" = \"{hint}\"\n")));
         lines.extend(self.turn.iter().map(|turn| format!("# [[turn]] urls = {:?}, secret = [redacted]\n", turn.urls)));
+        lines.push(format!("# {}", self.explain_codecs()));
         lines.extend(self.explain_keys().lines().map(|line| format!("# {line}\n")));
         lines.concat()
     }
@@ -242,7 +254,7 @@ fn environment(sources: &Sources) -> Result<config::Environment, ConfigError> {
 }
 
 /// The settings that are lists, which environment and flags write with commas.
-const LISTS: [&str; 2] = ["http.trusted_proxies", "media.advertise"];
+const LISTS: [&str; 3] = ["http.trusted_proxies", "media.advertise", "room.codecs"];
 
 /// Flags are text; the library reads numbers and switches out of it by itself, lists it does not.
 fn typed(key: &str, value: &str) -> config::Value {

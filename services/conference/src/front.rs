@@ -11,6 +11,7 @@ pub mod dev_token;
 pub mod health;
 mod listen;
 pub mod livekit_socket;
+mod quirks;
 pub mod room_api;
 pub mod room_service;
 pub mod strangers;

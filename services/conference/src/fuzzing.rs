@@ -19,7 +19,7 @@ use plenary_protocol::{
 };
 use plenary_room_core::{
     notice::Welcome,
-    session::{Input, MediaCommand, MediaEvent, Output, Session, Start},
+    session::{Input, MediaCommand, MediaEvent, Output, Session, Start, UnfitCodecs},
     signal::ServerSignal,
 };
 use prost::Message;
@@ -69,6 +69,7 @@ fn session(input: &[u8]) {
         auto_subscribe: true,
         adaptive_stream: true,
         allow_pause: true,
+        unfit: UnfitCodecs::default(),
         seed: 7,
         unix_micros: 1_000_000,
         ice_servers: Vec::new(),

@@ -130,7 +130,10 @@ impl Signals {
 fn check_config(args: &SettingsArgs, print: bool) -> ExitCode {
     match Settings::load(&args.sources()) {
         Ok(settings) if print => say(&settings.print()),
-        Ok(settings) => say(&format!("the configuration is sound ({})\n{}", settings.source, settings.explain_keys())),
+        Ok(settings) => {
+            let explained = [settings.explain_codecs(), settings.explain_keys()].concat();
+            say(&format!("the configuration is sound ({})\n{explained}", settings.source))
+        }
         Err(error) => wrong(&error),
     }
 }

@@ -290,6 +290,7 @@ pub(crate) fn session_settings(settings: &Settings) -> session::Settings {
         refresh_interval: REFRESH_INTERVAL,
         announced_timeout: ANNOUNCED_TIMEOUT,
         not_found_timeout: NOT_FOUND_TIMEOUT,
+        codecs: settings.room.codecs.clone().into(),
         tracks_max: limits.tracks_per_participant,
         announced_max: limits.tracks_pending,
         metadata_bytes_max: limits.metadata_bytes,

@@ -286,7 +286,7 @@ impl Participant {
     fn tell_router(&mut self, command: MediaCommand, ctx: &mut Context<Self>) {
         use media::Command;
         let command = match command {
-            MediaCommand::Open { target, open_channels, allow_pause } => {
+            MediaCommand::Open { target, open_channels, allow_pause, refused_codecs } => {
                 let peer = ids::peer();
                 self.trace.opened(target);
                 *self.peers.slot(target) = Some(peer);
@@ -295,7 +295,7 @@ impl Participant {
                     participant: self.sid.clone(),
                     target,
                     ice: ids::ice_credentials(&self.router),
-                    options: media::PeerOptions { open_channels, allow_pause, tcp_only: self.tcp_only },
+                    options: media::PeerOptions { open_channels, allow_pause, tcp_only: self.tcp_only, refused_codecs },
                 };
                 let open = Open {
                     command: open,
@@ -329,6 +329,7 @@ impl Participant {
                 let Some(peer) = self.peers.subscriber else { return };
                 let wanted = |one: plenary_room_core::session::Wanted| media::Wanted {
                     track: one.track,
+                    shown: one.shown,
                     publisher: one.publisher,
                     settings: one.settings,
                 };

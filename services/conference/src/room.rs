@@ -20,7 +20,7 @@ use plenary_protocol::token::Claims;
 use plenary_room_core::{
     notice::{Notice, Request, Welcome},
     room::{self as core, AdminAsk, Input, Output, RecordChange},
-    session::{Session, Start},
+    session::{Session, Start, UnfitCodecs},
 };
 use tokio::sync::oneshot;
 use tracing::Instrument;
@@ -89,6 +89,7 @@ pub struct Client {
     pub auto_subscribe: bool,
     pub adaptive_stream: bool,
     pub allow_pause: bool,
+    pub unfit: UnfitCodecs,
 }
 
 /// Seat somebody. From `Rooms`; answered once the session exists.
@@ -288,6 +289,7 @@ impl Room {
             auto_subscribe: joining.client.auto_subscribe,
             adaptive_stream: joining.client.adaptive_stream,
             allow_pause: joining.client.allow_pause,
+            unfit: joining.client.unfit,
             seed: ids::seed(),
             unix_micros: i64::try_from(unix_ms()).unwrap_or(i64::MAX).saturating_mul(1000),
             ice_servers: self.shared.turn.credentials(&who, unix_seconds()),

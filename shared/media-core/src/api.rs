@@ -6,7 +6,9 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use plenary_model::{Channel, MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, Target, TrackSid};
+use plenary_model::{
+    Channel, Codec, MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, Target, TrackSid,
+};
 
 /// The way between one socket of ours and one address of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,7 +113,7 @@ pub enum Command {
     },
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerOptions {
     /// Open the three data channels ourselves (a subscriber transport that is the client's primary).
     pub open_channels: bool,
@@ -119,6 +121,8 @@ pub struct PeerOptions {
     pub tcp_only: bool,
     /// Pause video for this subscriber when the estimate is too low (`subscriber_allow_pause`).
     pub allow_pause: bool,
+    /// Codecs that answers to this publisher agree to nowhere.
+    pub refused_codecs: Vec<Codec>,
 }
 
 /// A track that a participant announced (AddTrack) and whose section is to be found in the next offer.
@@ -152,6 +156,9 @@ pub struct LayerSize {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     pub track: TrackSid,
+    /// What the client sees it called: the track that this is a codec of. A set holds each name once, and a section that
+    /// carried one of its codecs goes on with the next.
+    pub shown: TrackSid,
     /// Whose it is: goes into the stream id `PA_…|TR_…`, from which clients find the participant.
     pub publisher: ParticipantSid,
     pub settings: SubscriptionSettings,

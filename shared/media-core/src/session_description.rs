@@ -46,6 +46,8 @@ impl Default for SdpLimits {
 /// Our side of a transport, as it is written into every section.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LocalParameters<'a> {
+    /// Codecs that an answer agrees to in no section.
+    pub(crate) refused_codecs: &'a [plenary_model::Codec],
     /// The credentials in use.
     pub(crate) ice: &'a IceCredentials,
     /// Those to use from now on if the client restarts ICE.

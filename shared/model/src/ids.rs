@@ -118,6 +118,24 @@ sid! {
     NodeId
 }
 
+impl TrackSid {
+    /// The name under which the media engine knows a track in its backup codec, beside the track itself. No client sees it.
+    pub fn backup(&self) -> Self {
+        format!("{self}{BACKUP}").into()
+    }
+
+    /// Undoes [`backup`](Self::backup): the track's own name, and whether this is its backup's.
+    pub fn split_backup(&self) -> (Self, bool) {
+        match self.0.strip_suffix(BACKUP) {
+            Some(own) => (own.into(), true),
+            None => (self.clone(), false),
+        }
+    }
+}
+
+/// In no sid of ours, so that the two names of a track are never those of two tracks.
+const BACKUP: &str = "/backup";
+
 /// One transport (a client's PeerConnection) on this node. Never reused while the node lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub u64);

@@ -5,6 +5,7 @@
 
 mod admin;
 mod ban;
+mod codec;
 mod data;
 mod ids;
 mod participant;
@@ -14,6 +15,7 @@ mod track;
 
 pub use admin::{Admin, AdminRefusal, ParticipantUpdate};
 pub use ban::{Ban, BanChange};
+pub use codec::Codec;
 pub use data::{Channel, DataMessage, DataTrack, Destination};
 pub use ids::{
     DataTrackSid, Identity, InvalidName, NAME_BYTES_MAX, NodeId, ParticipantSid, PeerId, RoomName, RoomSid, TrackSid,
@@ -25,6 +27,6 @@ pub use participant::{
 pub use records::{Record, RoomChange, RoomDelta, RoomSnapshot};
 pub use room::RoomInfo;
 pub use track::{
-    AudioFeature, Encryption, IceServer, Layer, LayerMode, MediaKind, Quality, Source, SpeakerLevel,
+    AudioFeature, BackupCodecPolicy, Encryption, IceServer, Layer, LayerMode, MediaKind, Quality, Source, SpeakerLevel,
     SubscriptionSettings, Target, Track, TrackCodec,
 };

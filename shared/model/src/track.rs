@@ -41,24 +41,56 @@ pub struct Track {
     /// MIME type such as `video/VP8`, empty until the SDP was seen.
     pub mime: String,
     pub mid: String,
+    /// What it is published with first, then the backup for those who cannot decode that, if one was declared.
     pub codecs: Vec<TrackCodec>,
     /// Low to high.
     pub layers: Vec<Layer>,
     pub encryption: Encryption,
     pub disable_red: bool,
     pub audio_features: Vec<AudioFeature>,
-    pub backup_codec_policy: i32,
+    pub backup_codec_policy: BackupCodecPolicy,
     pub version: Version,
+}
+
+impl Track {
+    pub fn backup(&self) -> Option<&TrackCodec> {
+        self.codecs.get(1)
+    }
+
+    /// The names under which the media engine has it: its own, and while a backup is published that one's.
+    pub fn engine_sids(&self) -> impl Iterator<Item = TrackSid> {
+        let backup = self.backup().filter(|codec| codec.is_published());
+        [Some(self.sid.clone()), backup.map(|_| self.sid.backup())].into_iter().flatten()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrackCodec {
     pub mime: String,
+    /// Empty until a section of the publisher carries it.
     pub mid: String,
-    /// The client's own track id for this codec.
+    /// The client's own track id for this codec; empty as long as it only declared it.
     pub cid: String,
     pub layers: Vec<Layer>,
     pub layer_mode: LayerMode,
+}
+
+impl TrackCodec {
+    pub fn is_published(&self) -> bool {
+        !self.mid.is_empty()
+    }
+}
+
+/// Who gets the backup codec once it is published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum BackupCodecPolicy {
+    /// Everybody who can decode it, so that the publisher encodes once.
+    #[default]
+    PreferRegression,
+    /// Only who cannot decode the first; the publisher encodes twice.
+    Simulcast,
+    /// The same, as the publisher insists on it. Whoever cannot decode the backup keeps the first all the same.
+    Regression,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

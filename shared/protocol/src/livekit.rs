@@ -5,8 +5,9 @@
 
 use livekit_protocol as pb;
 use plenary_model::{
-    AudioFeature, ConnectionQuality, DataTrack, Encryption, Layer, LayerMode, LeaveAction, LeaveReason, MediaKind,
-    Participant, ParticipantKind, ParticipantState, Permission, Quality, RoomInfo, Source, Track, TrackCodec, Version,
+    AudioFeature, BackupCodecPolicy, ConnectionQuality, DataTrack, Encryption, Layer, LayerMode, LeaveAction,
+    LeaveReason, MediaKind, Participant, ParticipantKind, ParticipantState, Permission, Quality, RoomInfo, Source,
+    Track, TrackCodec, Version,
 };
 use prost::Message as _;
 
@@ -72,7 +73,7 @@ pub fn track_info(track: &Track) -> pb::TrackInfo {
         stream: track.stream.clone(),
         version: Some(timed_version(track.version)),
         audio_features: track.audio_features.iter().map(|one| audio_track_feature(*one) as i32).collect(),
-        backup_codec_policy: track.backup_codec_policy,
+        backup_codec_policy: backup_codec_policy(track.backup_codec_policy) as i32,
         // Frame trailers are not offered: an empty list tells publishers to leave them out.
         packet_trailer_features: Vec::new(),
     }
@@ -206,6 +207,9 @@ same_words!(Quality => pb::VideoQuality, video_quality, quality_from, else High 
 same_words!(Encryption => pb::encryption::Type, encryption_type, encryption_from, else Custom {
     None = None, Gcm = Gcm, Custom = Custom,
 });
+same_words!(BackupCodecPolicy => pb::BackupCodecPolicy, backup_codec_policy, backup_codec_policy_from, else PreferRegression {
+    PreferRegression = PreferRegression, Simulcast = Simulcast, Regression = Regression,
+});
 same_words!(ConnectionQuality => pb::ConnectionQuality, connection_quality, connection_quality_from, else Poor {
     Lost = Lost, Poor = Poor, Good = Good, Excellent = Excellent,
 });
@@ -328,7 +332,7 @@ mod tests {
             encryption: Encryption::Gcm,
             disable_red: true,
             audio_features: vec![AudioFeature::Stereo],
-            backup_codec_policy: 1,
+            backup_codec_policy: BackupCodecPolicy::Simulcast,
             version: Version { unix_micros: 5, ticks: 2 },
         }
     }

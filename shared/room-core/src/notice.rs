@@ -68,6 +68,10 @@ pub enum Request {
     Bound {
         track: TrackSid,
     },
+    /// This session's client cannot decode this track: its publisher shall publish the backup.
+    WantBackup {
+        track: TrackSid,
+    },
     /// The session is over.
     Leave {
         reason: LeaveReason,
@@ -121,6 +125,10 @@ pub enum Notice {
     },
     /// Somebody receives this track of yours now.
     TrackSubscribed {
+        track: TrackSid,
+    },
+    /// Somebody who receives this track of yours can only decode its backup.
+    BackupWanted {
         track: TrackSid,
     },
     /// Mute or unmute your own track (room API).

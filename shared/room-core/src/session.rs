@@ -7,6 +7,7 @@
 
 mod api;
 mod audience;
+mod backup;
 mod data_tracks;
 mod demand;
 mod limits;
@@ -24,13 +25,13 @@ use std::{
 
 use bytes::Bytes;
 use plenary_model::{
-    Channel, IceServer, LeaveAction, LeaveReason, Participant, ParticipantKind, ParticipantSid, RoomInfo, SpeakerLevel,
-    Target, TrackSid,
+    Channel, Codec, IceServer, LeaveAction, LeaveReason, MediaKind, Participant, ParticipantKind, ParticipantSid,
+    RoomInfo, SpeakerLevel, Target, TrackSid,
 };
 
 pub use api::{
     Announced, Deadline, Dropped, Input, MediaCommand, MediaEvent, Output, Published, Settings, SocketEnd, Start,
-    Wanted,
+    UnfitCodecs, Wanted,
 };
 use data_tracks::DataTracks;
 use demand::Demands;
@@ -116,8 +117,17 @@ struct DataGate {
 
 impl Session {
     pub fn new(now: Instant, settings: Settings, start: Start) -> Self {
-        let Start { welcome, protocol, auto_subscribe, adaptive_stream, allow_pause, seed, unix_micros, ice_servers } =
-            start;
+        let Start {
+            welcome,
+            protocol,
+            auto_subscribe,
+            adaptive_stream,
+            allow_pause,
+            unfit,
+            seed,
+            unix_micros,
+            ice_servers,
+        } = start;
         let permission = &welcome.own.permission;
         let primary = if permission.can_subscribe { Target::Subscriber } else { Target::Publisher };
         let mut session = Self {
@@ -132,9 +142,9 @@ impl Session {
             transports: Transports::default(),
             publisher: PublisherNegotiation::default(),
             subscriber: SubscriberNegotiation::new(seed),
-            publications: Publications::new(now, unix_micros, seed),
+            publications: Publications::new(now, unix_micros, seed, publishable(&settings.codecs, &unfit.publishing)),
             demands: Demands::default(),
-            subscriptions: Subscriptions::new(auto_subscribe, adaptive_stream, allow_pause),
+            subscriptions: Subscriptions::new(auto_subscribe, adaptive_stream, allow_pause, unfit.receiving),
             data_tracks: DataTracks::new(seed),
             data: DataGate::default(),
             speaking: BTreeMap::new(),
@@ -190,6 +200,11 @@ impl Session {
                 }
                 Deadline::Announced => self.publications.forget_unmatched(now, self.settings.announced_timeout),
                 Deadline::Demand => self.demands_fall(now),
+                Deadline::NoBackup => {
+                    for signal in self.subscriptions.give_up_backups(now) {
+                        self.send(signal);
+                    }
+                }
                 Deadline::NotFound => {
                     for signal in self.subscriptions.give_up_unknown(now, self.settings.not_found_timeout) {
                         self.send(signal);
@@ -219,6 +234,7 @@ impl Session {
             self.link.is_live().then_some((self.timers.refresh, Deadline::Refresh)),
             self.publications.oldest_unmatched(self.settings.announced_timeout).map(|at| (at, Deadline::Announced)),
             self.subscriptions.oldest_unknown(self.settings.not_found_timeout).map(|at| (at, Deadline::NotFound)),
+            self.subscriptions.backups_given_up_at().map(|at| (at, Deadline::NoBackup)),
             self.demands.falls_at().map(|at| (at, Deadline::Demand)),
         ]
         .into_iter()
@@ -242,12 +258,13 @@ impl Session {
             ping_interval_s: whole_seconds(self.settings.ping_interval),
             ping_timeout_s: whole_seconds(self.settings.ping_timeout),
             fast_publish: self.own.permission.can_publish,
+            publish_codecs: self.publications.codecs().to_vec(),
         })));
         self.refresh_token();
         self.subscriptions.people_changed(others);
         if can_subscribe {
             self.open(Target::Subscriber);
-            self.want();
+            self.want(now);
             // A client whose primary is the subscriber transport waits for this offer even if it carries no track.
             self.make_offer(now, false);
         }
@@ -267,13 +284,13 @@ impl Session {
             ClientSignal::Mute { track, muted } => self.on_mute(now, track, muted),
             ClientSignal::Subscription { tracks, subscribe } => {
                 self.wish(now, tracks, subscribe);
-                self.want();
+                self.want(now);
             }
             ClientSignal::TrackSetting { tracks, settings } => {
                 if !self.subscriptions.set(&tracks, settings) {
                     self.outputs.push_back(Output::Dropped(Dropped::TooManyWishes));
                 }
-                self.want();
+                self.want(now);
             }
             ClientSignal::Leave { .. } => self.finish(LeaveReason::ClientInitiated, SocketEnd::Left),
             ClientSignal::SyncState(state) => self.on_sync_state(now, state),
@@ -320,13 +337,16 @@ impl Session {
             MediaEvent::Connected { target } => self.on_connected(now, target),
             MediaEvent::ChannelOpen { target, channel } if target == self.primary => self.on_channel_open(channel),
             MediaEvent::ChannelOpen { .. } => {}
-            MediaEvent::Bound { track } => self.outputs.push_back(Output::Ask(Request::Bound { track })),
+            MediaEvent::Bound { track } => {
+                let (track, _) = track.split_backup();
+                self.outputs.push_back(Output::Ask(Request::Bound { track }));
+            }
             MediaEvent::Undecodable { track } => {
-                let failure = self.subscriptions.undecodable(track);
-                self.send(failure);
-                self.want();
+                self.subscriptions.undecodable(track);
+                self.want(now);
             }
             MediaEvent::Paused { track, paused } => {
+                let (track, _) = track.split_backup();
                 if let Some(publisher) = self.subscriptions.publisher_of(&track) {
                     self.send(ServerSignal::StreamState { publisher, track, paused });
                 }
@@ -342,7 +362,7 @@ impl Session {
 
     fn on_notice(&mut self, now: Instant, notice: Notice) {
         match notice {
-            Notice::Participants { changed } => self.on_participants(changed),
+            Notice::Participants { changed } => self.on_participants(now, changed),
             Notice::OwnChanged { own, announce } => self.on_own_changed(now, own, announce),
             Notice::Room { room } => {
                 self.room = room.clone();
@@ -354,21 +374,22 @@ impl Session {
             Notice::DataFrame { track, packet } => self.on_data_frame(now, &track, &packet),
             Notice::Blob { request_id, answer } => self.on_blob(request_id, answer),
             Notice::TrackSubscribed { track } => self.send(ServerSignal::TrackSubscribed { track }),
+            Notice::BackupWanted { track } => self.on_backup_wanted(now, &track),
             Notice::MuteTrack { track, muted } => {
-                if self.publications.update(now, &track, |track| track.muted = muted).is_some() {
-                    self.send(ServerSignal::Mute { track: track.clone(), muted });
-                    self.outputs.push_back(Output::Media(MediaCommand::SetMuted { track, muted }));
+                if let Some(changed) = self.publications.update(now, &track, |track| track.muted = muted) {
+                    self.send(ServerSignal::Mute { track, muted });
+                    self.set_muted(&changed);
                 }
             }
             Notice::SetSubscription { tracks, subscribe } => {
                 self.wish(now, tracks, subscribe);
-                self.want();
+                self.want(now);
             }
             Notice::End { reason } => self.end(reason, Some(action_after(reason))),
         }
     }
 
-    fn on_participants(&mut self, changed: Vec<Arc<Participant>>) {
+    fn on_participants(&mut self, now: Instant, changed: Vec<Arc<Participant>>) {
         if !self.link.is_live() {
             self.link.missed(&changed);
         }
@@ -378,7 +399,7 @@ impl Session {
         }
         self.send(ServerSignal::Update { participants: changed.clone() });
         self.subscriptions.people_changed(changed);
-        self.want();
+        self.want(now);
         self.take_data_tracks();
     }
 
@@ -409,16 +430,18 @@ impl Session {
         }
         self.withdraw_data_tracks();
         for track in self.publications.no_longer_allowed(&self.own.permission) {
-            self.demands.unpublished(&track);
-            self.send(ServerSignal::TrackUnpublished { track: track.clone() });
-            self.outputs.push_back(Output::Media(MediaCommand::Unpublish { track: track.clone() }));
-            self.outputs.push_back(Output::Ask(Request::Unpublish { tracks: vec![track] }));
+            self.demands.unpublished(&track.sid);
+            self.send(ServerSignal::TrackUnpublished { track: track.sid.clone() });
+            for engine in track.engine_sids() {
+                self.outputs.push_back(Output::Media(MediaCommand::Unpublish { track: engine }));
+            }
+            self.outputs.push_back(Output::Ask(Request::Unpublish { tracks: vec![track.sid] }));
         }
         if self.own.permission.can_subscribe && self.transports.subscriber == TransportState::Unopened {
             self.open(Target::Subscriber);
             self.subscriber.needed(now, self.settings.offer_debounce);
         }
-        self.want();
+        self.want(now);
         self.take_data_tracks();
     }
 
@@ -606,7 +629,15 @@ impl Session {
         *self.transport_mut(target) = TransportState::Connecting;
         let open_channels = target == Target::Subscriber && self.primary == Target::Subscriber;
         let allow_pause = target == Target::Subscriber && self.subscriptions.allow_pause();
-        self.outputs.push_back(Output::Media(MediaCommand::Open { target, open_channels, allow_pause }));
+        let refused_codecs = match target {
+            Target::Publisher => {
+                let taken = self.publications.codecs();
+                Codec::ALL.into_iter().filter(|codec| !taken.contains(codec)).collect()
+            }
+            Target::Subscriber => Vec::new(),
+        };
+        let open = MediaCommand::Open { target, open_channels, allow_pause, refused_codecs };
+        self.outputs.push_back(Output::Media(open));
     }
 
     fn transport_mut(&mut self, target: Target) -> &mut TransportState {
@@ -622,6 +653,12 @@ impl Session {
             Target::Subscriber => self.transports.subscriber,
         }
     }
+}
+
+/// What a client may publish. Without a video codec at all SDKs would fail, so a list that comes to that is left as it is.
+fn publishable(taken: &[Codec], unfit: &[Codec]) -> Vec<Codec> {
+    let fit: Vec<_> = taken.iter().copied().filter(|codec| !unfit.contains(codec)).collect();
+    if fit.iter().any(|codec| codec.kind() == MediaKind::Video) { fit } else { taken.to_vec() }
 }
 
 /// What a client does when the room ends its session.

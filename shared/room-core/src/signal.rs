@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use plenary_model::{
-    Audience, AudioFeature, DataTrack, DataTrackSid, Encryption, IceServer, Identity, Layer, LeaveAction, LeaveReason,
-    MediaKind, Participant, ParticipantSid, Quality, QualityScore, RoomInfo, Source, SpeakerLevel,
-    SubscriptionSettings, Target, Track, TrackSid,
+    Audience, AudioFeature, BackupCodecPolicy, Codec, DataTrack, DataTrackSid, Encryption, IceServer, Identity, Layer,
+    LeaveAction, LeaveReason, MediaKind, Participant, ParticipantSid, Quality, QualityScore, RoomInfo, Source,
+    SpeakerLevel, SubscriptionSettings, Target, Track, TrackSid,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -115,7 +115,7 @@ pub struct DataWish {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AddTrack {
     pub cid: String,
-    /// Empty for a new track; an existing one gets a further codec (backup).
+    /// None for a new track; an existing one gets the cid of its backup codec.
     pub existing: Option<TrackSid>,
     pub name: String,
     pub kind: MediaKind,
@@ -126,11 +126,12 @@ pub struct AddTrack {
     pub disable_red: bool,
     pub stream: String,
     pub layers: Vec<Layer>,
-    /// (codec, cid) in the publisher's order; the first is the primary. Codec may be `vp8` or `video/VP8`.
+    /// (codec, cid) in the publisher's order: of a new track the primary and the backup, which has no cid until it is
+    /// published; of an existing one the backup. Codec may be `vp8` or `video/VP8`.
     pub codecs: Vec<(String, String)>,
     pub encryption: Encryption,
     pub audio_features: Vec<AudioFeature>,
-    pub backup_codec_policy: i32,
+    pub backup_codec_policy: BackupCodecPolicy,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -210,11 +211,11 @@ pub enum ServerSignal {
         track: TrackSid,
         paused: bool,
     },
-    /// How much of one of the client's videos is wanted: every layer up to this quality, or none.
+    /// How much of one of the client's videos is wanted in each codec, the first first. A backup that is wanted and not
+    /// published yet is to be published.
     SubscribedQuality {
         track: TrackSid,
-        mime: String,
-        up_to: Option<Quality>,
+        codecs: Vec<WantedCodec>,
     },
     /// The publisher of this track withdrew it from the client, or gives it back.
     SubscriptionPermission {
@@ -263,6 +264,14 @@ pub enum ServerSignal {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedCodec {
+    /// In short, such as `vp8`.
+    pub codec: String,
+    /// Every layer up to this quality, or none.
+    pub up_to: Option<Quality>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataHandle {
     pub handle: u16,
     pub identity: Identity,
@@ -280,6 +289,8 @@ pub struct Join {
     pub ping_interval_s: u32,
     pub ping_timeout_s: u32,
     pub fast_publish: bool,
+    /// What the client may publish, the preferred codec first.
+    pub publish_codecs: Vec<Codec>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,6 +31,11 @@ pub use self::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientOptions {
     pub decodes_vp8: bool,
+    /// VP8 it may decode all the same.
+    pub decodes_vp9: bool,
+    /// Takes other codecs later than at first. The implementation keeps to those of the first description with video, so it
+    /// is shown both in each.
+    pub changes_codecs: bool,
     pub has_rtx: bool,
     /// Asks for lost packets by itself.
     pub sends_nacks: bool,
@@ -42,7 +47,15 @@ pub struct ClientOptions {
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { decodes_vp8: true, has_rtx: true, sends_nacks: true, has_transport_feedback: true, allows_pause: false }
+        Self {
+            decodes_vp8: true,
+            decodes_vp9: true,
+            changes_codecs: false,
+            has_rtx: true,
+            sends_nacks: true,
+            has_transport_feedback: true,
+            allows_pause: false,
+        }
     }
 }
 
@@ -133,7 +146,8 @@ impl Client {
 
     /// The subscriber's answer to an offer of the server.
     pub fn answer(&mut self, now: Instant, offer: &str) -> String {
-        let answer = self.subscriber.answer(now, offer);
+        let shown = if self.options.changes_codecs { lines::with_both_codecs(offer) } else { offer.to_owned() };
+        let answer = self.subscriber.answer(now, &shown);
         self.inbox.described(&lines::sections(offer));
         answer
     }

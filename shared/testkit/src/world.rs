@@ -209,6 +209,31 @@ impl World {
         track
     }
 
+    /// VP9 as above, and a section in which its backup may come. The other implementation offers later what it was agreed to
+    /// send at first, so the section is there from the beginning.
+    pub fn publish_svc_with_room_for_backup(&mut self, id: ClientId) -> TrackSid {
+        let (_, cid, ssrc) = self.name_track();
+        self.client(id).add_source(MediaKind::Video, &backup_cid(&cid), &[], ssrc);
+        self.publish_svc(id)
+    }
+
+    /// The same source in VP8, in one stream.
+    pub fn publish_backup(&mut self, track: &TrackSid) -> TrackSid {
+        let Publication { client, cid, .. } = self.publication(track);
+        let (backup, cid) = (track.backup(), backup_cid(&cid));
+        let announced = announced(&backup, &cid, MediaKind::Video, &[]);
+        self.publications.push(Publication { track: backup.clone(), client, cid, announced, described: false });
+        self.offer_publisher(client);
+        backup
+    }
+
+    /// What a client receives of a track is its backup from now on, under the track's own name.
+    pub fn subscribe_to_backup(&mut self, id: ClientId, track: &TrackSid) {
+        let wanted = self.subscriptions.entry(id).or_default();
+        wanted.iter_mut().filter(|wanted| wanted.shown == *track).for_each(|wanted| wanted.track = track.backup());
+        self.want(id);
+    }
+
     /// The client makes the track's section inactive.
     pub fn unpublish(&mut self, track: &TrackSid) {
         let Publication { client, cid, .. } = self.publication(track);
@@ -283,7 +308,8 @@ impl World {
     pub fn subscribe(&mut self, id: ClientId, tracks: &[TrackSid]) {
         for track in tracks {
             let publisher = participant(self.publication(track).client);
-            let wanted = Wanted { track: track.clone(), publisher, settings: SubscriptionSettings::default() };
+            let settings = SubscriptionSettings::default();
+            let wanted = Wanted { track: track.clone(), shown: track.clone(), publisher, settings };
             self.subscriptions.entry(id).or_default().push(wanted);
         }
         self.want(id);
@@ -534,6 +560,10 @@ fn announced(track: &TrackSid, cid: &str, kind: MediaKind, rids: &[&str]) -> Ann
         encrypted: false,
         layers,
     }
+}
+
+fn backup_cid(cid: &str) -> String {
+    format!("{cid}-backup")
 }
 
 fn peer(id: ClientId, target: Target) -> PeerId {

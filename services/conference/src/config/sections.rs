@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use plenary_model::{Codec, MediaKind};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -204,6 +205,8 @@ pub struct Room {
     pub departure_timeout: Duration,
     /// 0 means no limit.
     pub max_participants: u32,
+    /// What publishers may send, the preferred codec first.
+    pub codecs: Codecs,
 }
 
 impl Default for Room {
@@ -213,7 +216,51 @@ impl Default for Room {
             empty_timeout: Duration::from_secs(300),
             departure_timeout: Duration::from_secs(20),
             max_participants: 0,
+            codecs: Codecs(Codec::ALL.to_vec()),
         }
+    }
+}
+
+/// Each at most once; a video codec and Opus at least, without which no SDK can publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Codecs(Vec<Codec>);
+
+impl AsRef<[Codec]> for Codecs {
+    fn as_ref(&self) -> &[Codec] {
+        &self.0
+    }
+}
+
+impl From<Codecs> for Vec<Codec> {
+    fn from(codecs: Codecs) -> Self {
+        codecs.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Codecs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut codecs = Vec::new();
+        for name in Vec::<String>::deserialize(deserializer)? {
+            let codec = Codec::ALL.into_iter().find(|codec| codec.name() == name);
+            let codec = codec.ok_or_else(|| {
+                let known = Codec::ALL.map(Codec::name).join(", ");
+                de::Error::custom(format!("`{name}` is none of {known}"))
+            })?;
+            if codecs.contains(&codec) {
+                return Err(de::Error::custom(format!("`{name}` stands there twice")));
+            }
+            codecs.push(codec);
+        }
+        if !codecs.contains(&Codec::Opus) || !codecs.iter().any(|codec| codec.kind() == MediaKind::Video) {
+            return Err(de::Error::custom("opus and at least one video codec have to be among them"));
+        }
+        Ok(Self(codecs))
+    }
+}
+
+impl Serialize for Codecs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|codec| codec.name()))
     }
 }
 

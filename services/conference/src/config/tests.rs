@@ -143,6 +143,36 @@ fn errors_name_the_place_and_the_key() {
 }
 
 #[test]
+fn codecs_are_a_list_in_order_of_preference_with_a_video_codec_and_opus() {
+    let settings = load(None, &[], &[]).unwrap();
+    assert_eq!(settings.room.codecs.as_ref(), Codec::ALL);
+    assert!(settings.explain_codecs().contains("vp8, h264, vp9, av1, opus, red; none is refused"));
+    let expected = [Codec::H264, Codec::Vp8, Codec::Opus];
+    for settings in [
+        load(Some("[room]\ncodecs = ['h264', 'vp8', 'opus']\n"), &[], &[]),
+        load(None, &[("PLENARY__ROOM__CODECS", "h264,vp8,opus")], &[]),
+        load(None, &[], &[("room.codecs", "h264, vp8, opus")]),
+    ] {
+        let settings = settings.unwrap();
+        assert_eq!(settings.room.codecs.as_ref(), expected);
+        assert!(settings.explain_codecs().contains("h264, vp8, opus; refused: vp9, av1, red"));
+        assert!(settings.print().contains("room.codecs = [\"h264\",\"vp8\",\"opus\"]"), "{}", settings.print());
+    }
+    for (codecs, problem) in [
+        ("['vp8']", "opus and at least one video codec"),
+        ("['opus', 'red']", "opus and at least one video codec"),
+        ("[]", "opus and at least one video codec"),
+        ("['vp8', 'opus', 'vp8']", "`vp8` stands there twice"),
+        ("['VP8', 'opus']", "`VP8` is none of vp8, h264"),
+        ("['h265', 'opus']", "`h265` is none of vp8, h264"),
+    ] {
+        let error = load(Some(&format!("[room]\ncodecs = {codecs}\n")), &[], &[]).unwrap_err().to_string();
+        assert!(error.contains("plenary.toml") && error.contains(problem), "{codecs}: {error}");
+        assert!(error.contains("room.codecs"), "{error}");
+    }
+}
+
+#[test]
 fn ports_must_fit() {
     assert!(load(None, &[], &[("media.udp_port", "65535"), ("media.threads", "1")]).is_ok());
     assert!(load(None, &[], &[("media.udp_port", "65535"), ("media.threads", "2")]).is_err());

@@ -57,7 +57,8 @@ pub struct ResumeAsk {
     pub reason: i32,
 }
 
-/// What the client says about itself. Only `protocol`, `client_protocol` and `capabilities` change what it gets.
+/// What the client says about itself. The protocols and capabilities change what it gets, and for a few kinds of clients
+/// the browser and the system do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Client {
     pub sdk: String,

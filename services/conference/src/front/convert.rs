@@ -9,13 +9,13 @@ use pb::{
     data_packet::Value, request_response::Request as PbRequest, signal_request, signal_response::Message as Reply,
 };
 use plenary_model::{
-    Admitted, AdmittedTracks, Audience, AudioFeature, Channel, Destination, IceServer, Identity, Participant,
+    Admitted, AdmittedTracks, Audience, AudioFeature, Channel, Codec, Destination, IceServer, Identity, Participant,
     ParticipantSid, Receiver, SubscriptionSettings, Target, TrackSid,
 };
 use plenary_protocol::livekit;
 use plenary_room_core::signal::{
     About, AddTrack, ClientData, ClientSignal, DataHandle, DataKind, DataWish, Join, PublishDataTrack, RequestOutcome,
-    Scenario, ServerSignal, SubscriptionFailure, SyncState,
+    Scenario, ServerSignal, SubscriptionFailure, SyncState, WantedCodec,
 };
 use prost::Message as _;
 
@@ -201,7 +201,7 @@ fn add_track(ask: pb::AddTrackRequest) -> Option<AddTrack> {
         codecs: ask.simulcast_codecs.into_iter().map(|codec| (codec.codec, codec.cid)).collect(),
         encryption: livekit::encryption_from(ask.encryption),
         audio_features,
-        backup_codec_policy: ask.backup_codec_policy,
+        backup_codec_policy: livekit::backup_codec_policy_from(ask.backup_codec_policy),
     })
 }
 
@@ -309,19 +309,22 @@ fn server_signal(signal: &ServerSignal, server: &ServerIdentity, now_unix_ms: i6
             }],
         }),
         #[allow(deprecated)]
-        ServerSignal::SubscribedQuality { track, mime, up_to } => {
-            let qualities = [pb::VideoQuality::Low, pb::VideoQuality::Medium, pb::VideoQuality::High];
-            let quality = |quality: pb::VideoQuality| pb::SubscribedQuality {
-                quality: quality as i32,
-                enabled: up_to.is_some_and(|up_to| quality as i32 <= livekit::video_quality(up_to) as i32),
+        ServerSignal::SubscribedQuality { track, codecs } => {
+            let all = [pb::VideoQuality::Low, pb::VideoQuality::Medium, pb::VideoQuality::High];
+            let qualities = |codec: &WantedCodec| {
+                let quality = |quality: pb::VideoQuality| pb::SubscribedQuality {
+                    quality: quality as i32,
+                    enabled: codec.up_to.is_some_and(|up_to| quality as i32 <= livekit::video_quality(up_to) as i32),
+                };
+                all.into_iter().map(quality).collect()
             };
-            let qualities: Vec<_> = qualities.into_iter().map(quality).collect();
-            let codec = mime.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+            let wanted =
+                |codec: &WantedCodec| pb::SubscribedCodec { codec: codec.codec.clone(), qualities: qualities(codec) };
             Reply::SubscribedQualityUpdate(pb::SubscribedQualityUpdate {
                 track_sid: track.to_string(),
                 // What older clients read; they know of one codec.
-                subscribed_qualities: qualities.clone(),
-                subscribed_codecs: vec![pb::SubscribedCodec { codec, qualities }],
+                subscribed_qualities: codecs.first().map(qualities).unwrap_or_default(),
+                subscribed_codecs: codecs.iter().map(wanted).collect(),
             })
         }
         ServerSignal::DataTrackPublished { track } => Reply::PublishDataTrackResponse(pb::PublishDataTrackResponse {
@@ -381,7 +384,7 @@ fn server_signal(signal: &ServerSignal, server: &ServerIdentity, now_unix_ms: i6
 }
 
 fn join_response(join: &Join, server: &ServerIdentity) -> pb::JoinResponse {
-    let codec = |mime: &str| pb::Codec { mime: mime.to_owned(), fmtp_line: String::new() };
+    let codec = |codec: &Codec| pb::Codec { mime: codec.mime().to_owned(), fmtp_line: String::new() };
     pb::JoinResponse {
         room: Some(livekit::room(&join.room)),
         participant: Some(livekit::participant_info(&join.own)),
@@ -393,7 +396,7 @@ fn join_response(join: &Join, server: &ServerIdentity) -> pb::JoinResponse {
         ping_interval: i32::try_from(join.ping_interval_s).unwrap_or(i32::MAX),
         server_info: Some(server_info(server)),
         sif_trailer: server.sif_trailer.clone(),
-        enabled_publish_codecs: PUBLISH_CODECS.into_iter().map(codec).collect(),
+        enabled_publish_codecs: join.publish_codecs.iter().map(codec).collect(),
         fast_publish: join.fast_publish,
         ..pb::JoinResponse::default()
     }
@@ -594,9 +597,6 @@ const PROTOCOL: i32 = 17;
 /// Clients read features from this: RPC needs 1.8.0, and above 1.13.6 they would publish VP9 and AV1 as RID simulcast.
 const SERVER_VERSION: &str = "1.13.0";
 
-/// What publishers may send, the preferred video codec first.
-const PUBLISH_CODECS: [&str; 6] = ["video/VP8", "video/H264", "video/VP9", "video/AV1", "audio/opus", "audio/red"];
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -686,6 +686,21 @@ mod tests {
         assert_eq!(decode(&serde_json::to_vec(&request).unwrap(), Encoding::Json).unwrap(), expected);
         assert_eq!(decode(b"\xff\xff", Encoding::Binary), Err(BadFrame::Malformed));
         assert_eq!(decode(b"{", Encoding::Json), Err(BadFrame::Malformed));
+    }
+
+    #[test]
+    #[allow(deprecated)]
+    fn what_is_wanted_of_a_video_is_said_per_codec_and_of_the_first_in_the_old_form_too() {
+        let wanted = |codec: &str, up_to| WantedCodec { codec: codec.into(), up_to };
+        let codecs = vec![wanted("vp9", None), wanted("vp8", Some(plenary_model::Quality::Medium))];
+        let identity = ServerIdentity { node_id: String::new(), region: String::new(), sif_trailer: Vec::new() };
+        let signal = ServerSignal::SubscribedQuality { track: "TR_x".into(), codecs };
+        let Reply::SubscribedQualityUpdate(update) = server_signal(&signal, &identity, 0) else { panic!() };
+        let enabled = |all: &[pb::SubscribedQuality]| all.iter().map(|one| one.enabled).collect::<Vec<_>>();
+        let said: Vec<_> =
+            update.subscribed_codecs.iter().map(|one| (one.codec.as_str(), enabled(&one.qualities))).collect();
+        assert_eq!(said, [("vp9", vec![false; 3]), ("vp8", vec![true, true, false])]);
+        assert_eq!(enabled(&update.subscribed_qualities), [false; 3]);
     }
 
     #[test]

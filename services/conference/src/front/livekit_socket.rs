@@ -8,12 +8,15 @@ use std::{sync::Arc, time::Duration};
 use actix_web::{HttpRequest, HttpResponse, web};
 use plenary_cluster::StoreError;
 use plenary_model::{LeaveAction, LeaveReason};
-use plenary_room_core::signal::ServerSignal;
+use plenary_room_core::{session::UnfitCodecs, signal::ServerSignal};
 use tokio::{sync::oneshot, time::timeout};
 use tracing::Instrument;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::authorize::{Authorizer, JoinAsk, Refusal, ResumeAsk, authorize_join};
+use super::{
+    authorize::{Authorizer, JoinAsk, Refusal, ResumeAsk, authorize_join},
+    quirks::unfit_codecs,
+};
 use crate::{
     edge::{
         ToEdge,
@@ -60,11 +63,15 @@ async fn admit(
     span.record("participant", ask.identity.as_str());
     match ask.resume.clone() {
         Some(resume) => Ok(resumed(shared, ask, resume).await),
-        None => join(shared, ask).await.map(Ok),
+        None => {
+            let user_agent = request.headers().get(actix_web::http::header::USER_AGENT);
+            let unfit = unfit_codecs(&ask.client, user_agent.and_then(|value| value.to_str().ok()).unwrap_or_default());
+            join(shared, ask, unfit).await.map(Ok)
+        }
     }
 }
 
-async fn join(shared: &Arc<Shared>, ask: JoinAsk) -> Result<Upgrade, Refusal> {
+async fn join(shared: &Arc<Shared>, ask: JoinAsk, unfit: UnfitCodecs) -> Result<Upgrade, Refusal> {
     if let Some(why) = shared.unready() {
         return Err(Refusal::NodeUnavailable(why.name()));
     }
@@ -76,6 +83,7 @@ async fn join(shared: &Arc<Shared>, ask: JoinAsk) -> Result<Upgrade, Refusal> {
         auto_subscribe: ask.auto_subscribe,
         adaptive_stream: ask.adaptive_stream,
         allow_pause: ask.allow_pause,
+        unfit,
     };
     // From here on the session's claims are the token's with what the query added.
     let claims = plenary_protocol::token::Claims { attributes: ask.attributes, ..ask.claims };

@@ -19,6 +19,7 @@ pub(super) fn sdp(input: &[u8]) {
         fingerprint: &["AB"; 32].join(":"),
         candidates: &candidates,
         limits,
+        refused_codecs: &[],
     };
     let announced = [
         announced("TR_cam", MediaKind::Video, "video/vp8"),
@@ -44,6 +45,7 @@ pub(super) fn sdp(input: &[u8]) {
                 .zip(1_u32..)
                 .map(|(section, n)| SendTrack {
                     track: section.track.clone(),
+                    shown: section.track.clone(),
                     publisher: ParticipantSid::from("PA_ann"),
                     kind: announced.iter().find(|one| one.track == section.track).expect("it was announced").kind,
                     codec: section.send_codec(),

@@ -76,6 +76,7 @@ impl Rig {
                 open_channels: target == Target::Subscriber,
                 tcp_only: options & 2 != 0,
                 allow_pause: options & 4 != 0,
+                refused_codecs: Vec::new(),
             };
             let participant = format!("PA_{}", peer.0).into();
             rig.command(Command::Open { peer, participant, target, ice: credentials(peer.0), options });
@@ -227,7 +228,7 @@ impl Rig {
     }
 
     fn want(&mut self, settings: SubscriptionSettings) {
-        let wanted = |track| Wanted { track, publisher: "PA_0".into(), settings };
+        let wanted = |track: TrackSid| Wanted { shown: track.clone(), track, publisher: "PA_0".into(), settings };
         let tracks = (0..3).map(track).map(wanted).collect();
         self.command(Command::Want { peer: PeerId(1), tracks });
     }

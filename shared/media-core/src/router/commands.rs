@@ -68,8 +68,10 @@ impl Router {
         }
         self.book.expect(&ice.ufrag, id);
         let role = match target {
-            PeerTarget::Publisher => Role::Publisher(Box::new(Publisher::new(now, self.random.ssrc()))),
-            PeerTarget::Subscriber => Role::Subscriber(Box::new(Subscriber::new(now, options))),
+            PeerTarget::Publisher => {
+                Role::Publisher(Box::new(Publisher::new(now, self.random.ssrc(), options.refused_codecs.clone())))
+            }
+            PeerTarget::Subscriber => Role::Subscriber(Box::new(Subscriber::new(now, &options))),
         };
         let transport = Transport::new(&self.identity, ice, options.open_channels, self.config.data_bytes_per_second);
         self.peers.insert(Peer {
@@ -139,6 +141,7 @@ impl Router {
             fingerprint: self.identity.fingerprint(),
             candidates: self.candidate_lines.for_peer(peer.tcp_only),
             limits: self.config.sdp,
+            refused_codecs: &publisher.refused_codecs,
         };
         let PublisherAnswer { sdp, remote, ice_restarted, receive, published, gone } =
             publisher.sdp.answer(sdp, announced, &local)?;
@@ -179,6 +182,7 @@ impl Router {
             fingerprint: self.identity.fingerprint(),
             candidates: self.candidate_lines.for_peer(peer.tcp_only),
             limits: self.config.sdp,
+            refused_codecs: &[],
         };
         let sdp = subscriber.sdp.offer(&local);
         self.events.push_back(Event::Offered { peer: id, sdp });

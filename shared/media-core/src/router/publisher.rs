@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plenary_model::TrackSid;
+use plenary_model::{Codec, TrackSid};
 
 use super::{
     counters::Counters,
@@ -25,6 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Publisher {
     pub(super) sdp: PublisherSdp,
+    pub(super) refused_codecs: Vec<Codec>,
     sections: Vec<ReceiveSection>,
     /// Streams by SSRC, at most [`ROUTES_MAX`].
     routes: HashMap<u32, Route>,
@@ -57,9 +58,10 @@ pub(super) enum Part {
 }
 
 impl Publisher {
-    pub(super) fn new(now: Instant, own_ssrc: u32) -> Self {
+    pub(super) fn new(now: Instant, own_ssrc: u32, refused_codecs: Vec<Codec>) -> Self {
         Self {
             sdp: PublisherSdp::default(),
+            refused_codecs,
             sections: Vec::new(),
             routes: HashMap::new(),
             twcc: TwccReceiver::new(),

@@ -126,7 +126,7 @@ pub(super) struct KeyframeNeed {
 }
 
 impl Subscriber {
-    pub(super) fn new(now: Instant, options: PeerOptions) -> Self {
+    pub(super) fn new(now: Instant, options: &PeerOptions) -> Self {
         Self {
             sdp: SubscriberSdp::new(options.open_channels),
             subscriptions: Vec::new(),
@@ -206,12 +206,15 @@ impl Subscriber {
         tracks: &mut Tracks,
         random: &mut Random,
     ) -> bool {
+        // What the client believes of a track holds on when it goes on in another codec.
+        let mut paused = Vec::new();
         for place in &mut self.subscriptions {
             let is_wanted = |one: &Subscription| wanted.iter().any(|wanted| wanted.track == one.wanted.track);
-            if let Some(gone) = place.take_if(|one| !is_wanted(one))
-                && let Some(track) = tracks.get_mut(&gone.wanted.track)
-            {
-                track.receivers.retain(|receiver| receiver.peer != slot);
+            if let Some(gone) = place.take_if(|one| !is_wanted(one)) {
+                if let Some(track) = tracks.get_mut(&gone.wanted.track) {
+                    track.receivers.retain(|receiver| receiver.peer != slot);
+                }
+                paused.extend(gone.paused.then_some(gone.wanted.shown));
             }
         }
         for one in wanted {
@@ -230,7 +233,7 @@ impl Subscriber {
                         rtx_ssrc,
                         forwarder: None,
                         flowing: false,
-                        paused: false,
+                        paused: paused.contains(&one.shown),
                         skips_until: None,
                         wanted: one,
                     };
@@ -514,6 +517,7 @@ impl Subscriber {
                 let track = tracks.get(&one.wanted.track)?;
                 Some(SendTrack {
                     track: track.sid.clone(),
+                    shown: one.wanted.shown.clone(),
                     publisher: one.wanted.publisher.clone(),
                     kind: track.kind,
                     codec: track.send_codec.clone(),

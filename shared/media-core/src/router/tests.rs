@@ -78,7 +78,12 @@ impl Rig {
             Ask::Want { peer: of, tracks, disabled } => {
                 let settings = SubscriptionSettings { disabled, ..SubscriptionSettings::default() };
                 let wanted = (0..TRACKS).filter(|track| tracks & (1 << track) != 0);
-                let wanted = wanted.map(|track| Wanted { track: sid(track), publisher: "PA_x".into(), settings });
+                let wanted = wanted.map(|track| Wanted {
+                    track: sid(track),
+                    shown: sid(track),
+                    publisher: "PA_x".into(),
+                    settings,
+                });
                 Command::Want { peer: peer(of), tracks: wanted.collect() }
             }
             Ask::Offer { peer: of, restart } => {

@@ -54,7 +54,11 @@ impl PublisherSdp {
                 return Err(Refusal::SectionsChanged);
             }
             let bundled = bundle.as_ref().map_or(index == 0, |mids| mids.contains(&section.mid));
-            let agreed = if section.stopped || !bundled { Agreed::Nothing } else { Agreed::on(section, has_data) };
+            let agreed = if section.stopped || !bundled {
+                Agreed::Nothing
+            } else {
+                Agreed::on(section, has_data, local.refused_codecs)
+            };
             has_data |= agreed == Agreed::Data;
             sections.push((section, agreed, slot.filter(|slot| section.mid.is_empty() || slot.mid == section.mid)));
         }
@@ -156,12 +160,13 @@ enum Agreed {
 }
 
 impl Agreed {
-    fn on(section: &Section<'_>, has_data: bool) -> Self {
+    fn on(section: &Section<'_>, has_data: bool, refused: &[plenary_model::Codec]) -> Self {
         if section.kind == SectionKind::Data {
             return if has_data { Self::Nothing } else { Self::Data };
         }
         let Some(kind) = section.kind.media() else { return Self::Nothing };
         let mut payloads = section::payloads(section, kind);
+        payloads.retain(|payload| !refused.iter().any(|codec| payload.codec.mime() == codec.mime()));
         if payloads.iter().all(|payload| payload.codec == Codec::Red)
             || !section.has("rtcp-mux")
             || !section.protocol.ends_with("TLS/RTP/SAVPF")

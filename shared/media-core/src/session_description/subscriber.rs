@@ -20,6 +20,8 @@ use crate::{Refusal, transport::RemoteParameters};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SendTrack {
     pub(crate) track: TrackSid,
+    /// The name that the client sees. Of those with one name, in different codecs, one is sent at a time.
+    pub(crate) shown: TrackSid,
     /// Goes into the stream id, from which clients find the participant.
     pub(crate) publisher: ParticipantSid,
     pub(crate) kind: MediaKind,
@@ -225,7 +227,7 @@ impl SubscriberSdp {
 impl SendTrack {
     /// Whether this is `other` with something about it changed.
     fn continues(&self, other: &Self) -> bool {
-        self.track == other.track && self.kind == other.kind
+        self.shown == other.shown && self.kind == other.kind
     }
 }
 
@@ -337,7 +339,7 @@ impl Slot {
 
 impl SendTrack {
     fn write(&self, out: &mut Writer) {
-        let Self { track, publisher, ssrc, rtx_ssrc, .. } = self;
+        let Self { shown: track, publisher, ssrc, rtx_ssrc, .. } = self;
         out.line(format_args!("a=msid:{publisher}|{track} {track}"));
         if let Some(rtx) = rtx_ssrc {
             out.line(format_args!("a=ssrc-group:FID {ssrc} {rtx}"));

@@ -70,6 +70,7 @@ impl Local {
             fingerprint: &self.fingerprint,
             candidates: &self.candidates,
             limits: SdpLimits::default(),
+            refused_codecs: &[],
         }
     }
 }
@@ -130,6 +131,7 @@ fn track(name: &str, kind: MediaKind, ssrc: u32) -> SendTrack {
     let offer = if kind == MediaKind::Audio { CHROMIUM_SIMULCAST } else { CHROMIUM_SINGLE };
     SendTrack {
         track: TrackSid::from(name),
+        shown: TrackSid::from(name),
         publisher: ParticipantSid::from("PA_ann"),
         kind,
         codec: codec_of(offer, kind, if kind == MediaKind::Audio { "audio/opus" } else { "video/VP8" }),

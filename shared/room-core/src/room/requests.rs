@@ -57,6 +57,11 @@ impl Room {
                 self.answer_blob(who, request_id, found);
             }
             Request::Bound { track } => self.on_bound(who, &track),
+            Request::WantBackup { track } => {
+                if let Some(publisher) = self.sessions.publisher_of(&track) {
+                    self.tell(&publisher, Notice::BackupWanted { track });
+                }
+            }
             Request::Leave { reason } => self.on_leave(who, reason),
             Request::Quality { quality } => self.on_quality(who, quality),
             Request::SimulateSpeaker { seconds } => {

@@ -99,6 +99,11 @@ impl Sessions {
         (before == Audience::Nobody).then(|| published.by.clone())
     }
 
+    /// Whose track it is, if it is published here.
+    pub(super) fn publisher_of(&self, track: &TrackSid) -> Option<ParticipantSid> {
+        self.tracks.get(track).map(|published| published.by.clone())
+    }
+
     pub(super) fn get(&self, sid: &ParticipantSid) -> Option<&Session> {
         self.by_sid.get(sid)
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use plenary_model::{
-    Channel, IceServer, LeaveReason, MediaKind, ParticipantSid, SubscriptionSettings, Target, Track, TrackSid,
+    Channel, Codec, IceServer, LeaveReason, MediaKind, ParticipantSid, SubscriptionSettings, Target, Track, TrackSid,
 };
 
 use crate::{
@@ -21,11 +21,19 @@ pub struct Start {
     pub auto_subscribe: bool,
     pub adaptive_stream: bool,
     pub allow_pause: bool,
+    pub unfit: UnfitCodecs,
     /// Seeds track sids and the first offer id; drawn by the shell.
     pub seed: u64,
     /// Unix microseconds at `now`, for track versions.
     pub unix_micros: i64,
     pub ice_servers: Vec<IceServer>,
+}
+
+/// Codecs that clients of a kind are known to break on, whatever their descriptions say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnfitCodecs {
+    pub publishing: Vec<Codec>,
+    pub receiving: Vec<Codec>,
 }
 
 #[derive(Debug)]
@@ -100,6 +108,8 @@ pub enum MediaCommand {
         target: Target,
         open_channels: bool,
         allow_pause: bool,
+        /// Not to be agreed to with the client's offers.
+        refused_codecs: Vec<Codec>,
     },
     Close {
         target: Target,
@@ -136,21 +146,27 @@ pub enum MediaCommand {
     },
 }
 
+/// A track in one codec, the first of `track.codecs`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Announced {
+    /// Under the media engine's name for this codec.
     pub track: Track,
     pub cids: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
+    /// The media engine's name: the track, or its backup.
     pub track: TrackSid,
+    /// What the client knows it by: the track.
+    pub shown: TrackSid,
     pub kind: MediaKind,
     pub publisher: ParticipantSid,
     pub settings: SubscriptionSettings,
 }
 
-/// What the media router reports about this session's transports.
+/// What the media router reports about this session's transports. Tracks have the media engine's names: a track's own, or
+/// its backup's.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MediaEvent {
     Answered {
@@ -227,6 +243,8 @@ pub struct Settings {
     pub announced_timeout: Duration,
     /// How long a wish for an unknown track waits before it fails.
     pub not_found_timeout: Duration,
+    /// Codecs that are taken from publishers, the preferred one first; a video codec and Opus at least.
+    pub codecs: Vec<Codec>,
     pub tracks_max: usize,
     pub announced_max: usize,
     pub metadata_bytes_max: usize,
@@ -250,5 +268,6 @@ pub enum Deadline {
     Refresh,
     Announced,
     NotFound,
+    NoBackup,
     Demand,
 }

@@ -104,16 +104,29 @@ impl Session {
 
     pub(super) fn on_answered(&mut self, now: Instant, sdp: String, published: Vec<Published>, gone: Vec<TrackSid>) {
         let Some(id) = self.publisher.answering.take() else { return };
-        let gone = self.publications.gone(gone);
-        gone.iter().for_each(|track| self.demands.unpublished(track));
-        if !gone.is_empty() {
-            self.outputs.push_back(Output::Ask(Request::Unpublish { tracks: gone }));
+        let ended = self.publications.gone(&gone);
+        for track in &ended {
+            self.demands.unpublished(&track.sid);
+            // A backup does not outlive its track, whatever its own section says.
+            for track in track.engine_sids().filter(|engine| !gone.contains(engine)) {
+                self.outputs.push_back(Output::Media(MediaCommand::Unpublish { track }));
+            }
         }
-        let tracks = self.publications.matched(now, published);
-        tracks.iter().for_each(|track| self.demands.published(now, track));
-        for track in tracks.iter().filter(|track| track.muted) {
-            let command = MediaCommand::SetMuted { track: track.sid.clone(), muted: true };
-            self.outputs.push_back(Output::Media(command));
+        if !ended.is_empty() {
+            let tracks = ended.into_iter().map(|track| track.sid).collect();
+            self.outputs.push_back(Output::Ask(Request::Unpublish { tracks }));
+        }
+        for track in self.publications.backups_gone(now, &gone) {
+            self.demands.backup_unpublished(&track.sid);
+            self.outputs.push_back(Output::Ask(Request::UpdateTrack { track }));
+        }
+        let mut tracks = Vec::new();
+        for (engine, track) in self.publications.matched(now, published) {
+            self.demands.published(now, &engine, &track);
+            if track.muted {
+                self.outputs.push_back(Output::Media(MediaCommand::SetMuted { track: engine, muted: true }));
+            }
+            tracks.push(track);
         }
         if !tracks.is_empty() {
             self.outputs.push_back(Output::Ask(Request::Publish { tracks }));

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use plenary_model::{
-    DataTrackSid, Layer, LayerMode, MediaKind, Permission, Quality, Source, Track, TrackCodec, TrackSid, Version,
+    Codec, DataTrackSid, Layer, LayerMode, MediaKind, Permission, Quality, Source, Track, TrackCodec, TrackSid, Version,
 };
 
-use super::{Announced, MediaCommand, Output, Published, Session};
+use super::{Announced, Output, Published, Session};
 use crate::{
     notice::Request,
     signal::{About, AddTrack, RequestOutcome, ServerSignal},
@@ -17,6 +17,10 @@ pub(super) struct Publications {
     /// Announced by AddTrack, oldest first.
     announced: Vec<Waiting>,
     published: Vec<Track>,
+    /// Tracks whose backup has a cid and no section yet, since when, oldest first.
+    backups: Vec<(TrackSid, Instant)>,
+    /// What is taken from the client, the preferred codec first.
+    codecs: Vec<Codec>,
     clock: Clock,
     ids: IdSource,
 }
@@ -29,22 +33,42 @@ struct Waiting {
 }
 
 impl Publications {
-    pub(super) fn new(now: Instant, unix_micros: i64, seed: u64) -> Self {
+    pub(super) fn new(now: Instant, unix_micros: i64, seed: u64, codecs: Vec<Codec>) -> Self {
         Self {
             announced: Vec::new(),
             published: Vec::new(),
+            backups: Vec::new(),
+            codecs,
             clock: Clock { started: now, unix_micros, last: Version::default() },
             ids: IdSource(seed),
         }
     }
 
+    pub(super) fn codecs(&self) -> &[Codec] {
+        &self.codecs
+    }
+
     /// What the next offer's sections may carry.
     pub(super) fn announced(&self) -> Vec<Announced> {
-        let announced = |waiting: &Waiting| Announced {
+        let track = |waiting: &Waiting| Announced {
             track: waiting.track.clone(),
-            cids: waiting.track.codecs.iter().map(|codec| codec.cid.clone()).chain([waiting.cid.clone()]).collect(),
+            cids: waiting
+                .track
+                .codecs
+                .first()
+                .map(|codec| codec.cid.clone())
+                .into_iter()
+                .chain([waiting.cid.clone()])
+                .collect(),
         };
-        self.announced.iter().map(announced).collect()
+        let backup = |(sid, _): &(TrackSid, Instant)| {
+            let track = self.find(sid)?;
+            let codec = track.backup()?.clone();
+            let (cids, layers) = (vec![codec.cid.clone()], codec.layers.clone());
+            let sid = track.sid.backup();
+            Some(Announced { track: Track { sid, layers, codecs: vec![codec], ..track.clone() }, cids })
+        };
+        self.announced.iter().map(track).chain(self.backups.iter().filter_map(backup)).collect()
     }
 
     pub(super) fn unmatched(&self) -> Vec<(String, Track)> {
@@ -55,8 +79,15 @@ impl Publications {
         self.find(sid).is_some()
     }
 
-    /// Announced tracks whose sections the answer accepted are published from now on.
-    pub(super) fn matched(&mut self, now: Instant, published: Vec<Published>) -> Vec<Track> {
+    pub(super) fn published(&self, sid: &TrackSid) -> Option<&Track> {
+        self.published.iter().find(|track| track.sid == *sid)
+    }
+
+    /// Announced tracks whose sections the answer accepted are published from now on, and so are backups. Gives back their
+    /// names in the media engine and what the tracks are then.
+    pub(super) fn matched(&mut self, now: Instant, published: Vec<Published>) -> Vec<(TrackSid, Track)> {
+        let (backups, published): (Vec<_>, Vec<_>) =
+            published.into_iter().partition(|section| section.track.split_backup().1);
         let mut tracks = Vec::new();
         for section in published {
             let Some(at) = self.announced.iter().position(|waiting| waiting.track.sid == section.track) else {
@@ -79,22 +110,49 @@ impl Publications {
                     layers: track.layers.clone(),
                 }),
             }
+            // The client took another codec than it had announced.
+            track.codecs.dedup_by(|backup, first| backup.mime == first.mime);
             self.published.push(track.clone());
-            tracks.push(track);
+            tracks.push((track.sid.clone(), track));
+        }
+        for Published { track: engine, mid, mime, .. } in backups {
+            let (sid, _) = engine.split_backup();
+            self.backups.retain(|(waiting, _)| *waiting != sid);
+            let version = self.clock.version(now);
+            // Without its track it is nothing that anybody could want.
+            let Some(track) = self.published.iter_mut().find(|track| track.sid == sid) else { continue };
+            let Some(codec) = track.codecs.get_mut(1) else { continue };
+            codec.layer_mode = layer_mode(track.kind, &mime);
+            (codec.mime, codec.mid) = (mime, mid);
+            track.version = version;
+            tracks.push((engine, track.clone()));
         }
         tracks
     }
 
     /// Of the tracks whose sections stopped, those that were published.
-    pub(super) fn gone(&mut self, tracks: Vec<TrackSid>) -> Vec<TrackSid> {
-        self.published.extract_if(.., |track| tracks.contains(&track.sid)).map(|track| track.sid).collect()
+    pub(super) fn gone(&mut self, tracks: &[TrackSid]) -> Vec<Track> {
+        self.backups.retain(|(waiting, _)| !tracks.contains(waiting));
+        self.published.extract_if(.., |track| tracks.contains(&track.sid)).collect()
     }
 
-    pub(super) fn no_longer_allowed(&mut self, permission: &Permission) -> Vec<TrackSid> {
+    /// Tracks of which only the backup's section stopped.
+    pub(super) fn backups_gone(&mut self, now: Instant, tracks: &[TrackSid]) -> Vec<Track> {
+        let backups = tracks.iter().map(TrackSid::split_backup).filter(|(_, is_backup)| *is_backup);
+        let withdraw = |track: &mut Track| {
+            if let Some(codec) = track.codecs.get_mut(1) {
+                codec.mid.clear();
+                codec.cid.clear();
+            }
+        };
+        backups.filter_map(|(sid, _)| self.update(now, &sid, withdraw)).collect()
+    }
+
+    pub(super) fn no_longer_allowed(&mut self, permission: &Permission) -> Vec<Track> {
         self.announced.retain(|waiting| may_publish(permission, waiting.track.source));
         let refused = self.published.iter().filter(|track| !may_publish(permission, track.source));
-        let refused = refused.map(|track| track.sid.clone()).collect();
-        self.gone(refused)
+        let refused: Vec<_> = refused.map(|track| track.sid.clone()).collect();
+        self.gone(&refused)
     }
 
     /// Changes a track; gives it back if others must hear of it.
@@ -109,10 +167,30 @@ impl Publications {
 
     pub(super) fn forget_unmatched(&mut self, now: Instant, timeout: Duration) {
         self.announced.retain(|waiting| waiting.since + timeout > now);
+        self.backups.retain(|(_, since)| *since + timeout > now);
     }
 
     pub(super) fn oldest_unmatched(&self, timeout: Duration) -> Option<Instant> {
-        self.announced.iter().map(|waiting| waiting.since + timeout).min()
+        let backups = self.backups.iter().map(|(_, since)| *since);
+        self.announced.iter().map(|waiting| waiting.since).chain(backups).map(|since| since + timeout).min()
+    }
+
+    /// Gives a track's backup the cid under which the client publishes it now.
+    fn announce_backup(&mut self, now: Instant, sid: &TrackSid, ask: &AddTrack) -> Result<Track, RequestOutcome> {
+        let (codec, cid) = ask.codecs.first().map(|(codec, cid)| (codec.as_str(), cid)).unwrap_or(("", &ask.cid));
+        let cid = if cid.is_empty() { &ask.cid } else { cid }.clone();
+        let track = self.find(sid).ok_or(RequestOutcome::NotFound)?;
+        let backup = backup(track, codec, &self.codecs, &cid, layers(ask)).ok_or(RequestOutcome::UnsupportedType)?;
+        if track.backup().is_some_and(TrackCodec::is_published) {
+            return Ok(track.clone());
+        }
+        self.backups.retain(|(waiting, _)| waiting != sid);
+        self.backups.push((sid.clone(), now));
+        let updated = self.update(now, sid, |track| {
+            track.codecs.truncate(1);
+            track.codecs.push(backup);
+        });
+        updated.ok_or(RequestOutcome::NotFound)
     }
 
     fn find(&self, sid: &TrackSid) -> Option<&Track> {
@@ -132,9 +210,10 @@ impl Session {
             return;
         }
         if let Some(sid) = &ask.existing {
-            match self.publications.update(now, sid, |track| add_codec(track, &ask)) {
-                Some(track) => self.send(ServerSignal::TrackPublished { cid: ask.cid, track }),
-                None => self.respond(0, RequestOutcome::NotFound, "track not found", about),
+            match self.publications.announce_backup(now, sid, &ask) {
+                Ok(track) => self.send(ServerSignal::TrackPublished { cid: ask.cid, track }),
+                Err(RequestOutcome::NotFound) => self.respond(0, RequestOutcome::NotFound, "track not found", about),
+                Err(why) => self.respond(0, why, "not a codec that this track can have as well", about),
             }
             return;
         }
@@ -151,7 +230,11 @@ impl Session {
             return;
         }
         let sid = self.publications.ids.track(ask.kind, ask.source);
-        let track = describe(&ask, sid, self.publications.clock.version(now));
+        let version = self.publications.clock.version(now);
+        let track = describe(&ask, sid, version, &self.publications.codecs);
+        if track.backup().is_some_and(|backup| !backup.cid.is_empty()) {
+            self.publications.backups.push((track.sid.clone(), now));
+        }
         self.publications.announced.push(Waiting { cid: ask.cid.clone(), track: track.clone(), since: now });
         self.send(ServerSignal::TrackPublished { cid: ask.cid, track });
     }
@@ -163,7 +246,7 @@ impl Session {
             return;
         };
         if self.publications.is_published(&sid) {
-            self.outputs.push_back(Output::Media(MediaCommand::SetMuted { track: sid, muted }));
+            self.set_muted(&track);
             self.outputs.push_back(Output::Ask(Request::UpdateTrack { track }));
         }
     }
@@ -175,28 +258,8 @@ fn may_publish(permission: &Permission, source: Source) -> bool {
 }
 
 /// The track as everybody will see it, from what the publisher announced.
-fn describe(ask: &AddTrack, sid: TrackSid, version: Version) -> Track {
-    let mut layers = ask.layers.clone();
-    layers.sort_by_key(|layer| layer.quality);
-    layers.truncate(RIDS.len());
-    // Two layers are q and h, one is q: names count from the lowest.
-    for (index, (layer, rid)) in layers.iter_mut().zip(RIDS).enumerate() {
-        layer.rid = rid.to_owned();
-        layer.spatial_layer = u8::try_from(index).unwrap_or(u8::MAX);
-    }
-    if ask.kind == MediaKind::Video && layers.is_empty() {
-        let (width, height) = (ask.width, ask.height);
-        let quality = Quality::High;
-        layers.push(Layer {
-            quality,
-            width,
-            height,
-            bitrate_bps: 0,
-            ssrc: 0,
-            spatial_layer: 0,
-            rid: RIDS[0].to_owned(),
-        });
-    }
+fn describe(ask: &AddTrack, sid: TrackSid, version: Version, taken: &[Codec]) -> Track {
+    let layers = layers(ask);
     let stream = if !ask.stream.is_empty() {
         ask.stream.clone()
     } else if matches!(ask.source, Source::ScreenShare | Source::ScreenShareAudio) {
@@ -224,39 +287,75 @@ fn describe(ask: &AddTrack, sid: TrackSid, version: Version) -> Track {
         backup_codec_policy: ask.backup_codec_policy,
         version,
     };
-    add_codec(&mut track, ask);
+    let asked = ask.codecs.first().map_or("", |(codec, _)| codec.as_str());
+    let cid = ask.codecs.first().map(|(_, cid)| cid).filter(|cid| !cid.is_empty()).unwrap_or(&ask.cid).clone();
+    let mime = match ask.kind {
+        MediaKind::Audio => Codec::Opus,
+        MediaKind::Video => taken_video(asked, taken).or_else(|| first_video(taken)).unwrap_or(Codec::Vp8),
+    }
+    .mime();
+    let layer_mode = layer_mode(track.kind, mime);
+    track.simulcast &= layer_mode == LayerMode::OneSpatialLayerPerStream;
+    let layers = track.layers.clone();
+    track.codecs.push(TrackCodec { mime: mime.to_owned(), mid: String::new(), cid, layers, layer_mode });
+    if let Some((codec, cid)) = ask.codecs.get(1) {
+        let layers = track.layers.clone();
+        let backup = backup(&track, codec, taken, cid, layers);
+        track.codecs.extend(backup);
+    }
     track
 }
 
-/// Only the first codec is published; a codec we do not take is replaced by one we do, to which the client adapts.
-fn add_codec(track: &mut Track, ask: &AddTrack) {
-    let (asked, cid) = match ask.codecs.first() {
-        Some((codec, cid)) if !cid.is_empty() => (codec.as_str(), cid.clone()),
-        Some((codec, _)) => (codec.as_str(), ask.cid.clone()),
-        None => ("", ask.cid.clone()),
-    };
-    let mime = match track.kind {
-        MediaKind::Audio => AUDIO_MIME,
-        MediaKind::Video => {
-            let name = asked.rsplit('/').next().unwrap_or_default();
-            VIDEO_MIMES.into_iter().find(|mime| mime.ends_with(&name.to_ascii_uppercase())).unwrap_or(VIDEO_MIMES[0])
-        }
-    };
-    if track.codecs.iter().any(|codec| codec.cid == cid) || track.codecs.len() >= CODECS_MAX {
-        return;
+/// From low to high, with the names that clients give them.
+fn layers(ask: &AddTrack) -> Vec<Layer> {
+    let mut layers = ask.layers.clone();
+    layers.sort_by_key(|layer| layer.quality);
+    layers.truncate(RIDS.len());
+    // Two layers are q and h, one is q: names count from the lowest.
+    for (index, (layer, rid)) in layers.iter_mut().zip(RIDS).enumerate() {
+        layer.rid = rid.to_owned();
+        layer.spatial_layer = u8::try_from(index).unwrap_or(u8::MAX);
     }
+    if ask.kind == MediaKind::Video && layers.is_empty() {
+        let (width, height) = (ask.width, ask.height);
+        let quality = Quality::High;
+        layers.push(Layer {
+            quality,
+            width,
+            height,
+            bitrate_bps: 0,
+            ssrc: 0,
+            spatial_layer: 0,
+            rid: RIDS[0].to_owned(),
+        });
+    }
+    layers
+}
+
+/// A codec beside a track's first, if it is one that is taken and another.
+fn backup(track: &Track, codec: &str, taken: &[Codec], cid: &str, layers: Vec<Layer>) -> Option<TrackCodec> {
+    let mime = taken_video(codec, taken).filter(|_| track.kind == MediaKind::Video)?.mime();
+    let is_first = track.codecs.first().is_some_and(|first| first.mime == mime);
     let layer_mode = layer_mode(track.kind, mime);
-    let layers = track.layers.clone();
-    if track.codecs.is_empty() {
-        track.simulcast &= layer_mode == LayerMode::OneSpatialLayerPerStream;
-    }
-    track.codecs.push(TrackCodec { mime: mime.to_owned(), mid: String::new(), cid, layers, layer_mode });
+    let backup = TrackCodec { mime: mime.to_owned(), mid: String::new(), cid: cid.to_owned(), layers, layer_mode };
+    (!is_first).then_some(backup)
+}
+
+fn taken_video(name: &str, taken: &[Codec]) -> Option<Codec> {
+    Codec::named(name).filter(|codec| codec.kind() == MediaKind::Video && taken.contains(codec))
+}
+
+/// A codec that is not taken is replaced by this, to which the client adapts.
+fn first_video(taken: &[Codec]) -> Option<Codec> {
+    taken.iter().copied().find(|codec| codec.kind() == MediaKind::Video)
 }
 
 fn layer_mode(kind: MediaKind, mime: &str) -> LayerMode {
     match kind {
         MediaKind::Audio => LayerMode::Unused,
-        MediaKind::Video if SVC_MIMES.contains(&mime) => LayerMode::MultipleSpatialLayersPerStream,
+        MediaKind::Video if matches!(Codec::named(mime), Some(Codec::Vp9 | Codec::Av1)) => {
+            LayerMode::MultipleSpatialLayersPerStream
+        }
         MediaKind::Video => LayerMode::OneSpatialLayerPerStream,
     }
 }
@@ -331,17 +430,6 @@ impl IdSource {
 
 /// Layer names from low to high, as clients use them.
 const RIDS: [&str; 3] = ["q", "h", "f"];
-
-const AUDIO_MIME: &str = "audio/opus";
-
-/// Video codecs taken from publishers, the preferred one first.
-const VIDEO_MIMES: [&str; 4] = ["video/VP8", "video/H264", "video/VP9", "video/AV1"];
-
-/// Of these a publisher sends all spatial layers in one stream.
-const SVC_MIMES: [&str; 2] = ["video/VP9", "video/AV1"];
-
-/// A track and its backup.
-const CODECS_MAX: usize = 2;
 
 const SID_CHARACTERS: usize = 12;
 

@@ -8,8 +8,11 @@ use std::{
 
 use plenary_model::{IceServer, LeaveAction, LeaveReason, Participant, ParticipantSid, ParticipantState, TrackSid};
 
-use super::{MediaCommand, Output, Phase, Session, Settings, SocketEnd, TransportState};
-use crate::signal::{ServerSignal, SyncState};
+use super::{MediaCommand, Output, Phase, Session, Settings, SocketEnd, TransportState, subscribe::Review};
+use crate::{
+    notice::Request,
+    signal::{ServerSignal, SubscriptionFailure, SyncState},
+};
 
 /// The client's signalling socket as the session sees it.
 #[derive(Debug)]
@@ -149,7 +152,7 @@ impl Session {
             self.wish(now, tracks, subscribe);
         }
         self.subscriptions.disable(&state.disabled);
-        self.want();
+        self.want(now);
     }
 
     pub(super) fn wish(&mut self, now: Instant, tracks: Vec<TrackSid>, subscribe: bool) {
@@ -159,13 +162,20 @@ impl Session {
     }
 
     /// Tells the media router what this client shall receive, if that changed, and the client who of the new ones speaks.
-    pub(super) fn want(&mut self) {
+    pub(super) fn want(&mut self, now: Instant) {
         self.tell_permissions();
         if self.transports.subscriber == TransportState::Unopened {
             return;
         }
         let heard: HashSet<_> = self.subscriptions.publishers().collect();
-        let Some(tracks) = self.subscriptions.changed(&self.own) else { return };
+        let Review { wanted, ask, failed } = self.subscriptions.review(now, &self.own);
+        for track in failed {
+            self.send(ServerSignal::SubscriptionFailed { track, why: SubscriptionFailure::CodecUnsupported });
+        }
+        for track in ask {
+            self.outputs.push_back(Output::Ask(Request::WantBackup { track }));
+        }
+        let Some(tracks) = wanted else { return };
         self.outputs.push_back(Output::Media(MediaCommand::Want { tracks }));
         self.tell_speakers(|sid| !heard.contains(sid));
     }

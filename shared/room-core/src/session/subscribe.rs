@@ -6,9 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plenary_model::{Audience, Participant, ParticipantSid, ParticipantState, Quality, SubscriptionSettings, TrackSid};
+use plenary_model::{
+    Audience, Codec, Participant, ParticipantSid, ParticipantState, Quality, SubscriptionSettings, TrackSid,
+};
 
-use super::{Wanted, audience::admits};
+use super::{Wanted, audience::admits, backup::Choice};
 use crate::signal::{ServerSignal, SubscriptionFailure};
 
 #[derive(Debug)]
@@ -23,7 +25,15 @@ pub(super) struct Subscriptions {
     settings: HashMap<TrackSid, SubscriptionSettings>,
     /// Wished for and not there, since when.
     unknown: HashMap<TrackSid, Instant>,
+    /// Of tracks and backups by the media engine's names: those that the client refused.
     undecodable: HashSet<TrackSid>,
+    /// Codecs that the client had better not get.
+    unfit: Vec<Codec>,
+    /// Tracks whose publisher was asked for the backup, since when, as long as it is not there; no time once the client was
+    /// told that it does not come.
+    asked: HashMap<TrackSid, Option<Instant>>,
+    /// Tracks of which the client was told that it can have them in no codec.
+    failed: HashSet<TrackSid>,
     /// Tracks whose publisher does not let the client have them, as the client was told.
     refused: BTreeMap<TrackSid, ParticipantSid>,
     /// What the media router was told last.
@@ -31,7 +41,7 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(super) fn new(auto_subscribe: bool, adaptive_stream: bool, allow_pause: bool) -> Self {
+    pub(super) fn new(auto_subscribe: bool, adaptive_stream: bool, allow_pause: bool, unfit: Vec<Codec>) -> Self {
         // An adaptive client reports real sizes once its tiles are on screen; until then the smallest layer will do.
         let quality = if adaptive_stream { Quality::Low } else { Quality::High };
         Self {
@@ -43,6 +53,9 @@ impl Subscriptions {
             settings: HashMap::new(),
             unknown: HashMap::new(),
             undecodable: HashSet::new(),
+            unfit,
+            asked: HashMap::new(),
+            failed: HashSet::new(),
             refused: BTreeMap::new(),
             told: Vec::new(),
         }
@@ -76,7 +89,7 @@ impl Subscriptions {
             for track in before.iter().flat_map(|who| &who.tracks).filter(|track| !still_there(&track.sid)) {
                 self.wishes.remove(&track.sid);
                 self.settings.remove(&track.sid);
-                self.undecodable.remove(&track.sid);
+                self.try_again(&track.sid);
             }
         }
     }
@@ -92,7 +105,7 @@ impl Subscriptions {
             } else if self.publisher_of(&track).is_none() {
                 self.unknown.entry(track.clone()).or_insert(now);
             }
-            self.undecodable.remove(&track);
+            self.try_again(&track);
             self.wishes.insert(track, subscribe);
         }
         true
@@ -115,19 +128,55 @@ impl Subscriptions {
         }
     }
 
-    pub(super) fn undecodable(&mut self, track: TrackSid) -> ServerSignal {
-        self.undecodable.insert(track.clone());
-        ServerSignal::SubscriptionFailed { track, why: SubscriptionFailure::CodecUnsupported }
+    /// By the media engine's name.
+    pub(super) fn undecodable(&mut self, track: TrackSid) {
+        self.undecodable.insert(track);
     }
 
-    /// The whole set if it differs from what was told last.
-    pub(super) fn changed(&mut self, own: &Participant) -> Option<Vec<Wanted>> {
-        let wanted = if own.permission.can_subscribe { self.wanted(own) } else { Vec::new() };
-        if wanted == self.told {
-            return None;
+    /// What the client is to receive now.
+    pub(super) fn review(&mut self, now: Instant, own: &Participant) -> Review {
+        let mut review = Review::default();
+        let mut wanted = Vec::new();
+        for (sid, who) in self.people.iter().filter(|_| own.permission.can_subscribe) {
+            for track in &who.tracks {
+                let wished = self.wishes.get(&track.sid).copied().unwrap_or(self.auto_subscribe);
+                if !wished || !admits(&who.audience, own, &track.sid) {
+                    continue;
+                }
+                let engine = match Choice::of(track, |engine, mime| self.decodes(engine, mime)) {
+                    Choice::NotYet => continue,
+                    Choice::Primary => track.sid.clone(),
+                    Choice::Backup => {
+                        // Should it go, it is asked for again.
+                        self.asked.remove(&track.sid);
+                        track.sid.backup()
+                    }
+                    Choice::BackupOnDemand => {
+                        self.asked.entry(track.sid.clone()).or_insert_with_key(|sid| {
+                            review.ask.push(sid.clone());
+                            Some(now)
+                        });
+                        continue;
+                    }
+                    Choice::Nothing => {
+                        review.failed.extend(self.failed.insert(track.sid.clone()).then(|| track.sid.clone()));
+                        continue;
+                    }
+                };
+                wanted.push(Wanted {
+                    track: engine,
+                    shown: track.sid.clone(),
+                    kind: track.kind,
+                    publisher: sid.clone(),
+                    settings: self.settings_of(&track.sid),
+                });
+            }
         }
-        self.told.clone_from(&wanted);
-        Some(wanted)
+        if wanted != self.told {
+            self.told.clone_from(&wanted);
+            review.wanted = Some(wanted);
+        }
+        review
     }
 
     /// Tracks that the client may no longer have, or may have again, since this was asked last.
@@ -146,6 +195,20 @@ impl Subscriptions {
         });
         let again = again.map(|(track, publisher)| (publisher.clone(), track.clone(), true));
         again.chain(newly).collect()
+    }
+
+    /// Of backups that were asked for in vain. One that comes late is taken all the same.
+    pub(super) fn give_up_backups(&mut self, now: Instant) -> Vec<ServerSignal> {
+        let failed = |(track, since): (&TrackSid, &mut Option<Instant>)| {
+            since.take_if(|since| *since + BACKUP_AFTER <= now)?;
+            let why = SubscriptionFailure::CodecUnsupported;
+            Some(ServerSignal::SubscriptionFailed { track: track.clone(), why })
+        };
+        self.asked.iter_mut().filter_map(failed).collect()
+    }
+
+    pub(super) fn backups_given_up_at(&self) -> Option<Instant> {
+        self.asked.values().flatten().min().map(|since| *since + BACKUP_AFTER)
     }
 
     pub(super) fn give_up_unknown(&mut self, now: Instant, timeout: Duration) -> Vec<ServerSignal> {
@@ -176,32 +239,36 @@ impl Subscriptions {
         self.told.iter().map(|wanted| wanted.publisher.clone())
     }
 
-    fn wanted(&self, own: &Participant) -> Vec<Wanted> {
-        let mut wanted = Vec::new();
-        for (sid, who) in &self.people {
-            for track in &who.tracks {
-                // Without a codec the publisher's section has not been seen yet.
-                let ready = !track.mime.is_empty() && !self.undecodable.contains(&track.sid);
-                if ready
-                    && self.wishes.get(&track.sid).copied().unwrap_or(self.auto_subscribe)
-                    && admits(&who.audience, own, &track.sid)
-                {
-                    wanted.push(Wanted {
-                        track: track.sid.clone(),
-                        kind: track.kind,
-                        publisher: sid.clone(),
-                        settings: self.settings_of(&track.sid),
-                    });
-                }
-            }
-        }
-        wanted
+    fn decodes(&self, engine: &TrackSid, mime: &str) -> bool {
+        !self.undecodable.contains(engine) && Codec::named(mime).is_none_or(|codec| !self.unfit.contains(&codec))
+    }
+
+    /// Forgets what came of receiving a track before.
+    fn try_again(&mut self, track: &TrackSid) {
+        self.undecodable.remove(track);
+        self.undecodable.remove(&track.backup());
+        self.asked.remove(track);
+        self.failed.remove(track);
     }
 
     fn settings_of(&self, track: &TrackSid) -> SubscriptionSettings {
         self.settings.get(track).copied().unwrap_or(self.initial)
     }
 }
+
+/// What follows from who is here and what the client wishes.
+#[derive(Debug, Default)]
+pub(super) struct Review {
+    /// The whole set for the media router, if it differs from what that was told last.
+    pub(super) wanted: Option<Vec<Wanted>>,
+    /// Tracks whose backup is needed, not asked for before.
+    pub(super) ask: Vec<TrackSid>,
+    /// Tracks that the client can have in no codec, not said before.
+    pub(super) failed: Vec<TrackSid>,
+}
+
+/// How long a client waits for a backup before it is told that it cannot decode the track: longer than its publisher is asked.
+const BACKUP_AFTER: Duration = Duration::from_secs(20);
 
 /// Tracks a client may have wishes or settings for; more are dropped by name.
 const WISHES_MAX: usize = 4096;

@@ -417,6 +417,7 @@ impl Client {
             }
             Notice::Data { .. }
             | Notice::TrackSubscribed { .. }
+            | Notice::BackupWanted { .. }
             | Notice::MuteTrack { .. }
             | Notice::Quality { .. }
             | Notice::SetSubscription { .. }
@@ -496,7 +497,7 @@ pub fn track(sid: &str, source: Source) -> Track {
         encryption: Encryption::None,
         disable_red: false,
         audio_features: Vec::new(),
-        backup_codec_policy: 0,
+        backup_codec_policy: BackupCodecPolicy::default(),
         version: Version { unix_micros: 1, ticks: 0 },
     }
 }

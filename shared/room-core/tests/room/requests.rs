@@ -311,3 +311,18 @@ fn whoever_is_hidden_hears_of_its_quality_alone() {
     assert!(matches!(world.heard(&spy).as_slice(), [Notice::Quality { .. }]));
     assert!(world.heard(&bob).is_empty());
 }
+
+#[test]
+fn the_wish_for_a_backup_reaches_the_publisher_and_nobody_else() {
+    let mut world = World::new();
+    let (ann, bob) = (world.join("ann"), world.join("bob"));
+    world.ask(&ann, publish(vec![track("TR_1", Source::Camera)]));
+    world.forget_notices();
+    world.ask(&bob, Request::WantBackup { track: "TR_1".into() });
+    assert_eq!(world.heard(&ann), [Notice::BackupWanted { track: "TR_1".into() }]);
+    world.ask(&bob, Request::WantBackup { track: "TR_2".into() });
+    world.ask(&ann, Request::Unpublish { tracks: vec!["TR_1".into()] });
+    world.forget_notices();
+    world.ask(&bob, Request::WantBackup { track: "TR_1".into() });
+    assert!(world.heard(&ann).is_empty() && world.heard(&bob).is_empty());
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use plenary_model::*;
 use plenary_room_core::{
     session::{Input, MediaEvent},
-    signal::ServerSignal,
+    signal::{ServerSignal, WantedCodec},
 };
 
 use crate::driver::*;
@@ -32,8 +32,9 @@ fn seconds(count: u64) -> Duration {
 /// What was said since this was asked last.
 fn told(driver: &mut Driver) -> Vec<Option<Quality>> {
     let told = driver.sent().into_iter().filter_map(|signal| match signal {
-        ServerSignal::SubscribedQuality { up_to, mime, .. } => {
-            assert_eq!(mime, "video/VP8");
+        ServerSignal::SubscribedQuality { codecs, .. } => {
+            let [WantedCodec { codec, up_to }] = &codecs[..] else { panic!("{codecs:?}") };
+            assert_eq!(codec, "vp8");
             Some(*up_to)
         }
         _ => None,

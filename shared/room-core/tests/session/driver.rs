@@ -9,7 +9,7 @@ use std::{
 use plenary_model::*;
 use plenary_room_core::{
     notice::{Announce, Notice, Request, Welcome},
-    session::{Input, MediaCommand, MediaEvent, Output, Published, Session, Settings, Start},
+    session::{Input, MediaCommand, MediaEvent, Output, Published, Session, Settings, Start, UnfitCodecs},
     signal::{AddTrack, ClientSignal, ServerSignal},
 };
 
@@ -34,6 +34,15 @@ impl Driver {
     }
 
     pub fn start(permission: Permission, others: Vec<Arc<Participant>>) -> Self {
+        Self::start_with(settings(), UnfitCodecs::default(), permission, others)
+    }
+
+    pub fn start_with(
+        settings: Settings,
+        unfit: UnfitCodecs,
+        permission: Permission,
+        others: Vec<Arc<Participant>>,
+    ) -> Self {
         let now = Instant::now();
         let own = Arc::new(Participant { permission, ..person("me", "PA_me", Vec::new()) });
         let start = Start {
@@ -42,11 +51,12 @@ impl Driver {
             auto_subscribe: true,
             adaptive_stream: false,
             allow_pause: true,
+            unfit,
             seed: 7,
             unix_micros: 1_000_000,
             ice_servers: Vec::new(),
         };
-        let mut driver = Self { session: Session::new(now, settings(), start), now, out: Vec::new() };
+        let mut driver = Self { session: Session::new(now, settings, start), now, out: Vec::new() };
         driver.collect();
         driver
     }
@@ -223,7 +233,7 @@ pub fn add_track(cid: &str, source: Source) -> AddTrack {
         codecs: Vec::new(),
         encryption: Encryption::None,
         audio_features: Vec::new(),
-        backup_codec_policy: 0,
+        backup_codec_policy: BackupCodecPolicy::default(),
     }
 }
 
@@ -272,7 +282,7 @@ pub fn camera(sid: &str) -> Track {
         encryption: Encryption::None,
         disable_red: false,
         audio_features: Vec::new(),
-        backup_codec_policy: 0,
+        backup_codec_policy: BackupCodecPolicy::default(),
         version: Version::default(),
     }
 }
@@ -315,6 +325,7 @@ pub fn settings() -> Settings {
         refresh_interval: seconds(300),
         announced_timeout: seconds(30),
         not_found_timeout: seconds(60),
+        codecs: Codec::ALL.to_vec(),
         tracks_max: 50,
         announced_max: 20,
         metadata_bytes_max: 512,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use plenary_model::*;
 use plenary_room_core::{
-    notice::Notice,
+    notice::{Notice, Request},
     session::{Input, MediaCommand, MediaEvent, Output},
-    signal::{About, ClientSignal, Scenario, ServerSignal, SyncState},
+    signal::{About, AddTrack, ClientSignal, Scenario, ServerSignal, SyncState},
 };
 use proptest::prelude::*;
 
@@ -29,6 +29,10 @@ enum Step {
     Somebody(u8),
     SomebodyGone(u8),
     Subscribe(u8, bool),
+    Undecodable(u8, bool),
+    BackupWanted,
+    AddBackup,
+    Demand(bool, Option<u8>),
     Permission { publish: bool, subscribe: bool },
     Data,
     Sync,
@@ -53,6 +57,10 @@ fn step() -> impl Strategy<Value = Step> {
         any::<u8>().prop_map(|who| Step::Somebody(who % 4)),
         any::<u8>().prop_map(|who| Step::SomebodyGone(who % 4)),
         (any::<u8>(), any::<bool>()).prop_map(|(who, on)| Step::Subscribe(who % 4, on)),
+        (any::<u8>(), any::<bool>()).prop_map(|(who, backup)| Step::Undecodable(who % 4, backup)),
+        Just(Step::BackupWanted),
+        Just(Step::AddBackup),
+        (any::<bool>(), prop::option::of(0..3u8)).prop_map(|(backup, top)| Step::Demand(backup, top)),
         (any::<bool>(), any::<bool>()).prop_map(|(publish, subscribe)| Step::Permission { publish, subscribe }),
         Just(Step::Data),
         Just(Step::Sync),
@@ -89,6 +97,13 @@ fn check(driver: &mut Driver, seen: &mut Seen, expected_answer: Option<&dyn Fn(&
                 }
                 answered |= leave || expected_answer.is_some_and(|expected| expected(signal));
             }
+            Output::Media(MediaCommand::Want { tracks }) => {
+                let names: std::collections::HashSet<_> = tracks.iter().map(|one| &one.shown).collect();
+                assert_eq!(names.len(), tracks.len(), "a track is received in one codec at a time");
+            }
+            Output::Ask(Request::Publish { tracks }) => {
+                assert!(tracks.iter().all(|track| !track.mime.is_empty()), "nobody hears of what has no section");
+            }
             Output::Media(MediaCommand::MakeOffer { .. }) => seen.making += 1,
             Output::CloseSocket(_) => {
                 assert!(std::mem::take(&mut seen.live), "closed twice");
@@ -116,6 +131,8 @@ proptest! {
         let mut seen = Seen { live: true, fresh: true, ..Seen::default() };
         check(&mut driver, &mut seen, None);
         let mut announced: Vec<(TrackSid, String)> = Vec::new();
+        let newest = |announced: &[(TrackSid, String)]| announced.last().map_or("TR_none".into(), |(sid, _)| sid.clone());
+        let engine = |sid: &TrackSid, backup: bool| if backup { sid.backup() } else { sid.clone() };
         for step in steps {
             if seen.ended {
                 break;
@@ -124,7 +141,8 @@ proptest! {
             match step {
                 Step::AddTrack(cid) if live => {
                     let cid = format!("c{cid}");
-                    driver.signal(ClientSignal::AddTrack(add_track(&cid, Source::Camera)));
+                    let codecs = vec![("vp9".into(), cid.clone()), ("vp8".into(), String::new())];
+                    driver.signal(ClientSignal::AddTrack(AddTrack { codecs, ..add_track(&cid, Source::Camera) }));
                     for signal in driver.sent() {
                         if let ServerSignal::TrackPublished { track, .. } = signal {
                             announced.push((track.sid.clone(), cid.clone()));
@@ -151,7 +169,9 @@ proptest! {
                 }
                 Step::Offer if live => driver.signal(ClientSignal::Offer { sdp: "o".into(), id: 1 }),
                 Step::Answered { publish } => {
-                    let published: Vec<_> = announced.iter().map(|(sid, cid)| (sid, cid.as_str())).collect();
+                    let backups: Vec<_> = announced.iter().map(|(sid, cid)| (sid.backup(), cid.clone())).collect();
+                    let published: Vec<_> =
+                        announced.iter().chain(&backups).map(|(sid, cid)| (sid, cid.as_str())).collect();
                     let gone: Vec<_> = announced.iter().map(|(sid, _)| sid).collect();
                     let event = if publish { answered(&published, &[]) } else { answered(&[], &gone) };
                     driver.media(event);
@@ -182,7 +202,16 @@ proptest! {
                     driver.give(Input::Resumed { protocol: 17, ice_servers: Vec::new() });
                 }
                 Step::Somebody(who) => {
-                    let track = camera(&format!("TR_{who}"));
+                    let codec = |mime: &str, mid: &str| TrackCodec {
+                        mime: mime.into(),
+                        mid: mid.into(),
+                        cid: String::new(),
+                        layers: Vec::new(),
+                        layer_mode: LayerMode::Unused,
+                    };
+                    let backup = if who % 2 == 0 { "1" } else { "" };
+                    let codecs = vec![codec("video/VP9", "0"), codec("video/VP8", backup)];
+                    let track = Track { mime: "video/VP9".into(), codecs, ..camera(&format!("TR_{who}")) };
                     driver.notice(here(vec![person(&format!("p{who}"), &format!("PA_{who}"), vec![track])]));
                 }
                 Step::SomebodyGone(who) => {
@@ -191,6 +220,22 @@ proptest! {
                 }
                 Step::Subscribe(who, subscribe) if live => {
                     driver.signal(ClientSignal::Subscription { tracks: vec![format!("TR_{who}").into()], subscribe });
+                }
+                Step::Undecodable(who, backup) => {
+                    driver.media(MediaEvent::Undecodable { track: engine(&format!("TR_{who}").into(), backup) });
+                }
+                Step::BackupWanted => driver.notice(Notice::BackupWanted { track: newest(&announced) }),
+                Step::AddBackup if live => {
+                    let codecs = vec![("vp8".into(), "backup".into())];
+                    let existing = Some(newest(&announced));
+                    driver.signal(ClientSignal::AddTrack(AddTrack { codecs, existing, ..add_track("backup", Source::Camera) }));
+                    let answer = |signal: &ServerSignal| {
+                        matches!(signal, ServerSignal::TrackPublished { .. } | ServerSignal::RequestResponse { .. })
+                    };
+                    check(&mut driver, &mut seen, Some(&answer));
+                }
+                Step::Demand(backup, top) => {
+                    driver.media(MediaEvent::Demand { track: engine(&newest(&announced), backup), top });
                 }
                 Step::Permission { publish, subscribe } => driver.notice(own_changed(Permission {
                     can_publish: publish,

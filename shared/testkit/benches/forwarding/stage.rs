@@ -106,6 +106,7 @@ impl Stage {
         let peer = self.clients[at].peer;
         if !tracks.is_empty() {
             let wanted = |track: &TrackSid| Wanted {
+                shown: track.clone(),
                 track: track.clone(),
                 publisher: participant(0),
                 settings: SubscriptionSettings::default(),

@@ -323,9 +323,11 @@ fn media_engine(options: ClientOptions) -> MediaEngine {
     engine.register_codec(opus(), RtpCodecKind::Audio).expect("opus registers");
     if options.decodes_vp8 {
         engine.register_codec(vp8(), RtpCodecKind::Video).expect("VP8 registers");
-        engine.register_codec(vp9(), RtpCodecKind::Video).expect("VP9 registers");
-        for (payload_type, associated) in [(97, "apt=96"), (99, "apt=98")] {
-            if options.has_rtx {
+        if options.decodes_vp9 {
+            engine.register_codec(vp9(), RtpCodecKind::Video).expect("VP9 registers");
+        }
+        for (payload_type, associated, known) in [(97, "apt=96", true), (99, "apt=98", options.decodes_vp9)] {
+            if options.has_rtx && known {
                 let rtx = codec(payload_type, "video/rtx", 90_000, 0, associated);
                 engine.register_codec(rtx, RtpCodecKind::Video).expect("RTX registers");
             }

@@ -65,6 +65,23 @@ pub(crate) fn sections(sdp: &str) -> Vec<Section> {
     sections
 }
 
+/// The description with VP8 and VP9 in each section that has one of them.
+pub(crate) fn with_both_codecs(sdp: &str) -> String {
+    let mut out = String::new();
+    for line in sdp.lines() {
+        let other = match line.split(' ').nth(3).filter(|_| line.starts_with("m=video")) {
+            Some("96") => Some((98, "VP9/90000\r\na=fmtp:98 profile-id=0")),
+            Some("98") => Some((96, "VP8/90000")),
+            _ => None,
+        };
+        match other {
+            Some((format, described)) => out += &format!("{line} {format}\r\na=rtpmap:{format} {described}\r\n"),
+            None => out += &format!("{line}\r\n"),
+        }
+    }
+    out
+}
+
 pub(crate) const MID: &str = "mid";
 pub(crate) const RID: &str = "rtp-stream-id";
 pub(crate) const REPAIRED_RID: &str = "repaired-rtp-stream-id";

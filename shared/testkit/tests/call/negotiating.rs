@@ -165,3 +165,89 @@ fn a_replaced_stream_goes_on_as_one() {
     assert_eq!(world.counters().tracks.get(), 2);
     world.command(Command::Close { peer: ann.publisher() });
 }
+
+#[test]
+fn who_cannot_decode_a_track_gets_its_backup_under_the_same_name_and_others_keep_the_first() {
+    let mut world = World::seeded(seed(88));
+    let (ann, cem) = (world.join_connected("ann"), world.join_connected("cem"));
+    let options = ClientOptions { decodes_vp9: false, changes_codecs: true, ..ClientOptions::default() };
+    let bob = world.join_connected_with("bob", options);
+    let video = world.publish_svc_with_room_for_backup(ann);
+    for viewer in [bob, cem] {
+        world.subscribe(viewer, std::slice::from_ref(&video));
+    }
+    world.run_for(SECOND);
+    let told = |event: &Event| matches!(event, Event::Undecodable { peer, track } if *peer == bob.subscriber() && *track == video);
+    assert_eq!(world.count_events(told), 1);
+
+    let backup = world.publish_backup(&video);
+    world.subscribe_to_backup(bob, &video);
+    world.run_for(2 * SECOND);
+    let seen = world.received(bob, &video);
+    assert!(seen.packets.len() > 40, "{}", world.story());
+    assert_eq!(seen.stream_id, format!("PA_0|{video}"));
+    seen.assert_continuous_video();
+    assert_eq!(world.count_events(told), 1, "the other codec is another matter");
+    let first = world.received(cem, &video);
+    assert!(first.since(world.now - SECOND).count() > 25, "VP9 goes on");
+    assert_eq!((first.payload_type, seen.payload_type), (98, 96));
+    assert_eq!(demand(&world, &backup), Some(Some(0)));
+    assert!(!world.story().contains("Closed"));
+}
+
+#[test]
+fn who_is_moved_to_the_backup_goes_on_in_the_same_section_and_the_first_is_wanted_no_more() {
+    let mut world = World::seeded(seed(89));
+    let ann = world.join_connected("ann");
+    let bob = world.join_connected_with("bob", ClientOptions { changes_codecs: true, ..ClientOptions::default() });
+    let video = world.publish_svc_with_room_for_backup(ann);
+    world.subscribe(bob, std::slice::from_ref(&video));
+    world.run_until_received(bob, &video, 10);
+    let before = offered(&world, bob);
+    assert_eq!(demand(&world, &video), Some(Some(2)));
+    world.publish_backup(&video);
+    world.subscribe_to_backup(bob, &video);
+    world.run_for(2 * SECOND);
+    assert_eq!(offered(&world, bob), before, "no section more, none less");
+    let seen = world.received(bob, &video);
+    assert_eq!(seen.payload_type, 96);
+    assert!(seen.packets.len() > 40, "{}", world.story());
+    seen.assert_continuous_video();
+    assert_eq!(demand(&world, &video), Some(None));
+}
+
+#[test]
+fn a_video_that_was_paused_in_one_codec_is_said_to_go_on_in_the_other() {
+    let mut world = World::seeded(seed(90));
+    let ann = world.join_connected("ann");
+    let options = ClientOptions { changes_codecs: true, allows_pause: true, ..ClientOptions::default() };
+    let bob = world.join_connected_with("bob", options);
+    let video = world.publish_svc_with_room_for_backup(ann);
+    world.subscribe(bob, std::slice::from_ref(&video));
+    world.run_until_received(bob, &video, 10);
+    let backup = world.publish_backup(&video);
+    let cap = |bits_per_second| Command::CapBandwidth { peer: bob.subscriber(), bits_per_second };
+    let told = |world: &World, sid: &TrackSid, wanted: bool| {
+        world.count_events(
+            |event| matches!(event, Event::Paused { track, paused, .. } if track == sid && *paused == wanted),
+        )
+    };
+    world.command(cap(1));
+    world.run_for(SECOND);
+    assert_eq!((told(&world, &video, true), told(&world, &video, false)), (1, 0));
+    world.command(cap(0));
+    world.subscribe_to_backup(bob, &video);
+    world.run_for(SECOND);
+    assert_eq!(told(&world, &video, false) + told(&world, &backup, true), 0);
+    assert_eq!(told(&world, &backup, false), 1);
+    assert!(world.received(bob, &video).packets.len() > 10);
+}
+
+/// The last word of the router on what of a track is wanted.
+fn demand(world: &World, video: &TrackSid) -> Option<Option<u8>> {
+    let of_it = |(_, event): &(_, Event)| match event {
+        Event::Demand { track, top, .. } if track == video => Some(*top),
+        _ => None,
+    };
+    world.events.iter().rev().find_map(of_it)
+}

@@ -409,3 +409,23 @@ fn a_section_goes_on_with_a_track_of_another_codec() {
     assert_eq!(answer.receive[0].payloads[0].payload_type, 98);
     assert_eq!(answer.receive[0].extensions.dependency, Some(13));
 }
+
+#[test]
+fn codecs_that_are_not_taken_are_agreed_to_nowhere() {
+    use plenary_model::Codec;
+    let local = Local::new();
+    let answered = |offer: &str, refused: &[Codec]| {
+        let parameters = LocalParameters { refused_codecs: refused, ..local.parameters() };
+        PublisherSdp::default().answer(offer, &[camera(), microphone()], &parameters).unwrap()
+    };
+    let all = answered(CHROMIUM_SIMULCAST, &[]);
+    assert!(all.sdp.contains("VP8/90000"));
+    let some = answered(CHROMIUM_SIMULCAST, &[Codec::Vp8, Codec::Red]);
+    assert!(!some.sdp.contains("VP8/90000") && !some.sdp.contains("red/48000") && some.sdp.contains("opus/48000"));
+    assert_ne!(some.published[0].mime, "video/VP8", "the camera goes on with another");
+    let video = [Codec::Vp8, Codec::H264, Codec::Vp9, Codec::Av1];
+    let none = answered(CHROMIUM_SIMULCAST, &video);
+    let kinds: Vec<_> = none.published.iter().map(|one| one.mime.as_str()).collect();
+    assert_eq!(kinds, ["audio/opus"]);
+    assert!(sections(&none.sdp)[0][0].starts_with("m=video 0 "), "{}", none.sdp);
+}
