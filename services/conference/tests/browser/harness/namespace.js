@@ -1,6 +1,6 @@
 // A test file in a network of its own: loopback, and one address that is not.
 
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 
 /** Where servers can be reached besides loopback. */
@@ -15,21 +15,27 @@ export const ADDRESS = '10.77.0.1';
  */
 export function inNamespace(file, play) {
   if (process.env[MARK]) return Object.assign(play(), { isInside: true });
-  test('in_a_network_of_its_own', { timeout: DEADLINE_MS }, () => run(file));
+  const possible = spawnSync('unshare', enter('true'), { encoding: 'utf8' });
+  const skip = possible.status === 0 ? undefined : `network namespaces are not to be had here: ${possible.stderr}`;
+  test('in_a_network_of_its_own', { timeout: DEADLINE_MS, skip }, () => run(file));
   return /** @type {any} */ (Object.assign(() => {}, { isInside: false }));
 }
 
 /** A namespace ends with its last process. @param {string} file */
 function run(file) {
-  const rights = process.getuid?.() === 0 ? [] : ['--map-root-user'];
-  const command = [...rights, '--net', 'sh', '-ec', `${NETWORK}\nexec "$@"`, 'sh', process.execPath, '--test', '--test-reporter=spec', file];
   // The runner would take what a child of its own prints for its own reports.
   const { NODE_TEST_CONTEXT: _, ...environment } = process.env;
   return new Promise((resolve, reject) => {
-    const child = spawn('unshare', command, { env: { ...environment, [MARK]: '1' }, stdio: ['ignore', 'inherit', 'inherit'] });
+    const child = spawn('unshare', enter(process.execPath, '--test', '--test-reporter=spec', file), { env: { ...environment, [MARK]: '1' }, stdio: ['ignore', 'inherit', 'inherit'] });
     child.once('error', reject);
     child.once('exit', (code, signal) => (code === 0 ? resolve(undefined) : reject(new Error(`it ended with ${code ?? signal}`))));
   });
+}
+
+/** What `unshare` is given to run a command with that network. */
+function enter(...command) {
+  const rights = process.getuid?.() === 0 ? [] : ['--map-root-user'];
+  return [...rights, '--net', 'sh', '-ec', `${NETWORK}\nexec "$@"`, 'sh', ...command];
 }
 
 const NETWORK = `
