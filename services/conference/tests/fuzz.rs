@@ -1,0 +1,112 @@
+//! Every fuzz target with inputs made up from its corpus, for as many seconds in all as `PLENARY_FUZZ_SECONDS` says.
+//!
+//! It needs nothing but the ordinary build, so it runs with every run of the tests. It does not see which code an input
+//! reaches: `shared/fuzz/run`, with libFuzzer, does.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how long to go on is a matter of real time")]
+fn made_up_input_breaks_nothing() {
+    let seconds = std::env::var("PLENARY_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let seed = std::env::var("PLENARY_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| std::process::id().into());
+    let targets = [plenary_media_core::fuzzing::TARGETS, plenary_protocol::fuzzing::TARGETS, plenary::fuzzing::TARGETS];
+    let targets = targets.concat();
+    let each = Duration::from_secs(seconds) / u32::try_from(targets.len()).unwrap();
+    println!("PLENARY_SEED={seed}, {} targets for {each:?} each", targets.len());
+    for (name, target) in targets {
+        let corpus = corpus(name);
+        let mut random = Random(seed);
+        let (began, mut executions) = (Instant::now(), 0u64);
+        while began.elapsed() < each {
+            let input = random.input(&corpus);
+            if catch_unwind(AssertUnwindSafe(|| target(&input))).is_err() {
+                panic!("{name} breaks on {}, PLENARY_SEED={seed}", kept(name, &input).display());
+            }
+            executions += 1;
+        }
+        println!("{name:15} {executions:9} executions");
+    }
+}
+
+fn folder(of: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fuzz").join(of)
+}
+
+fn corpus(name: &str) -> Vec<Vec<u8>> {
+    let files = std::fs::read_dir(folder("corpus").join(name)).expect("it has a corpus");
+    let mut paths: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// Where the input can be found that broke a target.
+fn kept(name: &str, input: &[u8]) -> PathBuf {
+    let folder = folder("artifacts").join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("made-up");
+    std::fs::write(&path, input).unwrap();
+    path
+}
+
+/// SplitMix64, and what it makes of a corpus.
+struct Random(u64);
+
+impl Random {
+    fn number(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.number() % limit.max(1) as u64) as usize
+    }
+
+    fn one_of<'a>(&mut self, corpus: &'a [Vec<u8>]) -> &'a [u8] {
+        &corpus[self.below(corpus.len())]
+    }
+
+    /// One of the corpus with a few changes.
+    fn input(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
+        let mut input = self.one_of(corpus).to_vec();
+        for _ in 0..=self.below(4) {
+            self.change(&mut input, corpus);
+        }
+        input.truncate(INPUT_BYTES_MAX);
+        input
+    }
+
+    fn change(&mut self, input: &mut Vec<u8>, corpus: &[Vec<u8>]) {
+        let at = self.below(input.len());
+        let end = (at + 1 + self.below(8)).min(input.len());
+        match self.below(7) {
+            0 if !input.is_empty() => input[at] ^= 1 << self.below(8),
+            1 if !input.is_empty() => input[at] = TELLING[self.below(TELLING.len())],
+            2 if !input.is_empty() => input[at] = self.number() as u8,
+            3 => input.truncate(at),
+            4 => drop(input.drain(at.min(end)..end)),
+            5 => {
+                let repeated = input[at.min(end)..end].to_vec();
+                input.splice(at..at, repeated);
+            }
+            _ => {
+                let other = self.one_of(corpus);
+                let from = self.below(other.len());
+                input.truncate(at);
+                input.extend_from_slice(&other[from.min(other.len())..]);
+            }
+        }
+    }
+}
+
+/// Ends of ranges and what syntaxes give a meaning.
+const TELLING: [u8; 12] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'[', b'\\', b'\n', b':', b'='];
+const INPUT_BYTES_MAX: usize = 8_192;
