@@ -11,6 +11,7 @@ use std::{
 
 #[test]
 #[allow(clippy::disallowed_methods, reason = "how long to go on is a matter of real time")]
+#[allow(clippy::print_stdout, reason = "the figures are for reading")]
 fn made_up_input_breaks_nothing() {
     let seconds = std::env::var("PLENARY_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     let seed = std::env::var("PLENARY_SEED").ok().and_then(|text| text.parse().ok());

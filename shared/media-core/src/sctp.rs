@@ -13,6 +13,13 @@ mod allowance;
 mod dcep;
 mod guard;
 #[cfg(any(test, feature = "fuzzing"))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "never in a release: it plays the peer"
+)]
 pub(crate) mod testing;
 
 use std::collections::VecDeque;
