@@ -2,7 +2,8 @@
 //!
 //! A lite agent waits to be checked. Everything here happens after a check was authenticated, and an authenticated check
 //! is always answered; it never sends a check of its own, so it has no use for the client's credentials. The client
-//! nominates, and the path it nominated last carries what we send. Nothing here reads or writes anything but STUN.
+//! nominates, and the path it nominated last carries what we send; where it sends media from comes before that, once the
+//! nominated path is silent. Nothing here reads or writes anything but STUN.
 
 #![cfg_attr(
     not(test),
@@ -95,11 +96,14 @@ impl Ice {
         self.selected == Some(path) || self.paths.iter().any(|heard| heard.path == path)
     }
 
-    /// Something authentic other than a check arrived, which shows as well that the path lives.
+    /// Something authentic other than a check arrived, which shows as well that the path lives. Clients send media only
+    /// where they have chosen to: one whose network went away does so seconds before its next check nominates.
     pub fn heard(&mut self, now: Instant, path: Path) {
-        if let Some(heard) = self.paths.iter_mut().rev().find(|heard| heard.path == path) {
-            heard.at = now;
-            self.last_heard = Some(now);
+        let Some(heard) = self.paths.iter_mut().rev().find(|heard| heard.path == path) else { return };
+        heard.at = now;
+        self.last_heard = Some(now);
+        if !self.selected_was_heard_within(now, SELECTED_QUIET) {
+            self.selected = Some(path);
         }
     }
 
@@ -128,15 +132,15 @@ impl Ice {
         }
         self.paths.push(Heard { path, at: now });
         self.last_heard = Some(now);
-        if nominates || !self.selected_is_alive(now) {
+        if nominates || !self.selected_was_heard_within(now, SELECTED_SILENT) {
             self.selected = Some(path);
         }
     }
 
-    fn selected_is_alive(&self, now: Instant) -> bool {
+    fn selected_was_heard_within(&self, now: Instant, time: Duration) -> bool {
         self.selected
             .and_then(|path| self.paths.iter().find(|heard| heard.path == path))
-            .is_some_and(|selected| now.saturating_duration_since(selected.at) < SELECTED_SILENT)
+            .is_some_and(|selected| now.saturating_duration_since(selected.at) < time)
     }
 }
 
@@ -154,6 +158,8 @@ const FAILED_AFTER: Duration = Duration::from_secs(5);
 /// A selected path silent for this long gives way to any other that is checked, nominated or not. Clients repeat checks
 /// on the path in use every 2 to 6 seconds (RFC 7675 section 5.1).
 const SELECTED_SILENT: Duration = Duration::from_secs(7);
+/// And silent for this long to another that carries media. Longer than packets of the path before may be late.
+const SELECTED_QUIET: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -243,6 +249,21 @@ mod tests {
         assert_eq!(ice.selected(), Some(path(1)), "media kept it alive");
         ice.receive(start + Duration::from_secs(13), path(2), &check("ours")).unwrap();
         assert_eq!(ice.selected(), Some(path(2)));
+    }
+
+    #[test]
+    fn media_on_another_checked_path_is_followed_once_the_selected_one_is_silent() {
+        let (mut ice, start) = (ice(), Instant::now());
+        ice.receive(start, path(2), &check("ours")).unwrap();
+        ice.receive(start, path(1), &nominate("ours")).unwrap();
+        ice.heard(start + Duration::from_millis(900), path(2));
+        assert_eq!(ice.selected(), Some(path(1)), "a packet that was late");
+        ice.heard(start + Duration::from_millis(1_100), path(3));
+        assert_eq!(ice.selected(), Some(path(1)), "nobody was ever checked there");
+        ice.heard(start + Duration::from_millis(1_100), path(2));
+        assert_eq!(ice.selected(), Some(path(2)));
+        ice.heard(start + Duration::from_millis(1_200), path(1));
+        assert_eq!(ice.selected(), Some(path(2)), "and back no sooner");
     }
 
     #[test]
