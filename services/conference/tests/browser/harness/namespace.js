@@ -1,10 +1,21 @@
-// A test file in a network of its own: loopback, and one address that is not.
+// A test file in a network of its own: loopback, and an interface with addresses that are not.
 
-import { spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 
 /** Where servers can be reached besides loopback. */
 export const ADDRESS = '10.77.0.1';
+export const ADDRESS_V6 = 'fd77::1';
+
+/** Inside: one more interface with this address; returns how to pull it out. @param {string} address */
+export function plugIn(address) {
+  const ip = (command) => execFileSync('ip', command.split(' '), { stdio: ['ignore', 'inherit', 'inherit'] });
+  ip('link add aside type veth peer name aside-there');
+  ip(`addr add ${address}/24 dev aside`);
+  ip('link set aside up');
+  ip('link set aside-there up');
+  return () => ip('link del aside');
+}
 
 /**
  * Inside, what `play` gives; outside, a way to write tests that runs the whole file inside instead, as one test.
@@ -42,6 +53,7 @@ const NETWORK = `
 ip link set lo up
 ip link add here type veth peer name there
 ip addr add ${ADDRESS}/24 dev here
+ip addr add ${ADDRESS_V6}/64 dev here nodad
 ip link set here up
 ip link set there up
 ip route add default dev here

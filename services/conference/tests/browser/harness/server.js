@@ -1,4 +1,4 @@
-// A Plenary of one's own: a process on free ports of 127.0.0.1, whose log is kept and which is always ended.
+// A Plenary of one's own: a process on free ports of loopback, whose log is kept and which is always ended.
 
 import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
@@ -21,19 +21,20 @@ export class Server {
   /**
    * @param {Record<string, string | undefined>} [environment] `PLENARY__…` beyond what every test needs
    * @param {number} [port] where another one listened before
+   * @param {string} [host] the address of its HTTP, as in a URL
    */
-  static async start(environment = {}, port) {
+  static async start(environment = {}, port, host = '127.0.0.1') {
     port ??= await freePort();
-    const server = new Server(port, environment);
+    const server = new Server(host, port, environment);
     await server.#ready();
     return server;
   }
 
-  /** @param {number} port @param {Record<string, string | undefined>} environment */
-  constructor(port, environment) {
+  /** @param {string} host @param {number} port @param {Record<string, string | undefined>} environment */
+  constructor(host, port, environment) {
     this.port = port;
-    this.url = `ws://127.0.0.1:${port}`;
-    this.http = `http://127.0.0.1:${port}`;
+    this.url = `ws://${host}:${port}`;
+    this.http = `http://${host}:${port}`;
     [this.key, this.secret] = environment.PLENARY_KEYS?.split(': ') ?? [KEY, SECRET];
     this.api = new RoomServiceClient(this.http, this.key, this.secret);
     this.#child = spawn(binary(), [], {
@@ -41,7 +42,7 @@ export class Server {
         PATH: process.env.PATH,
         ...(process.env.PLENARY_TEST_LOG ? { PLENARY__LOG__FILTER: process.env.PLENARY_TEST_LOG } : {}),
         PLENARY_KEYS: `${KEY}: ${SECRET}`,
-        PLENARY__HTTP__BIND: `127.0.0.1:${port}`,
+        PLENARY__HTTP__BIND: `${host}:${port}`,
         PLENARY__METRICS__BIND: 'off',
         // Zero takes any free port; the server tells its clients which.
         PLENARY__MEDIA__UDP_PORT: '0',

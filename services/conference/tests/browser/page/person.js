@@ -62,7 +62,7 @@ class Person {
   }
 
   /**
-   * @param {{ person: number, width?: number, height?: number, fps?: number, key?: string, publish?: import('livekit-client').TrackPublishOptions }} options
+   * @param {{ person: number, width?: number, height?: number, fps?: number, noise?: number, key?: string, publish?: import('livekit-client').TrackPublishOptions }} options
    */
   async publishBoard({ key = 'camera', publish = {}, ...board }) {
     const source = boardSource(board);
@@ -243,6 +243,11 @@ class Person {
     return (await this.#selected()).map((candidate) => candidate.candidateType);
   }
 
+  /** The local port of each transport. */
+  async ports() {
+    return (await this.#selected()).map((candidate) => candidate.port);
+  }
+
   /** The formats of the first audio section that the server described for a transport. @param {'publisher' | 'subscriber'} which */
   agreedAudio(which) {
     const { pcManager } = /** @type {any} */ (this.#room).engine;
@@ -282,10 +287,20 @@ class Person {
     const { track } = this.#publication(identity, key);
     const stats = await track?.receiver?.getStats();
     const inbound = [...(stats?.values() ?? [])].find((one) => one.type === 'inbound-rtp');
-    const { framesDecoded, freezeCount, packetsLost, packetsReceived, bytesReceived, totalFreezesDuration, pliCount, nackCount, totalAudioEnergy } =
-      inbound ?? {};
+    const { framesDecoded, freezeCount, packetsLost, packetsReceived, bytesReceived, totalFreezesDuration, pliCount, nackCount } = inbound ?? {};
+    const { totalAudioEnergy, concealedSamples, totalSamplesReceived } = inbound ?? {};
     const codec = stats?.get(inbound?.codecId)?.mimeType;
-    return { codec, totalAudioEnergy, framesDecoded, freezeCount, totalFreezesDuration, packetsLost, packetsReceived, bytesReceived, pliCount, nackCount };
+    const video = { framesDecoded, freezeCount, totalFreezesDuration, pliCount };
+    const audio = { totalAudioEnergy, concealedSamples, totalSamplesReceived };
+    return { codec, packetsLost, packetsReceived, bytesReceived, nackCount, ...video, ...audio };
+  }
+
+  /** What is sent of a track, by encoding, low to high: payload bytes so far, bits per second aimed at, height of the picture. */
+  async senderStats(key) {
+    const stats = await this.#sources.get(key).publication.track.sender.getStats();
+    const outbound = [...stats.values()].filter(({ type }) => type === 'outbound-rtp');
+    outbound.sort((a, b) => RIDS.indexOf(a.rid) - RIDS.indexOf(b.rid));
+    return outbound.map(({ bytesSent, targetBitrate, frameHeight, qualityLimitationReason }) => ({ bytesSent, targetBitrate, frameHeight, qualityLimitationReason }));
   }
 
   /** Events since the beginning, or only those of some names. */
@@ -425,6 +440,8 @@ function decode(bytes) {
   return new TextDecoder().decode(bytes);
 }
 
+/** As the SDK calls simulcast layers, low to high. */
+const RIDS = ['q', 'h', 'f'];
 const TOPICS = ['notes', 'files', 'lk.chat'];
 const NOISE = new Set([RoomEvent.DCBufferStatusChanged, RoomEvent.AudioPlaybackStatusChanged, RoomEvent.VideoPlaybackStatusChanged]);
 
