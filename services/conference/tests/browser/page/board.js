@@ -4,19 +4,25 @@
 
 /**
  * A camera that films the board.
- * @param {{ person: number, width?: number, height?: number, fps?: number }} options `person` is 1 to 14: 0 and 15
- *   would look like a black or a white picture
+ * @param {{ person: number, width?: number, height?: number, fps?: number, noise?: number }} options `person` is 1 to 14:
+ *   0 and 15 would look like a black or a white picture; `noise`, 0 to 0.3, gives the encoder as much to do as a real camera
  */
-export function boardSource({ person, width = 320, height = 180, fps = 12 }) {
+export function boardSource({ person, width = 320, height = 180, fps = 12, noise = 0 }) {
   const canvas = Object.assign(document.createElement('canvas'), { width, height });
   const context = canvas.getContext('2d', { alpha: false });
   const stream = canvas.captureStream(0);
   const track = stream.getVideoTracks()[0];
   // Firefox has it where it was in an early draft.
   const frames = track.requestFrame ? track : stream;
+  const grain = noise > 0 ? grainOf(2 * width, 2 * height) : undefined;
   let number = 0;
   const draw = () => {
     drawBoard(context, person, number);
+    if (grain) {
+      context.globalAlpha = noise;
+      context.drawImage(grain, -Math.random() * width, -Math.random() * height);
+      context.globalAlpha = 1;
+    }
     frames.requestFrame();
     number = (number + 1) % NUMBERS;
   };
@@ -29,6 +35,18 @@ export function boardSource({ person, width = 320, height = 180, fps = 12 }) {
       track.stop();
     },
   };
+}
+
+/** Grain of several pixels, so that it outlives being made smaller. */
+function grainOf(width, height) {
+  const small = Object.assign(document.createElement('canvas'), { width: width / GRAIN, height: height / GRAIN });
+  const context = small.getContext('2d', { alpha: false });
+  const picture = context.createImageData(small.width, small.height);
+  for (let at = 0; at < picture.data.length; at += 4) picture.data.fill(Math.random() * 256, at, at + 4);
+  context.putImageData(picture, 0, 0);
+  const grain = Object.assign(document.createElement('canvas'), { width, height });
+  grain.getContext('2d', { alpha: false }).drawImage(small, 0, 0, width, height);
+  return grain;
 }
 
 /**
@@ -184,6 +202,7 @@ const ROWS = 4;
 const NUMBERS = 1 << 16;
 /** Pixels of a cell after scaling down; the outer quarter of each side is not looked at. */
 const CELL = 8;
+const GRAIN = 4;
 const DARK = 96;
 const BRIGHT = 160;
 
