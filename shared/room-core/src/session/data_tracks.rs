@@ -165,9 +165,15 @@ impl Session {
             }
         }
         let data = &mut self.data_tracks;
-        let before = data.taken.len();
-        data.taken.retain(|track, _| there.contains_key(track));
-        let mut changed = data.taken.len() < before;
+        let gone: Vec<_> = data.taken.keys().filter(|track| !there.contains_key(*track)).cloned().collect();
+        let mut changed = !gone.is_empty();
+        for track in gone {
+            data.taken.remove(&track);
+            // A sid does not come back; without the permission the wish waits.
+            if self.own.permission.can_subscribe {
+                data.wishes.remove(&track);
+            }
+        }
         for (track, who) in there {
             if data.taken.contains_key(&track) {
                 continue;

@@ -1,6 +1,6 @@
 //! Streams of data frames and blobs.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use plenary_model::*;
@@ -155,6 +155,19 @@ fn streams_are_taken_when_wished_for_under_numbers_of_the_receivers() {
     assert!(driver.out.is_empty(), "{:?}", driver.out);
     driver.notice(with_data("ann", "PA_ann", Vec::new()));
     assert_eq!(handles(&driver), Some(Vec::new()), "its publisher withdrew the other");
+}
+
+#[test]
+fn wishes_end_with_their_streams_so_that_a_long_session_does_not_run_out_of_them() {
+    let mut driver = Driver::active();
+    for round in 0..1_100 {
+        driver.wait_alive(Duration::from_secs(1));
+        let sid = format!("DTR_{round}");
+        driver.notice(with_data("ann", "PA_ann", vec![data_track(&sid, 5)]));
+        driver.out.clear();
+        driver.signal(wish(&sid, true));
+        assert_eq!(handles(&driver).map(|handles| handles.len()), Some(1), "round {round}");
+    }
 }
 
 #[test]
