@@ -9,23 +9,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use plenary_testkit::{Random, seed};
+
 #[test]
 #[allow(clippy::disallowed_methods, reason = "how long to go on is a matter of real time")]
 #[allow(clippy::print_stdout, reason = "the figures are for reading")]
 fn made_up_input_breaks_nothing() {
     let seconds = std::env::var("PLENARY_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
-    let seed = std::env::var("PLENARY_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| std::process::id().into());
+    let seed = seed(std::process::id().into());
     let targets = [plenary_media_core::fuzzing::TARGETS, plenary_protocol::fuzzing::TARGETS, plenary::fuzzing::TARGETS];
     let targets = targets.concat();
     let each = Duration::from_secs(seconds) / u32::try_from(targets.len()).unwrap();
-    println!("PLENARY_SEED={seed}, {} targets for {each:?} each", targets.len());
+    println!("{} targets for {each:?} each", targets.len());
     for (name, target) in targets {
         let corpus = corpus(name);
-        let mut random = Random(seed);
+        let mut random = Random::seeded(seed);
         let (began, mut executions) = (Instant::now(), 0u64);
         while began.elapsed() < each {
-            let input = random.input(&corpus);
+            let input = made_up(&corpus, &mut random);
             if catch_unwind(AssertUnwindSafe(|| target(&input))).is_err() {
                 panic!("{name} breaks on {}, PLENARY_SEED={seed}", kept(name, &input).display());
             }
@@ -55,57 +56,44 @@ fn kept(name: &str, input: &[u8]) -> PathBuf {
     path
 }
 
-/// SplitMix64, and what it makes of a corpus.
-struct Random(u64);
-
-impl Random {
-    fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+/// One of the corpus with a few changes.
+fn made_up(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let mut input = one_of(corpus, random).to_vec();
+    for _ in 0..=below(4, random) {
+        change(&mut input, corpus, random);
     }
+    input.truncate(INPUT_BYTES_MAX);
+    input
+}
 
-    fn below(&mut self, limit: usize) -> usize {
-        (self.number() % limit.max(1) as u64) as usize
-    }
-
-    fn one_of<'a>(&mut self, corpus: &'a [Vec<u8>]) -> &'a [u8] {
-        &corpus[self.below(corpus.len())]
-    }
-
-    /// One of the corpus with a few changes.
-    fn input(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
-        let mut input = self.one_of(corpus).to_vec();
-        for _ in 0..=self.below(4) {
-            self.change(&mut input, corpus);
+fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
+    let at = below(input.len(), random);
+    let end = (at + 1 + below(8, random)).min(input.len());
+    match below(7, random) {
+        0 if !input.is_empty() => input[at] ^= 1 << below(8, random),
+        1 if !input.is_empty() => input[at] = TELLING[below(TELLING.len(), random)],
+        2 if !input.is_empty() => input[at] = random.number() as u8,
+        3 => input.truncate(at),
+        4 => drop(input.drain(at.min(end)..end)),
+        5 => {
+            let repeated = input[at.min(end)..end].to_vec();
+            input.splice(at..at, repeated);
         }
-        input.truncate(INPUT_BYTES_MAX);
-        input
-    }
-
-    fn change(&mut self, input: &mut Vec<u8>, corpus: &[Vec<u8>]) {
-        let at = self.below(input.len());
-        let end = (at + 1 + self.below(8)).min(input.len());
-        match self.below(7) {
-            0 if !input.is_empty() => input[at] ^= 1 << self.below(8),
-            1 if !input.is_empty() => input[at] = TELLING[self.below(TELLING.len())],
-            2 if !input.is_empty() => input[at] = self.number() as u8,
-            3 => input.truncate(at),
-            4 => drop(input.drain(at.min(end)..end)),
-            5 => {
-                let repeated = input[at.min(end)..end].to_vec();
-                input.splice(at..at, repeated);
-            }
-            _ => {
-                let other = self.one_of(corpus);
-                let from = self.below(other.len());
-                input.truncate(at);
-                input.extend_from_slice(&other[from.min(other.len())..]);
-            }
+        _ => {
+            let other = one_of(corpus, random);
+            let from = below(other.len(), random);
+            input.truncate(at);
+            input.extend_from_slice(&other[from.min(other.len())..]);
         }
     }
+}
+
+fn one_of<'a>(corpus: &'a [Vec<u8>], random: &mut Random) -> &'a [u8] {
+    &corpus[below(corpus.len(), random)]
+}
+
+fn below(end: usize, random: &mut Random) -> usize {
+    random.below(end as u64) as usize
 }
 
 /// Ends of ranges and what syntaxes give a meaning.

@@ -13,7 +13,7 @@ mod svc;
 
 use std::time::Duration;
 
-use plenary_model::TrackSid;
+use plenary_model::{Quality, SubscriptionSettings, TrackSid};
 use plenary_testkit::{ClientId, World, seed};
 
 /// One who publishes audio and a single video stream, and one who receives both.
@@ -47,3 +47,17 @@ const SECOND: Duration = Duration::from_secs(1);
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
+
+const fn settings(quality: Quality, width: u32, height: u32) -> SubscriptionSettings {
+    SubscriptionSettings { disabled: false, quality, width, height, fps: 0, priority: 0 }
+}
+
+/// How somebody wants a video in three layers of 180, 360 and 720 lines, and which of them that is.
+const WISHES: [(SubscriptionSettings, u8); 6] = [
+    (settings(Quality::Low, 0, 0), 0),
+    (settings(Quality::High, 0, 0), 2),
+    (settings(Quality::Medium, 0, 0), 1),
+    (settings(Quality::High, 200, 110), 0),
+    (settings(Quality::Low, 600, 330), 1),
+    (settings(Quality::Low, 3_840, 2_160), 2),
+];

@@ -1,13 +1,9 @@
 //! Layers that share one stream: which of them a subscriber gets, and that no picture is broken or left without its end.
 
-use plenary_model::{Quality, SubscriptionSettings, TrackSid};
+use plenary_model::{Quality, TrackSid};
 use plenary_testkit::{ClientId, Conditions, Direction, SvcPayload, World, seed};
 
-use super::SECOND;
-
-fn settings(quality: Quality, width: u32, height: u32) -> SubscriptionSettings {
-    SubscriptionSettings { quality, width, height, ..SubscriptionSettings::default() }
-}
+use super::{SECOND, WISHES, settings};
 
 fn flowing(of_test: u64) -> (World, ClientId, TrackSid) {
     let mut world = World::seeded(seed(of_test));
@@ -60,14 +56,7 @@ fn assert_decodable(world: &World, id: ClientId, track: &TrackSid) {
 fn settings_choose_the_layer_and_switches_leave_no_seam() {
     let (mut world, bob, video) = flowing(21);
     world.run_for(3 * SECOND);
-    for (settings, layer) in [
-        (settings(Quality::Low, 0, 0), 0),
-        (settings(Quality::High, 0, 0), 2),
-        (settings(Quality::Medium, 0, 0), 1),
-        (settings(Quality::High, 200, 110), 0),
-        (settings(Quality::Low, 600, 330), 1),
-        (settings(Quality::Low, 3_840, 2_160), 2),
-    ] {
+    for (settings, layer) in WISHES {
         world.set_settings(bob, &video, settings);
         world.run_for(2 * SECOND);
         assert_eq!(newest_layer(&world, bob, &video), layer, "{settings:?}");
