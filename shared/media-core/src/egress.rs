@@ -133,9 +133,10 @@ impl EgressQueue {
         }
     }
 
-    /// Leaves its memory to others once it has nothing to send. What grew large while a socket stood still is freed.
+    /// Leaves its memory, if it has any, to others once it has nothing to send. What grew large while a socket stood still
+    /// is freed.
     pub(crate) fn give_back(&mut self, spare: &mut Vec<Self>) {
-        if self.is_empty() {
+        if self.is_empty() && self.capacity() > 0 {
             let used = std::mem::take(self);
             if spare.len() < SPARES_MAX && used.capacity() <= SPARE_BYTES_MAX {
                 spare.push(used);
@@ -414,6 +415,13 @@ mod tests {
         push(&mut second, Class::Video, 900, 2).unwrap();
         assert_eq!(second.lanes[2].bytes.as_ptr(), memory);
         assert_eq!(drain(&mut second), [[vec![2; 900]]], "nothing is left of what the first sent");
+    }
+
+    #[test]
+    fn a_queue_without_memory_leaves_none() {
+        let (mut spare, mut idle) = (Vec::new(), EgressQueue::default());
+        idle.give_back(&mut spare);
+        assert!(spare.is_empty(), "whoever borrowed it would have to allocate");
     }
 
     #[test]
