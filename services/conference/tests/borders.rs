@@ -28,7 +28,10 @@ const ALLOWED: [(&str, &[&str]); 5] = [
             "thiserror",
         ],
     ),
-    ("plenary-cluster", &["plenary-model", "futures-util", "thiserror", "tokio", "bytes"]),
+    (
+        "plenary-cluster",
+        &["plenary-model", "aws-lc-rs", "bytes", "futures-util", "prost", "redis", "thiserror", "tokio", "tracing"],
+    ),
 ];
 
 #[test]

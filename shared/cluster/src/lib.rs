@@ -1,6 +1,6 @@
 //! What is true of a room (`Store`) and who hears about it (`Bus`).
 //!
-//! The in-process implementation serves a node alone; a clustered node uses another one behind the same traits, and
+//! The in-process implementation serves a node alone; a clustered node uses Redis behind the same traits, and
 //! nothing outside this crate asks which it is.
 #![forbid(unsafe_code)]
 
@@ -10,8 +10,11 @@ mod bans;
 pub mod conformance;
 mod in_process;
 mod receive;
+mod redis;
+mod seats;
 
 pub use api::*;
 pub use bans::{BANS_MAX, BANS_PER_ROOM_MAX, Bans, Barred};
 pub use in_process::InProcess;
 pub use receive::{Ask, Event, Inbox, RoomEvent, Subscription};
+pub use redis::{Redis, RedisConfig, RedisConfigError};

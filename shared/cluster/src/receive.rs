@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use plenary_model::{Admin, RoomDelta, RoomName};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::AdminReply;
 
@@ -25,16 +25,30 @@ pub type RoomEvent = Event<RoomDelta>;
 #[derive(Debug)]
 pub struct Subscription<T = RoomDelta> {
     deltas: mpsc::Receiver<Arc<T>>,
-    missed: Arc<AtomicBool>,
+    missed: Arc<Missed>,
+}
+
+/// Something could not be told.
+#[derive(Debug, Default)]
+struct Missed {
+    it_was: AtomicBool,
+    /// Wakes whoever waits for the next change.
+    told: Notify,
 }
 
 impl<T> Subscription<T> {
     /// The next event; none once the bus is gone. Cancel safe.
     pub async fn next(&mut self) -> Option<Event<T>> {
-        if self.overflowed() {
-            return Some(Event::Resync);
+        loop {
+            if self.overflowed() {
+                return Some(Event::Resync);
+            }
+            tokio::select! {
+                biased;
+                () = self.missed.told.notified() => {}
+                delta = self.deltas.recv() => return delta.map(Event::Delta),
+            }
         }
-        self.deltas.recv().await.map(Event::Delta)
     }
 
     /// What is already there, without waiting.
@@ -47,7 +61,7 @@ impl<T> Subscription<T> {
 
     /// Clears the queue after an overflow. Whatever is published meanwhile is older than the snapshot read afterwards.
     fn overflowed(&mut self) -> bool {
-        let missed = self.missed.swap(false, Ordering::AcqRel);
+        let missed = self.missed.it_was.swap(false, Ordering::AcqRel);
         if missed {
             while self.deltas.try_recv().is_ok() {}
         }
@@ -59,13 +73,13 @@ impl<T> Subscription<T> {
 #[derive(Debug)]
 pub(crate) struct Subscriber<T = RoomDelta> {
     deltas: mpsc::Sender<Arc<T>>,
-    missed: Arc<AtomicBool>,
+    missed: Arc<Missed>,
 }
 
 impl<T> Subscriber<T> {
     pub(crate) fn pair() -> (Self, Subscription<T>) {
         let (sender, receiver) = mpsc::channel(DELTAS_WAITING_MAX);
-        let missed = Arc::new(AtomicBool::new(false));
+        let missed = Arc::new(Missed::default());
         (Self { deltas: sender, missed: missed.clone() }, Subscription { deltas: receiver, missed })
     }
 
@@ -73,12 +87,16 @@ impl<T> Subscriber<T> {
     pub(crate) fn tell(&self, delta: &Arc<T>) -> bool {
         match self.deltas.try_send(delta.clone()) {
             Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                self.missed.store(true, Ordering::Release);
-                true
-            }
+            Err(mpsc::error::TrySendError::Full(_)) => self.tell_missed(),
             Err(mpsc::error::TrySendError::Closed(_)) => false,
         }
+    }
+
+    /// Something cannot be told. False once nobody listens any more.
+    pub(crate) fn tell_missed(&self) -> bool {
+        self.missed.it_was.store(true, Ordering::Release);
+        self.missed.told.notify_one();
+        self.listens()
     }
 
     pub(crate) fn listens(&self) -> bool {

@@ -8,11 +8,13 @@ use std::{
 };
 
 use plenary_model::{
-    Identity, LeaveReason, Participant, ParticipantKind, ParticipantSid, Record, RoomChange, RoomDelta, RoomInfo,
-    RoomName, RoomSnapshot,
+    Identity, LeaveReason, Participant, ParticipantSid, Record, RoomChange, RoomDelta, RoomInfo, RoomName, RoomSnapshot,
 };
 
-use crate::{Joined, NewRoom, Seat, StoreError};
+use crate::{
+    Joined, NewRoom, Seat, StoreError,
+    seats::{is_counted, is_dependent, is_recorder},
+};
 
 type Answer<T> = Result<(T, Option<RoomDelta>), StoreError>;
 
@@ -251,20 +253,6 @@ impl Departed {
 
 fn is_session(record: &Record, sid: &ParticipantSid, generation: u64) -> bool {
     record.participant.sid == *sid && record.generation == generation
-}
-
-/// Keeps no room alive and takes no seat.
-fn is_dependent(person: &Participant) -> bool {
-    let permission = &person.permission;
-    permission.agent || is_recorder(person) || person.kind == ParticipantKind::Agent
-}
-
-fn is_recorder(person: &Participant) -> bool {
-    person.permission.recorder || person.kind == ParticipantKind::Egress
-}
-
-fn is_counted(person: &Participant) -> bool {
-    !person.permission.hidden && !is_dependent(person)
 }
 
 /// Rooms of one process; more are refused as unavailable.

@@ -1,0 +1,132 @@
+-- Goes before every script of a room: its keys, and the rules that several scripts share.
+--
+-- x: hash of the room: view, seq, sid, created, metadata, empty, departure, cap
+-- p: hash identity -> Record (cluster.proto)
+-- i: hash identity -> "generation version flags node sid"; under '' the sums of the flags
+-- g: hash identity -> "version generation reason" of those who left; under '' what stands for everybody forgotten
+local X, P, I, G, ROOMS, GENERATION, BANS = unpack(KEYS)
+local CHANNEL, NAME, TTL_MS = ARGV[1], ARGV[2], ARGV[3]
+
+local DEPARTED_MAX = 1024
+local PEOPLE_MAX = 50000
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local function exists()
+  return redis.call('EXISTS', X) == 1
+end
+
+local function seq()
+  return redis.call('HGET', X, 'seq')
+end
+
+-- Who is counted, publishes, records, and keeps no room alive: four digits, here as numbers.
+local function sums()
+  local line = redis.call('HGET', I, '') or '0 0 0 0'
+  local counted, publishers, recorders, dependents = string.match(line, '^(%d+) (%d+) (%d+) (%d+)$')
+  return { tonumber(counted), tonumber(publishers), tonumber(recorders), tonumber(dependents) }
+end
+
+local function count(flags, by)
+  local all = sums()
+  for at = 1, 4 do
+    all[at] = all[at] + by * tonumber(string.sub(flags, at, at))
+  end
+  redis.call('HSET', I, '', table.concat(all, ' '))
+end
+
+local function seat(identity)
+  local line = redis.call('HGET', I, identity)
+  if not line then return nil end
+  local generation, version, flags, node, sid = string.match(line, '^(%d+) (%d+) (%d+) (%S+) (%S+)$')
+  return { generation = generation, version = tonumber(version), flags = flags, node = node, sid = sid }
+end
+
+-- Whether somebody with these flags may sit here, in place of whoever holds the identity now.
+local function has_seat(flags, held)
+  local others = redis.call('HLEN', I) - (held and 2 or 1)
+  if others >= PEOPLE_MAX then return false end
+  local cap = tonumber(redis.call('HGET', X, 'cap'))
+  local is_counted = string.sub(flags, 1, 1) == '1'
+  local was_counted = held and string.sub(held.flags, 1, 1) == '1'
+  return cap == 0 or not is_counted or was_counted or sums()[1] < cap
+end
+
+local function sit(identity, generation, version, flags, node, sid, record, held)
+  if held then count(held.flags, -1) end
+  count(flags, 1)
+  redis.call('HSET', I, identity, table.concat({ generation, version, flags, node, sid }, ' '))
+  redis.call('HSET', P, identity, record)
+end
+
+local function info()
+  local x = redis.call('HMGET', X, 'sid', 'created', 'metadata', 'empty', 'departure', 'cap')
+  local all = sums()
+  return bytes(1, x[1]) .. bytes(2, NAME) .. number(3, tonumber(x[2])) .. bytes(4, x[3]) .. number(5, tonumber(x[4]))
+    .. number(6, tonumber(x[5])) .. number(7, tonumber(x[6])) .. number(8, all[1]) .. number(9, all[2])
+    .. number(10, all[3] > 0 and 1 or 0)
+end
+
+-- The only place where the history grows. Answers the change's number.
+local function publish(change)
+  local n = redis.call('HINCRBY', X, 'seq', 1)
+  redis.call('PUBLISH', CHANNEL, '\9' .. redis.call('HGET', X, 'view') .. number(2, n) .. change)
+  return decimal(n)
+end
+
+local function snapshot()
+  return { redis.call('HGET', X, 'view'), seq(), info(), redis.call('HVALS', P) }
+end
+
+-- No room outlives its hosts for long; those who host it touch it.
+local function live()
+  local empty = tonumber(redis.call('HGET', X, 'empty')) * 1000
+  redis.call('PEXPIRE', X, decimal(math.max(tonumber(TTL_MS), empty)))
+  for _, key in ipairs({ P, I, G }) do
+    redis.call('PEXPIRE', key, TTL_MS)
+  end
+  redis.call('ZADD', ROOMS, decimal(now_ms()), NAME)
+end
+
+local function make(sid, view, created, metadata, empty, departure, cap)
+  redis.call('DEL', P, I, G)
+  redis.call('HSET', X, 'view', view, 'seq', 0, 'sid', sid, 'created', created, 'metadata', metadata,
+    'empty', empty, 'departure', departure, 'cap', cap)
+  redis.call('HSET', I, '', '0 0 0 0')
+end
+
+-- The last version of somebody who left, so that whoever comes back starts above it.
+local function departed(identity)
+  local line = redis.call('HGET', G, identity)
+  redis.call('HDEL', G, identity)
+  local version = line and string.match(line, '^(%d+)') or 0
+  return math.max(tonumber(version), tonumber(redis.call('HGET', G, '') or 0))
+end
+
+local function remove(identity, held, reason)
+  if redis.call('HLEN', G) > DEPARTED_MAX then
+    local floor = 0
+    for _, line in ipairs(redis.call('HVALS', G)) do
+      floor = math.max(floor, tonumber(string.match(line, '^(%d+)')))
+    end
+    redis.call('DEL', G)
+    redis.call('HSET', G, '', floor)
+  end
+  -- The departure itself is a change that others are told under the next version.
+  redis.call('HSET', G, identity, table.concat({ held.version + 1, held.generation, reason }, ' '))
+  redis.call('PEXPIRE', G, TTL_MS)
+  redis.call('HDEL', P, identity)
+  redis.call('HDEL', I, identity)
+  count(held.flags, -1)
+  return publish(bytes(4, bytes(1, identity) .. bytes(2, held.sid) .. number(3, tonumber(held.generation))
+    .. number(4, tonumber(reason))))
+end
+
+local function close(reason)
+  publish(number(6, tonumber(reason)))
+  redis.call('DEL', X, P, I, G)
+  redis.call('ZREM', ROOMS, NAME)
+end

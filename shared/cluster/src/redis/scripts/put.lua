@@ -1,0 +1,9 @@
+-- Replaces a record, if its session is still the one that is seated.
+local identity, sid, generation, version, flags, node, record = unpack(ARGV, 4)
+if not exists() then return { 'no room' } end
+local held = seat(identity)
+if not held or held.sid ~= sid or held.generation ~= generation then return { 'superseded' } end
+if tonumber(version) <= held.version then return { 'ok', seq() } end
+if not has_seat(flags, held) then return { 'full' } end
+sit(identity, generation, version, flags, node, sid, record, held)
+return { 'ok', publish(bytes(3, record)) }

@@ -1,0 +1,2 @@
+if not exists() then return { 'no room' } end
+return { 'ok', snapshot() }

@@ -1,0 +1,3 @@
+if not exists() then return { 'no room' } end
+live()
+return { 'ok' }

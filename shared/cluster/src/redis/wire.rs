@@ -1,0 +1,599 @@
+//! The model's values as `proto/plenary/v1/cluster.proto` writes them, and back. Whatever comes from Redis is checked again:
+//! others may write there.
+
+use std::sync::Arc;
+
+use plenary_model as model;
+use plenary_model::{Identity, RoomName};
+
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/plenary.v1.rs"));
+}
+
+pub(super) use generated::*;
+
+/// What was read makes no sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it cannot be read")]
+pub struct Unreadable;
+
+pub type Read<T> = Result<T, Unreadable>;
+
+pub(super) fn decode<T: prost::Message + Default>(bytes: &[u8]) -> Read<T> {
+    T::decode(bytes).map_err(|_| Unreadable)
+}
+
+pub(super) fn identity(text: &str) -> Read<Identity> {
+    Identity::try_from(text).map_err(|_| Unreadable)
+}
+
+pub(super) fn room_name(text: &str) -> Read<RoomName> {
+    RoomName::try_from(text).map_err(|_| Unreadable)
+}
+
+/// Two closed enums, value by value. What a newer node wrote and this one does not know becomes the model's default.
+macro_rules! same {
+    ($wire:ty, $model:ty, $default:ident: $($value:ident),+ $(,)?) => {
+        impl From<$model> for $wire {
+            fn from(value: $model) -> Self {
+                match value { $(<$model>::$value => <$wire>::$value),+ }
+            }
+        }
+
+        impl From<$wire> for $model {
+            fn from(value: $wire) -> Self {
+                match value { $(<$wire>::$value => <$model>::$value),+ }
+            }
+        }
+
+        impl FromNumber for $model {
+            fn from_number(number: i32) -> Self {
+                <$wire>::try_from(number).map_or(<$model>::$default, Into::into)
+            }
+        }
+    };
+}
+
+trait FromNumber {
+    fn from_number(number: i32) -> Self;
+}
+
+fn number<W: From<M> + Into<i32>, M>(value: M) -> i32 {
+    W::from(value).into()
+}
+
+same!(participant::State, model::ParticipantState, Joining: Joining, Joined, Active, Disconnected);
+same!(participant::Kind, model::ParticipantKind, Standard: Standard, Ingress, Egress, Sip, Agent, Connector, Bridge);
+same!(Encryption, model::Encryption, None: None, Gcm, Custom);
+same!(layer::Quality, model::Quality, Low: Low, Medium, High, Off);
+same!(
+    track_codec::LayerMode,
+    model::LayerMode,
+    Unused: Unused,
+    OneSpatialLayerPerStream,
+    MultipleSpatialLayersPerStream
+);
+same!(track::BackupCodecPolicy, model::BackupCodecPolicy, PreferRegression: PreferRegression, Simulcast, Regression);
+same!(Channel, model::Channel, Lossy: Reliable, Lossy, DataTrack);
+
+impl From<model::LeaveReason> for LeaveReason {
+    fn from(reason: model::LeaveReason) -> Self {
+        use model::LeaveReason as From;
+        match reason {
+            From::Unknown => Self::UnknownReason,
+            From::ClientInitiated => Self::ClientInitiated,
+            From::DuplicateIdentity => Self::DuplicateIdentity,
+            From::ServerShutdown => Self::ServerShutdown,
+            From::ParticipantRemoved => Self::ParticipantRemoved,
+            From::RoomDeleted => Self::RoomDeleted,
+            From::RoomClosed => Self::RoomClosed,
+            From::StateMismatch => Self::StateMismatch,
+            From::JoinFailure => Self::JoinFailure,
+            From::SignalClose => Self::SignalClose,
+            From::ConnectionTimeout => Self::ConnectionTimeout,
+            From::Migration => Self::Migration,
+            From::MediaFailure => Self::MediaFailure,
+        }
+    }
+}
+
+pub(super) fn leave_reason(number: i32) -> model::LeaveReason {
+    use model::LeaveReason as To;
+    match LeaveReason::try_from(number).unwrap_or_default() {
+        LeaveReason::UnknownReason => To::Unknown,
+        LeaveReason::ClientInitiated => To::ClientInitiated,
+        LeaveReason::DuplicateIdentity => To::DuplicateIdentity,
+        LeaveReason::ServerShutdown => To::ServerShutdown,
+        LeaveReason::ParticipantRemoved => To::ParticipantRemoved,
+        LeaveReason::RoomDeleted => To::RoomDeleted,
+        LeaveReason::RoomClosed => To::RoomClosed,
+        LeaveReason::StateMismatch => To::StateMismatch,
+        LeaveReason::JoinFailure => To::JoinFailure,
+        LeaveReason::SignalClose => To::SignalClose,
+        LeaveReason::ConnectionTimeout => To::ConnectionTimeout,
+        LeaveReason::Migration => To::Migration,
+        LeaveReason::MediaFailure => To::MediaFailure,
+    }
+}
+
+impl From<model::Source> for Source {
+    fn from(source: model::Source) -> Self {
+        match source {
+            model::Source::Unknown => Self::UnknownSource,
+            model::Source::Camera => Self::Camera,
+            model::Source::Microphone => Self::Microphone,
+            model::Source::ScreenShare => Self::ScreenShare,
+            model::Source::ScreenShareAudio => Self::ScreenShareAudio,
+        }
+    }
+}
+
+fn source(number: i32) -> model::Source {
+    match Source::try_from(number).unwrap_or_default() {
+        Source::UnknownSource => model::Source::Unknown,
+        Source::Camera => model::Source::Camera,
+        Source::Microphone => model::Source::Microphone,
+        Source::ScreenShare => model::Source::ScreenShare,
+        Source::ScreenShareAudio => model::Source::ScreenShareAudio,
+    }
+}
+
+impl From<model::AudioFeature> for track::AudioFeature {
+    fn from(feature: model::AudioFeature) -> Self {
+        use model::AudioFeature as From;
+        match feature {
+            From::Stereo => Self::Stereo,
+            From::NoDtx => Self::NoDtx,
+            From::AutoGainControl => Self::AutoGainControl,
+            From::EchoCancellation => Self::EchoCancellation,
+            From::NoiseSuppression => Self::NoiseSuppression,
+            From::EnhancedNoiseCancellation => Self::EnhancedNoiseCancellation,
+            From::PreconnectBuffer => Self::PreconnectBuffer,
+        }
+    }
+}
+
+/// None for one that a newer node knows.
+fn audio_feature(number: i32) -> Option<model::AudioFeature> {
+    use model::AudioFeature as To;
+    Some(match track::AudioFeature::try_from(number).ok()? {
+        track::AudioFeature::Stereo => To::Stereo,
+        track::AudioFeature::NoDtx => To::NoDtx,
+        track::AudioFeature::AutoGainControl => To::AutoGainControl,
+        track::AudioFeature::EchoCancellation => To::EchoCancellation,
+        track::AudioFeature::NoiseSuppression => To::NoiseSuppression,
+        track::AudioFeature::EnhancedNoiseCancellation => To::EnhancedNoiseCancellation,
+        track::AudioFeature::PreconnectBuffer => To::PreconnectBuffer,
+    })
+}
+
+impl From<&model::Record> for Record {
+    fn from(record: &model::Record) -> Self {
+        Self {
+            participant: Some((&record.participant).into()),
+            generation: record.generation,
+            node: record.node.to_string(),
+            version: record.participant.version,
+        }
+    }
+}
+
+impl TryFrom<Record> for model::Record {
+    type Error = Unreadable;
+
+    fn try_from(record: Record) -> Read<Self> {
+        let participant = record.participant.ok_or(Unreadable)?;
+        let participant = participant.into_model(record.version)?;
+        Ok(Self { participant, generation: record.generation, node: record.node.into() })
+    }
+}
+
+pub(super) fn record(bytes: &[u8]) -> Read<Arc<model::Record>> {
+    model::Record::try_from(decode::<Record>(bytes)?).map(Arc::new)
+}
+
+impl From<&model::Participant> for Participant {
+    fn from(from: &model::Participant) -> Self {
+        Self {
+            sid: from.sid.to_string(),
+            identity: from.identity.to_string(),
+            name: from.name.clone(),
+            metadata: from.metadata.clone(),
+            attributes: from.attributes.clone(),
+            state: number::<participant::State, _>(from.state),
+            kind: number::<participant::Kind, _>(from.kind),
+            permission: Some((&from.permission).into()),
+            tracks: from.tracks.iter().map(Into::into).collect(),
+            data_tracks: from.data_tracks.iter().map(Into::into).collect(),
+            audience: audience(&from.audience),
+            joined_at_ms: from.joined_at_ms,
+            is_publisher: from.is_publisher,
+            leave_reason: LeaveReason::from(from.leave_reason).into(),
+            client_protocol: from.client_protocol,
+            capabilities: from.capabilities.clone(),
+        }
+    }
+}
+
+impl Participant {
+    pub(super) fn into_model(self, version: u32) -> Read<model::Participant> {
+        Ok(model::Participant {
+            sid: self.sid.into(),
+            identity: identity(&self.identity)?,
+            name: self.name,
+            metadata: self.metadata,
+            attributes: self.attributes,
+            state: FromNumber::from_number(self.state),
+            kind: FromNumber::from_number(self.kind),
+            permission: self.permission.ok_or(Unreadable)?.into(),
+            tracks: self.tracks.into_iter().map(Into::into).collect(),
+            data_tracks: self.data_tracks.into_iter().map(TryInto::try_into).collect::<Read<_>>()?,
+            audience: self.audience.map_or(Ok(model::Audience::Everybody), TryInto::try_into)?,
+            joined_at_ms: self.joined_at_ms,
+            version,
+            is_publisher: self.is_publisher,
+            leave_reason: leave_reason(self.leave_reason),
+            client_protocol: self.client_protocol,
+            capabilities: self.capabilities,
+        })
+    }
+}
+
+impl From<&model::Permission> for Permission {
+    fn from(from: &model::Permission) -> Self {
+        Self {
+            can_subscribe: from.can_subscribe,
+            can_publish: from.can_publish,
+            can_publish_data: from.can_publish_data,
+            can_publish_sources: from.can_publish_sources.iter().map(|one| Source::from(*one).into()).collect(),
+            can_update_metadata: from.can_update_metadata,
+            can_subscribe_metrics: from.can_subscribe_metrics,
+            hidden: from.hidden,
+            recorder: from.recorder,
+            agent: from.agent,
+        }
+    }
+}
+
+impl From<Permission> for model::Permission {
+    fn from(from: Permission) -> Self {
+        Self {
+            can_subscribe: from.can_subscribe,
+            can_publish: from.can_publish,
+            can_publish_data: from.can_publish_data,
+            can_publish_sources: from.can_publish_sources.into_iter().map(source).collect(),
+            can_update_metadata: from.can_update_metadata,
+            can_subscribe_metrics: from.can_subscribe_metrics,
+            hidden: from.hidden,
+            recorder: from.recorder,
+            agent: from.agent,
+        }
+    }
+}
+
+/// Unset stands for everybody.
+fn audience(from: &model::Audience) -> Option<Audience> {
+    let model::Audience::Only(admitted) = from else { return None };
+    let one = |one: &model::Admitted| {
+        let (all_tracks, tracks) = match &one.tracks {
+            model::AdmittedTracks::All => (true, Vec::new()),
+            model::AdmittedTracks::These(tracks) => (false, tracks.iter().map(ToString::to_string).collect()),
+        };
+        let who = match &one.who {
+            model::Receiver::Identity(identity) => admitted::Who::Identity(identity.to_string()),
+            model::Receiver::Sid(sid) => admitted::Who::Sid(sid.to_string()),
+        };
+        Admitted { who: Some(who), all_tracks, tracks }
+    };
+    Some(Audience { admitted: admitted.iter().map(one).collect() })
+}
+
+impl TryFrom<Audience> for model::Audience {
+    type Error = Unreadable;
+
+    fn try_from(from: Audience) -> Read<Self> {
+        let one = |one: Admitted| {
+            let who = match one.who.ok_or(Unreadable)? {
+                admitted::Who::Identity(text) => model::Receiver::Identity(identity(&text)?),
+                admitted::Who::Sid(sid) => model::Receiver::Sid(sid.into()),
+            };
+            let tracks = match one.all_tracks {
+                true => model::AdmittedTracks::All,
+                false => model::AdmittedTracks::These(one.tracks.into_iter().map(Into::into).collect()),
+            };
+            Ok(model::Admitted { who, tracks })
+        };
+        Ok(Self::Only(from.admitted.into_iter().map(one).collect::<Read<_>>()?))
+    }
+}
+
+impl From<&model::Track> for Track {
+    fn from(from: &model::Track) -> Self {
+        Self {
+            sid: from.sid.to_string(),
+            is_video: from.kind == model::MediaKind::Video,
+            source: Source::from(from.source).into(),
+            name: from.name.clone(),
+            muted: from.muted,
+            width: from.width,
+            height: from.height,
+            simulcast: from.simulcast,
+            stream: from.stream.clone(),
+            mime: from.mime.clone(),
+            mid: from.mid.clone(),
+            codecs: from.codecs.iter().map(Into::into).collect(),
+            layers: from.layers.iter().map(Into::into).collect(),
+            encryption: number::<Encryption, _>(from.encryption),
+            disable_red: from.disable_red,
+            audio_features: from.audio_features.iter().map(|one| track::AudioFeature::from(*one).into()).collect(),
+            backup_codec_policy: number::<track::BackupCodecPolicy, _>(from.backup_codec_policy),
+            version_unix_micros: from.version.unix_micros,
+            version_ticks: from.version.ticks,
+        }
+    }
+}
+
+impl From<Track> for model::Track {
+    fn from(from: Track) -> Self {
+        Self {
+            sid: from.sid.into(),
+            kind: if from.is_video { model::MediaKind::Video } else { model::MediaKind::Audio },
+            source: source(from.source),
+            name: from.name,
+            muted: from.muted,
+            width: from.width,
+            height: from.height,
+            simulcast: from.simulcast,
+            stream: from.stream,
+            mime: from.mime,
+            mid: from.mid,
+            codecs: from.codecs.into_iter().map(Into::into).collect(),
+            layers: from.layers.into_iter().map(Into::into).collect(),
+            encryption: FromNumber::from_number(from.encryption),
+            disable_red: from.disable_red,
+            audio_features: from.audio_features.into_iter().filter_map(audio_feature).collect(),
+            backup_codec_policy: FromNumber::from_number(from.backup_codec_policy),
+            version: model::Version { unix_micros: from.version_unix_micros, ticks: from.version_ticks },
+        }
+    }
+}
+
+impl From<&model::TrackCodec> for TrackCodec {
+    fn from(from: &model::TrackCodec) -> Self {
+        Self {
+            mime: from.mime.clone(),
+            mid: from.mid.clone(),
+            cid: from.cid.clone(),
+            layers: from.layers.iter().map(Into::into).collect(),
+            layer_mode: number::<track_codec::LayerMode, _>(from.layer_mode),
+        }
+    }
+}
+
+impl From<TrackCodec> for model::TrackCodec {
+    fn from(from: TrackCodec) -> Self {
+        Self {
+            mime: from.mime,
+            mid: from.mid,
+            cid: from.cid,
+            layers: from.layers.into_iter().map(Into::into).collect(),
+            layer_mode: FromNumber::from_number(from.layer_mode),
+        }
+    }
+}
+
+impl From<&model::Layer> for Layer {
+    fn from(from: &model::Layer) -> Self {
+        Self {
+            quality: number::<layer::Quality, _>(from.quality),
+            width: from.width,
+            height: from.height,
+            bitrate_bps: from.bitrate_bps,
+            ssrc: from.ssrc,
+            spatial_layer: from.spatial_layer.into(),
+            rid: from.rid.clone(),
+        }
+    }
+}
+
+impl From<Layer> for model::Layer {
+    fn from(from: Layer) -> Self {
+        Self {
+            quality: FromNumber::from_number(from.quality),
+            width: from.width,
+            height: from.height,
+            bitrate_bps: from.bitrate_bps,
+            ssrc: from.ssrc,
+            spatial_layer: u8::try_from(from.spatial_layer).unwrap_or(u8::MAX),
+            rid: from.rid,
+        }
+    }
+}
+
+impl From<&model::DataTrack> for DataTrack {
+    fn from(from: &model::DataTrack) -> Self {
+        Self {
+            sid: from.sid.to_string(),
+            handle: from.handle.into(),
+            name: from.name.clone(),
+            encryption: number::<Encryption, _>(from.encryption),
+            format: from.format.clone(),
+        }
+    }
+}
+
+impl TryFrom<DataTrack> for model::DataTrack {
+    type Error = Unreadable;
+
+    fn try_from(from: DataTrack) -> Read<Self> {
+        Ok(Self {
+            sid: from.sid.into(),
+            handle: u16::try_from(from.handle).map_err(|_| Unreadable)?,
+            name: from.name,
+            encryption: FromNumber::from_number(from.encryption),
+            format: from.format,
+        })
+    }
+}
+
+impl TryFrom<RoomInfo> for model::RoomInfo {
+    type Error = Unreadable;
+
+    fn try_from(from: RoomInfo) -> Read<Self> {
+        Ok(Self {
+            sid: from.sid.into(),
+            name: room_name(&from.name)?,
+            created_at_ms: from.created_at_ms,
+            metadata: from.metadata,
+            empty_timeout_s: from.empty_timeout_s,
+            departure_timeout_s: from.departure_timeout_s,
+            max_participants: from.max_participants,
+            participants: from.participants,
+            publishers: from.publishers,
+            active_recording: from.active_recording,
+        })
+    }
+}
+
+pub(super) fn room_info(bytes: &[u8]) -> Read<model::RoomInfo> {
+    decode::<RoomInfo>(bytes)?.try_into()
+}
+
+pub(super) fn room_delta(bytes: &[u8]) -> Read<model::RoomDelta> {
+    let delta: RoomDelta = decode(bytes)?;
+    let change = match delta.change.ok_or(Unreadable)? {
+        room_delta::Change::Put(record) => model::RoomChange::Put(Arc::new(record.try_into()?)),
+        room_delta::Change::Removed(gone) => model::RoomChange::Removed {
+            identity: identity(&gone.identity)?,
+            sid: gone.sid.into(),
+            generation: gone.generation,
+            reason: leave_reason(gone.reason),
+        },
+        room_delta::Change::Meta(info) => model::RoomChange::Meta(info.try_into()?),
+        room_delta::Change::Closed(reason) => model::RoomChange::Closed { reason: leave_reason(reason) },
+    };
+    Ok(model::RoomDelta { view: delta.view, seq: delta.seq, change })
+}
+
+impl From<&model::BanChange> for BanChange {
+    fn from(from: &model::BanChange) -> Self {
+        match from {
+            model::BanChange::Set(ban) => Self {
+                identity: ban.identity.to_string(),
+                room: ban.room.as_ref().map(ToString::to_string),
+                lifted: false,
+                tokens_before_unix_s: ban.tokens_before_unix_s,
+                until_unix_s: ban.until_unix_s,
+            },
+            model::BanChange::Lifted { identity, room } => Self {
+                identity: identity.to_string(),
+                room: room.as_ref().map(ToString::to_string),
+                lifted: true,
+                tokens_before_unix_s: None,
+                until_unix_s: 0,
+            },
+        }
+    }
+}
+
+pub(super) fn ban_change(bytes: &[u8]) -> Read<model::BanChange> {
+    let from: BanChange = decode(bytes)?;
+    let identity = identity(&from.identity)?;
+    let room = from.room.as_deref().map(room_name).transpose()?;
+    Ok(match from.lifted {
+        true => model::BanChange::Lifted { identity, room },
+        false => model::BanChange::Set(model::Ban {
+            identity,
+            room,
+            tokens_before_unix_s: from.tokens_before_unix_s,
+            until_unix_s: from.until_unix_s,
+        }),
+    })
+}
+
+impl Command {
+    pub(super) fn new(room: &RoomName, ask: &model::Admin) -> Self {
+        use command::{Mute, Send, Subscribe, Update, What};
+        let what = match ask {
+            model::Admin::Remove { identity } => What::Remove(identity.to_string()),
+            model::Admin::Mute { identity, track, muted } => {
+                What::Mute(Mute { identity: identity.to_string(), track: track.to_string(), muted: *muted })
+            }
+            model::Admin::Update { identity, update } => What::Update(Update {
+                identity: identity.to_string(),
+                name: update.name.clone(),
+                metadata: update.metadata.clone(),
+                attributes: update.attributes.clone(),
+                permission: update.permission.as_ref().map(Into::into),
+            }),
+            model::Admin::Subscribe { identity, tracks, subscribe } => What::Subscribe(Subscribe {
+                identity: identity.to_string(),
+                tracks: tracks.iter().map(ToString::to_string).collect(),
+                subscribe: *subscribe,
+            }),
+            model::Admin::Send { channel, to, payload } => What::Send(Send {
+                channel: number::<Channel, _>(*channel),
+                to: Some(to.into()),
+                payload: payload.clone(),
+            }),
+        };
+        Self { room: room.to_string(), what: Some(what) }
+    }
+
+    pub(super) fn into_model(self) -> Read<(RoomName, model::Admin)> {
+        use command::What;
+        let room = room_name(&self.room)?;
+        let ask = match self.what.ok_or(Unreadable)? {
+            What::Remove(who) => model::Admin::Remove { identity: identity(&who)? },
+            What::Mute(mute) => {
+                model::Admin::Mute { identity: identity(&mute.identity)?, track: mute.track.into(), muted: mute.muted }
+            }
+            What::Update(update) => model::Admin::Update {
+                identity: identity(&update.identity)?,
+                update: model::ParticipantUpdate {
+                    name: update.name,
+                    metadata: update.metadata,
+                    attributes: update.attributes,
+                    permission: update.permission.map(Into::into),
+                },
+            },
+            What::Subscribe(ask) => model::Admin::Subscribe {
+                identity: identity(&ask.identity)?,
+                tracks: ask.tracks.into_iter().map(Into::into).collect(),
+                subscribe: ask.subscribe,
+            },
+            What::Send(send) => model::Admin::Send {
+                channel: FromNumber::from_number(send.channel),
+                to: send.to.ok_or(Unreadable)?.try_into()?,
+                payload: send.payload,
+            },
+        };
+        Ok((room, ask))
+    }
+}
+
+impl From<&model::Destination> for Destination {
+    fn from(from: &model::Destination) -> Self {
+        use destination::Kind;
+        let (kind, names) = match from {
+            model::Destination::Everybody => (Kind::Everybody, Vec::new()),
+            model::Destination::Identities(all) => (Kind::Identities, all.iter().map(ToString::to_string).collect()),
+            model::Destination::Sids(all) => (Kind::Sids, all.iter().map(ToString::to_string).collect()),
+        };
+        Self { kind: kind.into(), names }
+    }
+}
+
+impl TryFrom<Destination> for model::Destination {
+    type Error = Unreadable;
+
+    fn try_from(from: Destination) -> Read<Self> {
+        use destination::Kind;
+        // What a newer node means by another kind must not reach everybody.
+        Ok(match Kind::try_from(from.kind).map_err(|_| Unreadable)? {
+            Kind::Everybody => Self::Everybody,
+            Kind::Identities => Self::Identities(from.names.iter().map(|one| identity(one)).collect::<Read<_>>()?),
+            Kind::Sids => Self::Sids(from.names.into_iter().map(Into::into).collect()),
+        })
+    }
+}
