@@ -1,11 +1,11 @@
 //! The two traits. Every change is checked, written, numbered and published by one `Store` call.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, AdminRefusal, Ban, BanChange, Identity, LeaveReason, NodeId, Participant, ParticipantSid, Record, RoomInfo,
-    RoomName, RoomSid, RoomSnapshot,
+    Admin, AdminRefusal, Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, Participant, ParticipantSid, Record,
+    RoomInfo, RoomName, RoomSid, RoomSnapshot,
 };
 
 use crate::{Inbox, Subscription};
@@ -39,6 +39,18 @@ pub trait Store: Send + Sync {
     fn delete(&self, room: RoomName, reason: LeaveReason) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Deletes the room if nobody but dependents is in it; hosts hear `Closed`. False if somebody was.
     fn delete_if_empty(&self, room: RoomName) -> BoxFuture<'_, Result<bool, StoreError>>;
+    /// Keeps the room for another [`ROOM_LIFE`]: whoever hosts it says so again and again.
+    fn touch(&self, room: RoomName) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Puts back what the store lost of a room: the room itself, and this node's people of whom it has neither a record
+    /// nor a word about their end. Nobody is refused for want of seats. Gives back whose session is over. `NoSuchRoom` if
+    /// this history was ended.
+    fn restore(&self, room: RoomName, lost: Lost) -> BoxFuture<'_, Result<Vec<ParticipantSid>, StoreError>>;
+    /// This node lives, for [`LEASE_LIFE`] from now on.
+    fn renew(&self, node: NodeInfo) -> BoxFuture<'_, Result<Renewed, StoreError>>;
+    /// This node's lease ends now; it has removed its people.
+    fn release(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Removes everybody who was hosted by a node whose lease ran out. Gives back those nodes, if nobody else was at it.
+    fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>>;
     /// Keeps somebody out, from the next join on; publishes it, so that every node ends what already runs. Bans are no
     /// part of a room: it need not exist, and they outlive it. Of two revocations the later moment stands.
     fn ban(&self, ban: Ban, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -103,6 +115,30 @@ pub struct Joined {
     /// The room right after the join.
     pub snapshot: RoomSnapshot,
 }
+
+/// What a host knows of a room that the store may have lost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lost {
+    pub view: u64,
+    pub seq: u64,
+    pub info: RoomInfo,
+    /// Of the host's own people.
+    pub records: Vec<Arc<Record>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// Whether the lease still ran. If not, the node's people may have been removed, or the store lost everything.
+    pub was_held: bool,
+    /// Whose lease runs, this node's too.
+    pub nodes: Vec<NodeInfo>,
+}
+
+/// How long a lease runs without being renewed.
+pub const LEASE_LIFE: Duration = Duration::from_secs(3);
+
+/// How long a room and its people stay without a host that touches them.
+pub const ROOM_LIFE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {

@@ -53,6 +53,10 @@ macro_rules! conformance_suite {
             bans_outlive_rooms,
             bans_are_bounded_and_the_old_ones_stay,
             a_slow_listener_to_bans_hears_resync,
+            who_left_is_told_from_who_was_lost,
+            only_what_is_not_over_is_put_back,
+            an_ended_room_is_not_put_back,
+            a_lease_is_held_until_it_is_released,
             random_operations_keep_the_invariants,
         }
     };
@@ -460,6 +464,76 @@ pub async fn a_slow_listener_to_bans_hears_resync(cluster: Arc<impl Cluster>) {
             other => panic!("one resync is enough: {other:?}"),
         }
     }
+}
+
+pub async fn who_left_is_told_from_who_was_lost(cluster: Arc<impl Cluster>) {
+    let ann = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap().record;
+    cluster.join(name("r"), seat("bob", "PA_2")).await.unwrap();
+    leave(&cluster, &ann).await.unwrap();
+    let reason = LeaveReason::ClientInitiated;
+    let gone = Departed { identity: identity("ann"), generation: ann.generation, reason };
+    assert_eq!(cluster.snapshot(name("r")).await.unwrap().departed, [gone]);
+    let back = cluster.join(name("r"), seat("ann", "PA_3")).await.unwrap();
+    assert_eq!(back.snapshot.departed, [], "until they are back");
+}
+
+pub async fn only_what_is_not_over_is_put_back(cluster: Arc<impl Cluster>) {
+    let left = cluster.join(name("r"), seat("left", "PA_1")).await.unwrap().record;
+    leave(&cluster, &left).await.unwrap();
+    let replaced = cluster.join(name("r"), seat("ann", "PA_2")).await.unwrap().record;
+    cluster.join(name("r"), seat("ann", "PA_3")).await.unwrap();
+    let there = cluster.join(name("r"), seat("bob", "PA_4")).await.unwrap().record;
+    let unwritten = newer(&there, |person| person.metadata = "m".into());
+    let lost = Arc::new(Record {
+        generation: there.generation + 1,
+        participant: Participant { identity: identity("lost"), sid: "PA_5".into(), ..there.participant.clone() },
+        ..(*there).clone()
+    });
+    let before = cluster.snapshot(name("r")).await.unwrap();
+    let records = vec![left, replaced, unwritten.clone(), lost.clone()];
+    let known = Lost { view: before.view, seq: before.seq, info: before.room.clone(), records };
+    let mut heard = cluster.subscribe(name("r")).await.unwrap();
+    let over = cluster.restore(name("r"), known.clone()).await.unwrap();
+    assert_eq!(over, ["PA_1".into(), "PA_2".into()]);
+    let put_back = [RoomChange::Put(unwritten), RoomChange::Put(lost)];
+    assert_eq!(changes(&mut heard, &cluster).await, put_back);
+    cluster.restore(name("r"), known).await.unwrap();
+    let after = cluster.snapshot(name("r")).await.unwrap();
+    assert_eq!((after.view, after.seq), (before.view, before.seq + 2), "what is there is not put back again");
+    assert_eq!(after.records.len(), 3);
+    let next = cluster.join(name("r"), seat("lost", "PA_6")).await.unwrap();
+    assert!(next.record.generation > there.generation + 1, "generations go on above those put back");
+}
+
+pub async fn an_ended_room_is_not_put_back(cluster: Arc<impl Cluster>) {
+    let joined = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    cluster.touch(name("r")).await.unwrap();
+    cluster.delete(name("r"), LeaveReason::RoomDeleted).await.unwrap();
+    let RoomSnapshot { view, seq, room: info, .. } = joined.snapshot;
+    let known = Lost { view, seq, info, records: vec![joined.record] };
+    assert_eq!(cluster.restore(name("r"), known).await, Err(StoreError::NoSuchRoom));
+    assert_eq!(cluster.touch(name("r")).await, Err(StoreError::NoSuchRoom));
+}
+
+pub async fn a_lease_is_held_until_it_is_released(cluster: Arc<impl Cluster>) {
+    let info = |id: &str, state| NodeInfo {
+        node: node(id),
+        version: "1".into(),
+        state,
+        routers: vec![RouterInfo { boot: 7, addresses: vec!["192.0.2.1:7882".parse().unwrap()] }],
+    };
+    let (first, second) = (info("ND_1", NodeState::Serving), info("ND_2", NodeState::Serving));
+    let renewed = cluster.renew(first.clone()).await.unwrap();
+    assert_eq!(renewed, Renewed { was_held: false, nodes: vec![first.clone()] });
+    let mut both = cluster.renew(second.clone()).await.unwrap().nodes;
+    both.sort_unstable_by(|a, b| a.node.cmp(&b.node));
+    assert_eq!(both, [first, second.clone()]);
+    let draining = info("ND_1", NodeState::Draining);
+    assert!(cluster.renew(draining.clone()).await.unwrap().was_held);
+    assert_eq!(cluster.reap().await, Ok(Vec::new()), "everybody lives");
+    cluster.release(node("ND_2")).await.unwrap();
+    assert_eq!(cluster.renew(draining.clone()).await.unwrap().nodes, [draining]);
+    assert!(!cluster.renew(second).await.unwrap().was_held);
 }
 
 fn ban_of(who: &str, room: Option<&str>, tokens_before_unix_s: Option<u64>, until_unix_s: u64) -> Ban {

@@ -5,15 +5,15 @@
 mod rooms;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, Ban, BanChange, Identity, LeaveReason, NodeId, ParticipantSid, Record, RoomDelta, RoomInfo, RoomName,
-    RoomSnapshot,
+    Admin, Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomDelta, RoomInfo,
+    RoomName, RoomSnapshot,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, NewRoom, Seat, Store, StoreError, Subscription,
-    receive::Subscriber,
+    AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, Lost, NewRoom, Renewed, Seat, Store, StoreError,
+    Subscription, receive::Subscriber,
 };
 use rooms::Rooms;
 
@@ -39,6 +39,7 @@ struct State {
     bans: Bans,
     bans_audience: Vec<Subscriber<BanChange>>,
     nodes: HashMap<NodeId, mpsc::Sender<Ask>>,
+    leases: BTreeMap<NodeId, NodeInfo>,
 }
 
 /// Who hears of a room's changes. Outlives the room: a name may be used again.
@@ -138,6 +139,41 @@ impl Store for InProcess {
 
     fn delete_if_empty(&self, room: RoomName) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move { self.change(&room, |rooms| rooms.delete_if_empty(&room)) })
+    }
+
+    fn touch(&self, room: RoomName) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.state().rooms.snapshot(&room).map(drop) })
+    }
+
+    fn restore(&self, room: RoomName, lost: Lost) -> BoxFuture<'_, Result<Vec<ParticipantSid>, StoreError>> {
+        Box::pin(async move {
+            let state = &mut *self.state();
+            let (over, deltas) = state.rooms.restore(&room, lost)?;
+            for delta in deltas {
+                state.audience.tell(&room, &Arc::new(delta));
+            }
+            Ok(over)
+        })
+    }
+
+    /// Nodes of one process live as long as this does.
+    fn renew(&self, node: NodeInfo) -> BoxFuture<'_, Result<Renewed, StoreError>> {
+        Box::pin(async move {
+            let leases = &mut self.state().leases;
+            let was_held = leases.insert(node.node.clone(), node).is_some();
+            Ok(Renewed { was_held, nodes: leases.values().cloned().collect() })
+        })
+    }
+
+    fn release(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.state().leases.remove(&node);
+            Ok(())
+        })
+    }
+
+    fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn ban(&self, ban: Ban, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>> {

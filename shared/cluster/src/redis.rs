@@ -7,13 +7,16 @@ mod requests;
 mod shard;
 mod wire;
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use aws_lc_rs::digest;
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, Ban, BanChange, Identity, LeaveReason, NodeId, Participant, ParticipantSid, Record, RoomDelta, RoomInfo,
-    RoomName, RoomSnapshot,
+    Admin, Ban, BanChange, Departed, Identity, LeaveReason, NodeId, NodeInfo, Participant, ParticipantSid, Record,
+    RoomDelta, RoomInfo, RoomName, RoomSnapshot,
 };
 use prost::Message;
 use redis::{Script, Value};
@@ -23,8 +26,8 @@ use self::{
     shard::{Ear, Heard, NoAnswer, Shard},
 };
 use crate::{
-    AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bus, BusError, Inbox, Joined, NewRoom, Seat, Store, StoreError,
-    Subscription, receive::Subscriber, seats,
+    AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, NewRoom, ROOM_LIFE,
+    Renewed, Seat, Store, StoreError, Subscription, receive::Subscriber, seats,
 };
 
 /// See the module.
@@ -79,6 +82,36 @@ impl Redis {
         Place { shard, prefix: &self.prefix, tag: format!("{tag:032x}"), name: room.clone() }
     }
 
+    /// Where leases are kept, and over which nodes ask each other.
+    fn first(&self) -> &Shard {
+        self.shards.first().unwrap_or_else(|| unreachable!("there is one at least"))
+    }
+
+    fn lease_keys(&self) -> [String; 3] {
+        ["leases", "nodes", "reaped"].map(|kind| format!("{}{kind}", self.prefix))
+    }
+
+    async fn run_on_first(&self, script: &Script, args: &[&[u8]]) -> Result<Answer, StoreError> {
+        let answer = self.first().run(script, &self.lease_keys(), args).await?;
+        answer.map(|values| Answer(values.into_iter())).map_err(|word| refusal(&word))
+    }
+
+    async fn remove_people_of(&self, node: &str) -> Result<(), StoreError> {
+        let mut list = redis::cmd("SMEMBERS");
+        list.arg(format!("{}hosts:{node}", self.prefix));
+        let reason = reason_number(LeaveReason::ConnectionTimeout);
+        for shard in &self.shards {
+            let rooms: Vec<Vec<u8>> = shard.query(&list).await?;
+            for room in rooms {
+                let Some(room) = std::str::from_utf8(&room).ok().and_then(|room| RoomName::try_from(room).ok()) else {
+                    continue;
+                };
+                self.place(&room).run(&REAP, &[node.as_bytes(), reason.as_bytes()]).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn ban_keys(&self) -> [String; 2] {
         [format!("{}bans", self.prefix), format!("{}bans:count", self.prefix)]
     }
@@ -111,7 +144,7 @@ impl Place<'_> {
     }
 
     fn keys(&self) -> Vec<String> {
-        let own = ["x", "p", "i", "g"].map(|kind| format!("{}:{kind}", self.channel()));
+        let own = ["x", "p", "i", "g", "ended"].map(|kind| format!("{}:{kind}", self.channel()));
         let shared = ["rooms", "generation", "bans", "hosts:"].map(|kind| format!("{}{kind}", self.prefix));
         own.into_iter().chain(shared).collect()
     }
@@ -123,7 +156,8 @@ impl Place<'_> {
     /// The script's answer, or the word with which it refuses.
     async fn ask(&self, script: &Script, args: &[&[u8]]) -> Result<Result<Answer, String>, NoAnswer> {
         let channel = self.channel();
-        let mut all: Vec<&[u8]> = vec![channel.as_bytes(), self.name.as_str().as_bytes(), LIFE_MS];
+        let life_ms = ROOM_LIFE.as_millis().to_string();
+        let mut all: Vec<&[u8]> = vec![channel.as_bytes(), self.name.as_str().as_bytes(), life_ms.as_bytes()];
         all.extend_from_slice(args);
         let answer = self.shard.run(script, &self.keys(), &all).await?;
         Ok(answer.map(|values| Answer(values.into_iter())))
@@ -206,7 +240,22 @@ impl Answer {
             records.push(wire::record(&bytes)?);
         }
         records.sort_unstable_by(|a, b| a.participant.identity.cmp(&b.participant.identity));
-        Ok(RoomSnapshot { view, seq, room, records })
+        let mut lines = parts.array()?;
+        let mut departed = Vec::new();
+        while let (Some(who), Some(line)) = (lines.optional(), lines.optional()) {
+            departed.extend(stored_departure(&who, &line));
+        }
+        departed.sort_unstable_by(|a, b| a.identity.cmp(&b.identity));
+        Ok(RoomSnapshot { view, seq, room, records, departed })
+    }
+
+    fn texts(&mut self) -> Result<Vec<String>, StoreError> {
+        let mut all = self.array()?;
+        let mut texts = Vec::new();
+        while let Some(bytes) = all.optional() {
+            texts.push(String::from_utf8(bytes).map_err(|_| StoreError::Unavailable)?);
+        }
+        Ok(texts)
     }
 }
 
@@ -242,6 +291,43 @@ impl From<NewRoom> for Settings {
             departure: new.departure_timeout_s.unwrap_or(defaults.departure_timeout_s).to_string(),
             cap: new.max_participants.unwrap_or(defaults.max_participants).to_string(),
         }
+    }
+}
+
+/// A record as the scripts take it.
+struct WrittenRecord<'r> {
+    record: &'r Record,
+    generation: String,
+    version: String,
+    flags: String,
+    bytes: Vec<u8>,
+}
+
+impl<'r> From<&'r Record> for WrittenRecord<'r> {
+    fn from(record: &'r Record) -> Self {
+        let person = &record.participant;
+        Self {
+            record,
+            generation: record.generation.to_string(),
+            version: person.version.to_string(),
+            flags: flags(person),
+            bytes: wire::Record::from(record).encode_to_vec(),
+        }
+    }
+}
+
+impl WrittenRecord<'_> {
+    fn args(&self) -> [&[u8]; 7] {
+        let person = &self.record.participant;
+        [
+            person.identity.as_str().as_bytes(),
+            person.sid.as_str().as_bytes(),
+            self.generation.as_bytes(),
+            self.version.as_bytes(),
+            self.flags.as_bytes(),
+            self.record.node.as_str().as_bytes(),
+            &self.bytes,
+        ]
     }
 }
 
@@ -316,22 +402,7 @@ impl Store for Redis {
     }
 
     fn put(&self, room: RoomName, record: Arc<Record>) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(async move {
-            let person = &record.participant;
-            let bytes = wire::Record::from(&*record).encode_to_vec();
-            let (generation, version, flags) =
-                (record.generation.to_string(), person.version.to_string(), flags(person));
-            let args: [&[u8]; 7] = [
-                person.identity.as_str().as_bytes(),
-                person.sid.as_str().as_bytes(),
-                generation.as_bytes(),
-                version.as_bytes(),
-                flags.as_bytes(),
-                record.node.as_str().as_bytes(),
-                &bytes,
-            ];
-            self.place(&room).run(&PUT, &args).await?.number()
-        })
+        Box::pin(async move { self.place(&room).run(&PUT, &WrittenRecord::from(&*record).args()).await?.number() })
     }
 
     fn leave(
@@ -410,6 +481,72 @@ impl Store for Redis {
         })
     }
 
+    fn touch(&self, room: RoomName) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.place(&room).run(&TOUCH, &[]).await.map(drop) })
+    }
+
+    fn restore(&self, room: RoomName, lost: Lost) -> BoxFuture<'_, Result<Vec<ParticipantSid>, StoreError>> {
+        Box::pin(async move {
+            let place = self.place(&room);
+            let Lost { view, seq, info, records } = lost;
+            let (view, seq) = (view.to_le_bytes(), seq.to_string());
+            let numbers = [
+                info.created_at_ms.to_string(),
+                info.empty_timeout_s.to_string(),
+                info.departure_timeout_s.to_string(),
+                info.max_participants.to_string(),
+            ];
+            let [created, empty, departure, cap] = &numbers;
+            let mut over = Vec::new();
+            // The room is put back even if nobody of ours is in it.
+            let batches = records.chunks(RESTORED_AT_ONCE).chain(records.is_empty().then_some(&[][..]));
+            for batch in batches {
+                let written: Vec<_> = batch.iter().map(|record| WrittenRecord::from(&**record)).collect();
+                let mut args: Vec<&[u8]> = vec![&view, seq.as_bytes(), info.sid.as_str().as_bytes()];
+                args.extend([created.as_bytes(), info.metadata.as_bytes()]);
+                args.extend([empty.as_bytes(), departure.as_bytes(), cap.as_bytes()]);
+                args.extend(written.iter().flat_map(WrittenRecord::args));
+                let ended = place.run(&RESTORE, &args).await?.texts()?;
+                over.extend(ended.into_iter().map(ParticipantSid::from));
+            }
+            Ok(over)
+        })
+    }
+
+    fn renew(&self, node: NodeInfo) -> BoxFuture<'_, Result<Renewed, StoreError>> {
+        Box::pin(async move {
+            let life_ms = LEASE_LIFE.as_millis().to_string();
+            let info = wire::NodeInfo::from(&node).encode_to_vec();
+            let args = [node.node.as_str().as_bytes(), life_ms.as_bytes(), &info];
+            let mut answer = self.run_on_first(&RENEW, &args).await?;
+            let was_held = answer.is_one();
+            let mut infos = answer.array()?;
+            let mut nodes = Vec::new();
+            while let Some(bytes) = infos.optional() {
+                nodes.push(wire::decode::<wire::NodeInfo>(&bytes)?.into());
+            }
+            Ok(Renewed { was_held, nodes })
+        })
+    }
+
+    fn release(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.run_on_first(&RELEASE, &[node.as_str().as_bytes()]).await.map(drop) })
+    }
+
+    fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>> {
+        Box::pin(async move {
+            let patience_ms = REAP_PATIENCE.as_millis().to_string();
+            let dead = self.run_on_first(&EXPIRED, &[patience_ms.as_bytes()]).await?.texts()?;
+            for node in &dead {
+                self.remove_people_of(node).await?;
+                let mut done = redis::cmd("ZREM");
+                done.arg(&self.lease_keys()[2]).arg(node);
+                let _: i64 = self.first().query(&done).await?;
+            }
+            Ok(dead.into_iter().map(NodeId::from).collect())
+        })
+    }
+
     fn ban(&self, ban: Ban, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let room = ban.room.as_ref();
@@ -476,6 +613,15 @@ impl Store for Redis {
             Ok(bans)
         })
     }
+}
+
+/// None for the line that stands for everybody forgotten.
+fn stored_departure(who: &[u8], line: &[u8]) -> Option<Departed> {
+    let identity = Identity::try_from(std::str::from_utf8(who).ok()?).ok()?;
+    let mut numbers = std::str::from_utf8(line).ok()?.split(' ').skip(1);
+    let generation = numbers.next()?.parse().ok()?;
+    let reason = wire::leave_reason(numbers.next()?.parse().ok()?);
+    Some(Departed { identity, generation, reason })
 }
 
 /// A ban and a revocation as they are kept together; none if it cannot be read.
@@ -574,12 +720,21 @@ scripts! {
     SNAPSHOT = ["encode", "prelude", "snapshot"];
     INFO = ["encode", "prelude", "info"];
     DELETE = ["encode", "prelude", "delete"];
+    TOUCH = ["encode", "prelude", "touch"];
+    RESTORE = ["encode", "prelude", "restore"];
+    REAP = ["encode", "prelude", "reap"];
+    RENEW = ["encode", "renew"];
+    RELEASE = ["encode", "release"];
+    EXPIRED = ["encode", "expired"];
     BAN = ["encode", "ban"];
     LIFT_BAN = ["encode", "lift_ban"];
 }
 
-/// How long a room and its people stay without a host that touches them, in milliseconds.
-const LIFE_MS: &[u8] = b"60000";
+/// Whoever began to remove a dead node's people has this long to finish.
+const REAP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Records that are put back at once.
+const RESTORED_AT_ONCE: usize = 100;
 
 /// Rooms that a list reads at once.
 const LISTED_AT_ONCE: usize = 500;

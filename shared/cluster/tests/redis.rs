@@ -2,10 +2,199 @@
 
 mod server;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use plenary_cluster::conformance_suite;
+use plenary_cluster::{
+    Bus, BusError, LEASE_LIFE, Lost, NewRoom, Redis, RedisConfig, RoomDefaults, RoomEvent, Seat, Store, StoreError,
+    conformance_suite,
+};
+use plenary_model::*;
 
-use server::redis;
+use server::{Server, redis};
 
 conformance_suite!(Arc::new(redis().await));
+
+#[tokio::test]
+async fn people_of_a_node_whose_lease_ran_out_are_removed_by_one_other_node() {
+    let server = Server::start();
+    let cluster = server.config();
+    let [alive, other] = [0, 1].map(|_| Redis::new(cluster.clone()).unwrap());
+    for id in ["ND_dead", "ND_1"] {
+        alive.renew(info(id)).await.unwrap();
+    }
+    let ann = alive.join(room("r"), seat("ann", "ND_dead")).await.unwrap().record;
+    alive.join(room("r"), seat("bob", "ND_1")).await.unwrap();
+    let mut heard = other.subscribe(room("r")).await.unwrap();
+    assert_eq!(alive.reap().await, Ok(Vec::new()), "its lease still runs");
+    tokio::time::sleep(LEASE_LIFE / 2).await;
+    alive.renew(info("ND_1")).await.unwrap();
+    tokio::time::sleep(LEASE_LIFE / 2 + Duration::from_millis(100)).await;
+    let (first, second) = tokio::join!(alive.reap(), other.reap());
+    let mut reaped = [first.unwrap(), second.unwrap()].concat();
+    assert_eq!(reaped.pop(), Some(NodeId::from("ND_dead")));
+    assert_eq!(reaped, []);
+    let Some(RoomEvent::Delta(delta)) = heard.next().await else { panic!("it was told") };
+    let reason = LeaveReason::ConnectionTimeout;
+    let (identity, sid, generation) = (person("ann"), ann.participant.sid.clone(), ann.generation);
+    assert_eq!(delta.change, RoomChange::Removed { identity, sid, generation, reason });
+    assert_eq!(other.snapshot(room("r")).await.unwrap().records.len(), 1);
+    assert!(!alive.renew(info("ND_dead")).await.unwrap().was_held, "it is told when it wakes");
+}
+
+#[tokio::test]
+async fn a_wiped_server_gets_its_rooms_back() {
+    let server = Server::start();
+    let cluster = Redis::new(server.config()).unwrap();
+    cluster.renew(info("ND_1")).await.unwrap();
+    let ann = cluster.join(room("r"), seat("ann", "ND_1")).await.unwrap();
+    let bob = cluster.join(room("r"), seat("bob", "ND_2")).await.unwrap();
+    server.ask("FLUSHALL").await;
+    assert_eq!(cluster.snapshot(room("r")).await, Err(StoreError::NoSuchRoom));
+    assert!(!cluster.renew(info("ND_1")).await.unwrap().was_held);
+    let RoomSnapshot { view, seq, room: info, .. } = bob.snapshot;
+    for own in [ann.record, bob.record.clone()] {
+        let lost = Lost { view, seq, info: info.clone(), records: vec![own] };
+        assert_eq!(cluster.restore(room("r"), lost).await, Ok(Vec::new()));
+    }
+    let back = cluster.snapshot(room("r")).await.unwrap();
+    assert_eq!((back.view, back.seq, back.room), (view, seq + 2, info), "the history goes on");
+    assert_eq!(back.records.len(), 2);
+    let next = cluster.join(room("r"), seat("bob", "ND_1")).await.unwrap();
+    assert!(next.record.generation > bob.record.generation);
+}
+
+#[tokio::test]
+async fn a_cut_subscription_is_made_again_and_says_that_something_may_be_missing() {
+    let server = Server::start();
+    let cluster = Redis::new(server.config()).unwrap();
+    let mut heard = cluster.subscribe(room("r")).await.unwrap();
+    server.ask("CLIENT KILL TYPE pubsub").await;
+    assert_eq!(heard.next().await, Some(RoomEvent::Resync));
+    cluster.join(room("r"), seat("ann", "ND_1")).await.unwrap();
+    assert!(matches!(heard.next().await, Some(RoomEvent::Delta(_))));
+}
+
+#[tokio::test]
+async fn calls_end_while_the_server_is_away_and_succeed_when_it_is_back() {
+    let mut server = Server::start();
+    let cluster = Redis::new(server.config()).unwrap();
+    cluster.join(room("r"), seat("ann", "ND_1")).await.unwrap();
+    let mut heard = cluster.subscribe(room("r")).await.unwrap();
+    server.stop();
+    for _ in 0..3 {
+        let asked = Instant::now();
+        assert_eq!(cluster.snapshot(room("r")).await, Err(StoreError::Unavailable));
+        assert!(asked.elapsed() < Duration::from_secs(5), "far more than the limit: this only shows that there is one");
+    }
+    server.start_again();
+    let mut tries = 0;
+    while cluster.snapshot(room("r")).await != Err(StoreError::NoSuchRoom) {
+        tries += 1;
+        assert!(tries < 100, "it is back, and empty");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(heard.next().await, Some(RoomEvent::Resync));
+}
+
+#[tokio::test]
+async fn a_request_without_the_clusters_seal_is_not_carried_out() {
+    let server = Server::start();
+    let config = server.config();
+    let node = NodeId::from("ND_1");
+    let ours = Redis::new(config.clone()).unwrap();
+    let mut inbox = ours.serve(node.clone()).await.unwrap();
+    let forger = Redis::new(RedisConfig { key: b"another key".to_vec(), instance: "forger".into(), ..config }).unwrap();
+    let ask = || Admin::Remove { identity: person("ann") };
+    let (forged, real) = (forger.request(node.clone(), room("r"), ask()), ours.request(node, room("r"), ask()));
+    let answer = async {
+        let (_, _, reply) = inbox.next().await.unwrap();
+        reply.send(Ok(None)).unwrap();
+        inbox.next().await
+    };
+    tokio::select! {
+        (forged, real) = async { tokio::join!(forged, real) } => {
+            assert_eq!((forged, real), (Err(BusError::Timeout), Ok(Ok(None))));
+        }
+        _ = answer => panic!("the forged one was carried out"),
+    }
+}
+
+#[tokio::test]
+async fn rooms_are_spread_over_servers_and_bans_for_all_hold_on_each() {
+    let [one, two] = [Server::start(), Server::start()];
+    let mut config = one.config();
+    config.urls.extend(two.config().urls);
+    let cluster = Redis::new(config).unwrap();
+    let names: Vec<_> = (0..16).map(|number| format!("room-{number}")).collect();
+    let mut heard = cluster.subscribe_bans().await.unwrap();
+    for name in &names {
+        cluster.join(room(name), Seat { create: Some(new_room(name)), ..seat("ann", "ND_1") }).await.unwrap();
+    }
+    assert_eq!(cluster.rooms(Vec::new()).await.unwrap().len(), 16);
+    let ban = Ban { identity: person("eve"), room: None, tokens_before_unix_s: None, until_unix_s: 100 };
+    cluster.ban(ban.clone(), 10).await.unwrap();
+    assert_eq!(cluster.bans(10).await, Ok(vec![ban]));
+    for name in &names {
+        assert_eq!(cluster.join(room(name), seat("eve", "ND_1")).await, Err(StoreError::Banned));
+    }
+    assert_eq!(cluster.lift_ban(person("eve"), None).await, Ok(true));
+    for expected in ["Set", "Lifted"] {
+        let told = format!("{:?}", heard.next().await);
+        assert!(told.contains(expected), "{told}, told once");
+    }
+    let sizes = [one.ask("DBSIZE").await, two.ask("DBSIZE").await];
+    assert!(sizes.iter().all(|size| size.starts_with("int(") && size != "int(0)"), "{sizes:?}");
+}
+
+fn seat(who: &str, node: &str) -> Seat {
+    let participant = Participant {
+        sid: format!("PA_{who}_{node}").into(),
+        identity: person(who),
+        name: String::new(),
+        metadata: String::new(),
+        attributes: Default::default(),
+        state: ParticipantState::Joined,
+        kind: ParticipantKind::Standard,
+        permission: Permission::default(),
+        tracks: Vec::new(),
+        audience: Audience::default(),
+        data_tracks: Vec::new(),
+        joined_at_ms: 0,
+        version: 1,
+        is_publisher: false,
+        leave_reason: LeaveReason::Unknown,
+        client_protocol: 1,
+        capabilities: Vec::new(),
+    };
+    let create = Some(new_room("r"));
+    Seat { participant, node: node.into(), issued_unix_s: None, now_unix_s: 10, create }
+}
+
+fn new_room(name: &str) -> NewRoom {
+    NewRoom {
+        name: room(name),
+        sid: "RM_1".into(),
+        view: 77,
+        now_unix_ms: 1,
+        metadata: Some("kept".into()),
+        empty_timeout_s: None,
+        departure_timeout_s: None,
+        max_participants: None,
+        defaults: RoomDefaults { empty_timeout_s: 300, departure_timeout_s: 20, max_participants: 0 },
+    }
+}
+
+fn info(node: &str) -> NodeInfo {
+    NodeInfo { node: node.into(), version: String::new(), state: NodeState::Serving, routers: Vec::new() }
+}
+
+fn room(name: &str) -> RoomName {
+    RoomName::try_from(name).unwrap()
+}
+
+fn person(name: &str) -> Identity {
+    Identity::try_from(name).unwrap()
+}

@@ -8,6 +8,7 @@ mod ban;
 mod codec;
 mod data;
 mod ids;
+mod node;
 mod participant;
 mod records;
 mod room;
@@ -20,11 +21,12 @@ pub use data::{Channel, DataMessage, DataTrack, Destination};
 pub use ids::{
     DataTrackSid, Identity, InvalidName, NAME_BYTES_MAX, NodeId, ParticipantSid, PeerId, RoomName, RoomSid, TrackSid,
 };
+pub use node::{NodeInfo, NodeState, RouterInfo};
 pub use participant::{
     Admitted, AdmittedTracks, Audience, ConnectionQuality, LeaveAction, LeaveReason, Participant, ParticipantKind,
     ParticipantState, Permission, QualityScore, Receiver, Version,
 };
-pub use records::{Record, RoomChange, RoomDelta, RoomSnapshot};
+pub use records::{Departed, Record, RoomChange, RoomDelta, RoomSnapshot};
 pub use room::RoomInfo;
 pub use track::{
     AudioFeature, BackupCodecPolicy, Encryption, IceServer, Layer, LayerMode, MediaKind, Quality, Source, SpeakerLevel,

@@ -21,6 +21,16 @@ pub struct RoomSnapshot {
     pub seq: u64,
     pub room: RoomInfo,
     pub records: Vec<Arc<Record>>,
+    /// Who left of late. Who is in neither list was lost, and did not leave.
+    pub departed: Vec<Departed>,
+}
+
+/// A session that is known to be over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departed {
+    pub identity: Identity,
+    pub generation: u64,
+    pub reason: LeaveReason,
 }
 
 /// One change. A replica applies `seq + 1` of its own view and nothing else.

@@ -8,11 +8,12 @@ use std::{
 };
 
 use plenary_model::{
-    Identity, LeaveReason, Participant, ParticipantSid, Record, RoomChange, RoomDelta, RoomInfo, RoomName, RoomSnapshot,
+    Departed, Identity, LeaveReason, Participant, ParticipantSid, Record, RoomChange, RoomDelta, RoomInfo, RoomName,
+    RoomSnapshot,
 };
 
 use crate::{
-    Joined, NewRoom, Seat, StoreError,
+    Joined, Lost, NewRoom, Seat, StoreError,
     seats::{is_counted, is_dependent, is_recorder},
 };
 
@@ -31,7 +32,7 @@ struct Room {
     view: u64,
     seq: u64,
     records: BTreeMap<Identity, Arc<Record>>,
-    departed: Departed,
+    departed: DepartedPeople,
 }
 
 impl Rooms {
@@ -111,9 +112,37 @@ impl Rooms {
         // The departure itself is a change that others are told under the next version.
         let version = stored.participant.version.saturating_add(1);
         room.records.remove(&identity);
-        room.departed.note(identity.clone(), version);
+        room.departed.note(Departed { identity: identity.clone(), generation, reason }, version);
         let delta = room.number(RoomChange::Removed { identity, sid: sid.clone(), generation, reason });
         Ok((room.seq, Some(delta)))
+    }
+
+    /// Nothing is ever lost here, so there is something to put back only if somebody was removed that should not have been.
+    pub(super) fn restore(
+        &mut self,
+        name: &RoomName,
+        lost: Lost,
+    ) -> Result<(Vec<ParticipantSid>, Vec<RoomDelta>), StoreError> {
+        let last = self.last_generation;
+        let room = self.existing(name)?;
+        if room.view != lost.view {
+            return Err(StoreError::NoSuchRoom);
+        }
+        let last = lost.records.iter().map(|record| record.generation).fold(last, u64::max);
+        room.seq = room.seq.max(lost.seq);
+        let (mut over, mut deltas) = (Vec::new(), Vec::new());
+        for record in lost.records {
+            let held = room.records.get(&record.participant.identity);
+            let rank = |record: &Record| (record.generation, record.participant.version);
+            if room.departed.ended(&record) || held.is_some_and(|held| held.generation > record.generation) {
+                over.push(record.participant.sid.clone());
+            } else if held.is_none_or(|held| rank(held) < rank(&record)) {
+                room.records.insert(record.participant.identity.clone(), record.clone());
+                deltas.push(room.number(RoomChange::Put(record)));
+            }
+        }
+        self.last_generation = last;
+        Ok((over, deltas))
     }
 
     pub(super) fn set_meta(&mut self, name: &RoomName, info: RoomInfo) -> Answer<u64> {
@@ -169,7 +198,7 @@ impl Rooms {
             active_recording: false,
         };
         let records = BTreeMap::new();
-        let room = Room { info, view: new.view, seq: 0, records, departed: Departed::default() };
+        let room = Room { info, view: new.view, seq: 0, records, departed: DepartedPeople::default() };
         Ok(self.rooms.entry(new.name).insert_entry(room).into_mut())
     }
 
@@ -213,7 +242,7 @@ impl Room {
 
     fn snapshot(&self) -> RoomSnapshot {
         let records = self.records.values().cloned().collect();
-        RoomSnapshot { view: self.view, seq: self.seq, room: self.told(), records }
+        RoomSnapshot { view: self.view, seq: self.seq, room: self.told(), records, departed: self.departed.list() }
     }
 
     fn told(&self) -> RoomInfo {
@@ -229,25 +258,36 @@ impl Room {
     }
 }
 
-/// Last versions of those who left, so that whoever comes back starts above them.
+/// Those who left, with their last versions, so that whoever comes back starts above them.
 #[derive(Debug, Default)]
-struct Departed {
-    versions: HashMap<Identity, u32>,
+struct DepartedPeople {
+    people: HashMap<Identity, (Departed, u32)>,
     /// Stands for everybody who was forgotten.
     floor: u32,
 }
 
-impl Departed {
-    fn note(&mut self, identity: Identity, version: u32) {
-        if self.versions.len() >= DEPARTED_MAX {
-            let forgotten = self.versions.drain().map(|(_, version)| version).max();
+impl DepartedPeople {
+    fn note(&mut self, who: Departed, version: u32) {
+        if self.people.len() >= DEPARTED_MAX {
+            let forgotten = self.people.drain().map(|(_, (_, version))| version).max();
             self.floor = self.floor.max(forgotten.unwrap_or_default());
         }
-        self.versions.insert(identity, version);
+        self.people.insert(who.identity.clone(), (who, version));
     }
 
     fn take(&mut self, identity: &Identity) -> u32 {
-        self.versions.remove(identity).unwrap_or(self.floor).max(self.floor)
+        self.people.remove(identity).map_or(self.floor, |(_, version)| version).max(self.floor)
+    }
+
+    fn ended(&self, record: &Record) -> bool {
+        let departed = self.people.get(&record.participant.identity);
+        departed.is_some_and(|(departed, _)| departed.generation >= record.generation)
+    }
+
+    fn list(&self) -> Vec<Departed> {
+        let mut all: Vec<_> = self.people.values().map(|(departed, _)| departed.clone()).collect();
+        all.sort_unstable_by(|a, b| a.identity.cmp(&b.identity));
+        all
     }
 }
 
@@ -270,11 +310,12 @@ mod tests {
 
     #[test]
     fn forgotten_people_still_start_above_their_last_version() {
-        let mut departed = Departed::default();
+        let mut departed = DepartedPeople::default();
         let name = |number: usize| Identity::try_from(format!("p{number}").as_str()).unwrap();
-        departed.note(name(0), 77);
-        (1..=DEPARTED_MAX).for_each(|number| departed.note(name(number), 3));
-        assert!(departed.versions.len() <= DEPARTED_MAX);
+        let who = |number| Departed { identity: name(number), generation: 1, reason: LeaveReason::Unknown };
+        departed.note(who(0), 77);
+        (1..=DEPARTED_MAX).for_each(|number| departed.note(who(number), 3));
+        assert!(departed.people.len() <= DEPARTED_MAX);
         assert!(departed.take(&name(0)) >= 77);
         assert!(departed.take(&name(DEPARTED_MAX)) >= 3);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use plenary_model as model;
 use plenary_model::{Identity, RoomName};
 
+#[expect(clippy::all, reason = "generated")]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/plenary.v1.rs"));
 }
@@ -74,6 +75,7 @@ same!(
     MultipleSpatialLayersPerStream
 );
 same!(track::BackupCodecPolicy, model::BackupCodecPolicy, PreferRegression: PreferRegression, Simulcast, Regression);
+same!(node_info::State, model::NodeState, Serving: Serving, Draining, Full);
 same!(Channel, model::Channel, Lossy: Reliable, Lossy, DataTrack);
 
 impl From<model::LeaveReason> for LeaveReason {
@@ -595,5 +597,36 @@ impl TryFrom<Destination> for model::Destination {
             Kind::Identities => Self::Identities(from.names.iter().map(|one| identity(one)).collect::<Read<_>>()?),
             Kind::Sids => Self::Sids(from.names.into_iter().map(Into::into).collect()),
         })
+    }
+}
+
+impl From<&model::NodeInfo> for NodeInfo {
+    fn from(from: &model::NodeInfo) -> Self {
+        let router = |router: &model::RouterInfo| node_info::Router {
+            boot: router.boot,
+            addresses: router.addresses.iter().map(ToString::to_string).collect(),
+        };
+        Self {
+            node: from.node.to_string(),
+            version: from.version.clone(),
+            state: number::<node_info::State, _>(from.state),
+            routers: from.routers.iter().map(router).collect(),
+        }
+    }
+}
+
+impl From<NodeInfo> for model::NodeInfo {
+    fn from(from: NodeInfo) -> Self {
+        let router = |router: node_info::Router| model::RouterInfo {
+            boot: router.boot,
+            // An address that this version cannot read is one it cannot use.
+            addresses: router.addresses.iter().filter_map(|address| address.parse().ok()).collect(),
+        };
+        Self {
+            node: from.node.into(),
+            version: from.version,
+            state: FromNumber::from_number(from.state),
+            routers: from.routers.into_iter().map(router).collect(),
+        }
     }
 }

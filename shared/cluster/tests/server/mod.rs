@@ -24,30 +24,34 @@ pub async fn redis() -> Redis {
 pub struct Server {
     directory: TempDir,
     /// Ends the server when its input does.
-    _keeper: Child,
+    keeper: Child,
 }
 
 impl Server {
-    #[expect(clippy::zombie_processes, reason = "it ends when its input does, which is when this process does")]
     pub fn start() -> Self {
         let directory = TempDir::new().expect("there is room for a socket");
-        let socket = Self::socket_in(directory.path());
-        let server = "redis-server --port 0 --unixsocket \"$0\" --save '' --appendonly no --dir \"$1\" & \
-                      server=$!; cat >/dev/null; kill $server";
-        let keeper = Command::new("sh")
-            .args(["-c", server])
-            .args([&socket, directory.path()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("there is a shell");
-        for _ in 0..500 {
-            if UnixStream::connect(&socket).is_ok() {
-                return Self { directory, _keeper: keeper };
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("redis-server did not start: is it installed?");
+        let keeper = keep(directory.path());
+        Self { directory, keeper }
+    }
+
+    /// It forgets everything.
+    pub fn stop(&mut self) {
+        drop(self.keeper.stdin.take());
+        self.keeper.wait().expect("it was started");
+    }
+
+    pub fn start_again(&mut self) {
+        self.keeper = keep(self.directory.path());
+    }
+
+    /// Has the server carry out one command.
+    pub async fn ask(&self, command: &str) -> String {
+        let client = redis::Client::open(self.url()).expect("the URL is good");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("it runs");
+        let mut words = command.split(' ');
+        let mut ask = redis::cmd(words.next().expect("there is a command"));
+        ask.arg(words.collect::<Vec<_>>());
+        format!("{:?}", ask.query_async::<redis::Value>(&mut connection).await.expect("it is a good command"))
     }
 
     /// For a cluster of its own: nobody else has its prefix.
@@ -55,14 +59,39 @@ impl Server {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         RedisConfig {
-            urls: vec![format!("redis+unix://{}", Self::socket_in(self.directory.path()).display())],
+            urls: vec![self.url()],
             prefix: format!("test-{number}:"),
             key: b"a key for tests that nobody else has".to_vec(),
             instance: format!("instance-{number}"),
         }
     }
 
-    fn socket_in(directory: &Path) -> PathBuf {
-        directory.join("redis.sock")
+    fn url(&self) -> String {
+        format!("redis+unix://{}", socket_in(self.directory.path()).display())
     }
+}
+
+#[expect(clippy::zombie_processes, reason = "it ends when its input does, which is when this process does")]
+fn keep(directory: &Path) -> Child {
+    let socket = socket_in(directory);
+    let server = "redis-server --port 0 --unixsocket \"$0\" --save '' --appendonly no --dir \"$1\" & \
+                  server=$!; cat >/dev/null; kill $server; wait $server";
+    let keeper = Command::new("sh")
+        .args(["-c", server])
+        .args([&socket, directory])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("there is a shell");
+    for _ in 0..500 {
+        if UnixStream::connect(&socket).is_ok() {
+            return keeper;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("redis-server did not start: is it installed?");
+}
+
+fn socket_in(directory: &Path) -> PathBuf {
+    directory.join("redis.sock")
 }

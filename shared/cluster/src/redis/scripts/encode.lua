@@ -23,3 +23,8 @@ end
 local function bytes(field, value)
   return varint(field * 8 + 2) .. varint(#value) .. value
 end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end

@@ -34,7 +34,5 @@ local record = bytes(1, participant) .. number(2, generation) .. bytes(3, node) 
 local replaced = held and redis.call('HGET', P, identity) or false
 sit(identity, decimal(generation), version, flags, node, sid, record, held)
 live()
--- Where to look should the node die.
-redis.call('SADD', KEYS[8] .. node, NAME)
 publish(bytes(3, record))
 return { 'ok', record, replaced, snapshot() }

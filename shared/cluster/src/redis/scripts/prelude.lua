@@ -4,16 +4,13 @@
 -- p: hash identity -> Record (cluster.proto)
 -- i: hash identity -> "generation version flags node sid"; under '' the sums of the flags
 -- g: hash identity -> "version generation reason" of those who left; under '' what stands for everybody forgotten
-local X, P, I, G, ROOMS, GENERATION, BANS = unpack(KEYS)
+-- ended: the view of the last history that was ended
+-- HOSTS goes before a node's id: set of the rooms where it hosts somebody
+local X, P, I, G, ENDED, ROOMS, GENERATION, BANS, HOSTS = unpack(KEYS)
 local CHANNEL, NAME, TTL_MS = ARGV[1], ARGV[2], ARGV[3]
 
 local DEPARTED_MAX = 1024
 local PEOPLE_MAX = 50000
-
-local function now_ms()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
 
 local function exists()
   return redis.call('EXISTS', X) == 1
@@ -56,6 +53,8 @@ local function has_seat(flags, held)
 end
 
 local function sit(identity, generation, version, flags, node, sid, record, held)
+  -- Where to look should the node die.
+  redis.call('SADD', HOSTS .. node, NAME)
   if held then count(held.flags, -1) end
   count(flags, 1)
   redis.call('HSET', I, identity, table.concat({ generation, version, flags, node, sid }, ' '))
@@ -78,7 +77,7 @@ local function publish(change)
 end
 
 local function snapshot()
-  return { redis.call('HGET', X, 'view'), seq(), info(), redis.call('HVALS', P) }
+  return { redis.call('HGET', X, 'view'), seq(), info(), redis.call('HVALS', P), redis.call('HGETALL', G) }
 end
 
 -- No room outlives its hosts for long; those who host it touch it.
@@ -127,6 +126,8 @@ end
 
 local function close(reason)
   publish(number(6, tonumber(reason)))
+  -- For hosts that did not hear it: this history is not lost, it ended.
+  redis.call('SET', ENDED, redis.call('HGET', X, 'view'), 'PX', TTL_MS)
   redis.call('DEL', X, P, I, G)
   redis.call('ZREM', ROOMS, NAME)
 end

@@ -6,5 +6,5 @@ if exists() then
     if held and held.node == node then remove(identity, held, reason) end
   end
 end
-redis.call('SREM', KEYS[8] .. node, NAME)
+redis.call('SREM', HOSTS .. node, NAME)
 return { 'ok' }
