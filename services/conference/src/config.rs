@@ -3,6 +3,7 @@
 //! Everything has a default, so that a node started with nothing runs on loopback. Whatever is wrong is refused at the
 //! start, with the place, the key and what to do about it. After the start nothing asks the environment again.
 
+mod cluster;
 mod duration;
 mod keys;
 mod sections;
@@ -18,11 +19,13 @@ use plenary_protocol::token::Keys;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use cluster::Cluster;
 pub use keys::{KeySettings, KeySource, PublishedKeys, is_public};
 pub use sections::{
     Admin, Codecs, Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles, Turn,
 };
 
+use cluster::ClusterFile;
 use keys::IssuerTable;
 use sections::{HttpFile, KeyTable, MediaFile, TurnFile};
 
@@ -46,6 +49,8 @@ pub struct Settings {
     pub log: Log,
     pub room_api: RoomApi,
     pub turn: Vec<Turn>,
+    /// None for a node that is alone.
+    pub cluster: Option<Cluster>,
     /// Where it came from, for the first log line.
     pub source: String,
 }
@@ -90,6 +95,9 @@ impl Settings {
         document.signal.check().map_err(|problem| at("signal", problem, "correct these durations"))?;
         let turn: Result<Vec<_>, _> = document.turn.into_iter().map(TurnFile::resolve).collect();
         let turn = turn.map_err(|problem| at("turn", &problem, "give urls and either secret or secret_file"))?;
+        let cluster = document.cluster.resolve();
+        let cluster = cluster
+            .map_err(|problem| at("cluster", &problem, "give redis, a list of URLs, and either key or key_file"))?;
         Ok(Self {
             http,
             metrics: document.metrics,
@@ -105,6 +113,7 @@ impl Settings {
             log: document.log,
             room_api: document.room_api,
             turn,
+            cluster,
             source: place,
         })
     }
@@ -169,6 +178,13 @@ impl Settings {
         let hint = if self.keys.is_development() { "[development key]" } else { "[redacted]" };
         lines.extend(self.keys.ids().map(|id| format!("keys.\"{id}\" = \"{hint}\"\n")));
         lines.extend(self.turn.iter().map(|turn| format!("# [[turn]] urls = {:?}, secret = [redacted]\n", turn.urls)));
+        lines.push(match &self.cluster {
+            None => "# cluster.redis is not set: this node is alone\n".into(),
+            Some(Cluster { redis, prefix, .. }) => {
+                let servers = redis.len();
+                format!("cluster.prefix = {prefix:?}\n# cluster.redis = [redacted], {servers} of them; cluster.key = [redacted]\n")
+            }
+        });
         lines.push(format!("# {}", self.explain_codecs()));
         lines.extend(self.explain_keys().lines().map(|line| format!("# {line}\n")));
         lines.concat()
@@ -207,6 +223,8 @@ struct Document {
     room_api: RoomApi,
     #[serde(skip_serializing)]
     turn: Vec<TurnFile>,
+    #[serde(skip_serializing)]
+    cluster: ClusterFile,
 }
 
 fn read(sources: &Sources) -> Result<Document, ConfigError> {
@@ -254,7 +272,7 @@ fn environment(sources: &Sources) -> Result<config::Environment, ConfigError> {
 }
 
 /// The settings that are lists, which environment and flags write with commas.
-const LISTS: [&str; 3] = ["http.trusted_proxies", "media.advertise", "room.codecs"];
+const LISTS: [&str; 4] = ["http.trusted_proxies", "media.advertise", "room.codecs", "cluster.redis"];
 
 /// Flags are text; the library reads numbers and switches out of it by itself, lists it does not.
 fn typed(key: &str, value: &str) -> config::Value {

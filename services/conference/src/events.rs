@@ -305,6 +305,19 @@ impl StoreFailed {
     }
 }
 
+/// Nodes died, and this one removed their people from the store.
+#[derive(Debug)]
+pub struct NodesReaped {
+    pub nodes: Vec<NodeId>,
+}
+
+impl NodesReaped {
+    pub fn emit(self) {
+        warn!(nodes = ?self.nodes, "nodes are dead; their people were removed");
+        instruments().nodes_reaped.add(u64::try_from(self.nodes.len()).unwrap_or(u64::MAX), &[]);
+    }
+}
+
 /// Somebody was kept out, or let in again, by whoever holds this key.
 #[derive(Debug)]
 pub struct BansChanged<'a> {

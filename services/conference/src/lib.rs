@@ -16,6 +16,7 @@ pub mod fuzzing;
 mod heartbeat;
 mod ids;
 pub mod keys;
+mod lease;
 pub mod media_router;
 pub mod metrics;
 pub mod node;

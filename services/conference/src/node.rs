@@ -17,11 +17,12 @@ use std::{
 
 use actix::{Actor, Addr, Arbiter};
 use actix_web::dev::ServerHandle;
-use plenary_cluster::{Bus, InProcess, NewRoom, RoomDefaults, Store};
+use plenary_cluster::{Bus, InProcess, NewRoom, Redis, RedisConfig, RoomDefaults, Store};
 use plenary_media_core::{DtlsIdentity, Router};
 use plenary_model::{NodeId, RoomName};
 use plenary_protocol::token::Claims;
 use plenary_room_core::{room, session};
+use secrecy::ExposeSecret;
 use tokio::{sync::Notify, task::JoinHandle};
 
 use self::memory::MemoryWatch;
@@ -33,6 +34,7 @@ use crate::{
     front::{self, Opened, convert::ServerIdentity, health::Unready},
     ids,
     keys::{self, KeyRing},
+    lease,
     media_router::MediaRouterHandle,
     participant::Shutdown,
     rooms::Rooms,
@@ -68,8 +70,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    fn new(settings: &Settings, cluster: Arc<InProcess>) -> Self {
-        let node = ids::node();
+    fn new(settings: &Settings, node: NodeId, store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> Self {
         let identity = ServerIdentity {
             node_id: node.to_string(),
             region: String::new(),
@@ -77,8 +78,8 @@ impl Shared {
         };
         Self {
             node,
-            store: cluster.clone(),
-            bus: cluster,
+            store,
+            bus,
             keys: KeyRing::new(settings),
             bans: Arc::default(),
             server_identity: Arc::new(identity),
@@ -218,7 +219,9 @@ pub struct Node {
 impl Node {
     /// Binds every port before it returns, so that an error names what is taken. Needs a running actix system.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
-        let shared = Arc::new(Shared::new(&settings, Arc::new(InProcess::new())));
+        let node = ids::node();
+        let (store, bus) = cluster(&settings, &node)?;
+        let shared = Arc::new(Shared::new(&settings, node, store, bus));
         let supervisor = Supervisor::new(&settings, DtlsIdentity::generate()?, shared.clone()).start();
         supervisor.send(StartRouters).await??;
         let arbiters: Vec<_> = (0..room_threads()).map(|_| Arbiter::new()).collect();
@@ -237,6 +240,7 @@ impl Node {
         let tasks = vec![
             tokio::spawn(keys::watch(key_source, files, shared.keys.clone(), reload_keys.clone())),
             tokio::spawn(bans::follow(shared.clone())),
+            tokio::spawn(lease::hold(shared.clone())),
         ];
         let Opened { doors, http, admin } = front::listen(&settings, shared.clone())?;
         shared.phase.store(SERVING, Ordering::Relaxed);
@@ -269,11 +273,29 @@ impl Node {
         for door in &self.doors {
             door.stop(true).await;
         }
+        // If this fails the lease runs out by itself.
+        let _ = self.shared.store.release(self.shared.node.clone()).await;
         let _ = self.supervisor.send(StopRouters).await;
         for arbiter in &self.arbiters {
             arbiter.stop();
         }
     }
+}
+
+/// What is true of rooms, and who hears of it: in this process for a node that is alone.
+fn cluster(settings: &Settings, node: &NodeId) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Bus>)> {
+    let Some(config::Cluster { redis, keys, prefix }) = &settings.cluster else {
+        let alone = Arc::new(InProcess::new());
+        return Ok((alone.clone(), alone));
+    };
+    let config = RedisConfig {
+        urls: redis.iter().map(|url| url.expose_secret().to_owned()).collect(),
+        prefix: prefix.clone(),
+        keys: keys.iter().map(|key| key.expose_secret().as_bytes().to_vec()).collect(),
+        instance: node.to_string(),
+    };
+    let redis = Arc::new(Redis::new(config)?);
+    Ok((redis.clone(), redis))
 }
 
 pub(crate) fn session_settings(settings: &Settings) -> session::Settings {

@@ -11,7 +11,7 @@ use actix::{
     WeakAddr, WrapFuture,
 };
 use futures_util::stream;
-use plenary_cluster::{AdminReply, Barred, Joined, NewRoom, RoomEvent, Seat, StoreError};
+use plenary_cluster::{AdminReply, Barred, Joined, Lost, NewRoom, ROOM_LIFE, RoomEvent, Seat, StoreError};
 use plenary_model::{
     Admin, AdminRefusal, Audience, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState,
     Record, RoomName,
@@ -32,7 +32,7 @@ use crate::{
     media_router::RouterLevels,
     node::{RouterHandle, Shared},
     participant::{Begin, FromRoom, Participant, Shutdown},
-    rooms::{EnforceBans, JoinRoom, RoomClosing, RoomEnded, Rooms, RouterLost},
+    rooms::{EnforceBans, JoinRoom, Lapsed, RoomClosing, RoomEnded, Rooms, RouterLost},
     tokens::{Refresher, unix_ms, unix_seconds},
 };
 
@@ -332,10 +332,13 @@ impl Room {
             return;
         };
         self.writing = true;
+        if let RecordChange::Restore { view, seq, info, records } = change {
+            return self.restore(Lost { view, seq, info, records }, ctx);
+        }
         let (store, room) = (self.shared.store.clone(), self.name.clone());
         let whose = match &change {
             RecordChange::Put(record) => Some(record.participant.sid.clone()),
-            RecordChange::Remove { .. } | RecordChange::Meta(_) | RecordChange::CloseIfEmpty => None,
+            _ => None,
         };
         let write = async move {
             match change {
@@ -345,6 +348,8 @@ impl Room {
                 }
                 RecordChange::Meta(info) => store.set_meta(room, info).await.map(drop),
                 RecordChange::CloseIfEmpty => store.delete_if_empty(room).await.map(drop),
+                // Carried out above, since it is followed by more.
+                RecordChange::Restore { .. } => Ok(()),
             }
         };
         ctx.spawn(write.into_actor(self).map(move |outcome, actor, ctx| {
@@ -360,6 +365,45 @@ impl Room {
         }));
     }
 
+    /// What the store lost goes back to it. Then it is asked how things stand, until it answers.
+    fn restore(&mut self, lost: Lost, ctx: &mut Context<Self>) {
+        let (store, room) = (self.shared.store.clone(), self.name.clone());
+        let restore = async move {
+            loop {
+                match store.restore(room.clone(), lost.clone()).await {
+                    Err(StoreError::Unavailable) => tokio::time::sleep(REREAD_PAUSE).await,
+                    outcome => return outcome,
+                }
+            }
+        };
+        ctx.spawn(restore.into_actor(self).map(|outcome, actor, ctx| {
+            let _span = actor.span.clone().entered();
+            actor.writing = false;
+            match outcome {
+                Ok(over) => {
+                    for who in over {
+                        actor.handle(Input::WriteFailed { who }, ctx);
+                    }
+                    actor.reread(Duration::ZERO, ctx);
+                }
+                // Its history was ended, and this node did not hear of it.
+                Err(_) => ctx.stop(),
+            }
+            actor.write_next(ctx);
+        }));
+    }
+
+    /// The room lives in the store for as long as somebody hosts it.
+    fn touch(&mut self, ctx: &mut Context<Self>) {
+        let (store, room) = (self.shared.store.clone(), self.name.clone());
+        let touch = async move { store.touch(room).await };
+        ctx.spawn(touch.into_actor(self).map(|outcome, actor, ctx| {
+            if outcome == Err(StoreError::NoSuchRoom) && actor.warm && !actor.is_closing {
+                actor.handle(Input::Lapsed, ctx);
+            }
+        }));
+    }
+
     fn reread(&mut self, after: Duration, ctx: &mut Context<Self>) {
         let (store, room) = (self.shared.store.clone(), self.name.clone());
         let read = async move {
@@ -371,6 +415,8 @@ impl Room {
                 actor.warm = true;
                 actor.handle(Input::Snapshot(snapshot), ctx);
             }
+            // Ended or lost: if lost, this puts it back.
+            Err(StoreError::NoSuchRoom) if actor.warm && !actor.sessions.is_empty() => actor.handle(Input::Lapsed, ctx),
             Err(StoreError::NoSuchRoom) => ctx.stop(),
             Err(error) => {
                 let _span = actor.span.clone().entered();
@@ -397,6 +443,7 @@ impl Actor for Room {
             let (bus, room) = (self.shared.bus.clone(), self.name.clone());
             async move { bus.subscribe(room).await }
         };
+        ctx.run_interval(TOUCH_INTERVAL, Self::touch);
         // Nothing is handled before the room is subscribed, so no change falls between its snapshot and its first delta.
         ctx.wait(subscribe.into_actor(self).map(|outcome, _, ctx| match outcome {
             Ok(subscription) => {
@@ -557,6 +604,16 @@ impl Handler<EnforceBans> for Room {
     }
 }
 
+impl Handler<Lapsed> for Room {
+    type Result = ();
+
+    fn handle(&mut self, Lapsed: Lapsed, ctx: &mut Self::Context) {
+        if self.warm && !self.is_closing {
+            self.handle(Input::Lapsed, ctx);
+        }
+    }
+}
+
 impl Handler<RouterLost> for Room {
     type Result = ();
 
@@ -626,5 +683,7 @@ const MAILBOX: usize = 1024;
 
 /// People whose wish for TCP is remembered; beyond, the wish is not.
 const TCP_ONLY_MAX: usize = 1024;
+
+const TOUCH_INTERVAL: Duration = Duration::from_secs(ROOM_LIFE.as_secs() / 3);
 
 const REREAD_PAUSE: Duration = Duration::from_secs(1);

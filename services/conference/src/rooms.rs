@@ -56,6 +56,11 @@ pub struct RouterLost {
     pub index: RouterIndex,
 }
 
+/// The node's lease had run out: others may have taken its people for gone, or the store lost them.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Lapsed;
+
 /// The room takes nobody any more; it only finishes what it owes the store.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -168,6 +173,14 @@ impl Handler<EnforceBans> for Rooms {
         for (_, room) in self.rooms.iter().filter(meant) {
             room.do_send(ask.clone());
         }
+    }
+}
+
+impl Handler<Lapsed> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, Lapsed: Lapsed, _: &mut Self::Context) {
+        self.rooms.values().for_each(|room| room.do_send(Lapsed));
     }
 }
 

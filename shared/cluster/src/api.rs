@@ -42,8 +42,8 @@ pub trait Store: Send + Sync {
     /// Keeps the room for another [`ROOM_LIFE`]: whoever hosts it says so again and again.
     fn touch(&self, room: RoomName) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Puts back what the store lost of a room: the room itself, and this node's people of whom it has neither a record
-    /// nor a word about their end. Nobody is refused for want of seats. Gives back whose session is over. `NoSuchRoom` if
-    /// this history was ended.
+    /// nor a word about their end. Nobody is refused for want of seats. Gives back whose session is over: of a
+    /// history that was ended, all that are not in the next one. `NoSuchRoom` if there is no next one.
     fn restore(&self, room: RoomName, lost: Lost) -> BoxFuture<'_, Result<Vec<ParticipantSid>, StoreError>>;
     /// This node lives, for [`LEASE_LIFE`] from now on.
     fn renew(&self, node: NodeInfo) -> BoxFuture<'_, Result<Renewed, StoreError>>;

@@ -290,7 +290,7 @@ pub async fn a_room_made_again_has_another_history(cluster: Arc<impl Cluster>) {
     cluster.delete(name("r"), LeaveReason::RoomDeleted).await.unwrap();
     cluster.create(new_room("r", 2)).await.unwrap();
     let snapshot = cluster.snapshot(name("r")).await.unwrap();
-    assert_eq!((snapshot.view, snapshot.records.len()), (2, 0));
+    assert_eq!((snapshot.view, snapshot.records.len(), snapshot.ended), (2, 0, vec![1]));
     let second = cluster.join(name("r"), seat("ann", "PA_2")).await.unwrap();
     let late = newer(&first, |person| person.version = 99);
     assert_eq!(cluster.put(name("r"), late).await, Err(StoreError::Superseded));
@@ -511,8 +511,11 @@ pub async fn an_ended_room_is_not_put_back(cluster: Arc<impl Cluster>) {
     cluster.delete(name("r"), LeaveReason::RoomDeleted).await.unwrap();
     let RoomSnapshot { view, seq, room: info, .. } = joined.snapshot;
     let known = Lost { view, seq, info, records: vec![joined.record] };
-    assert_eq!(cluster.restore(name("r"), known).await, Err(StoreError::NoSuchRoom));
+    assert_eq!(cluster.restore(name("r"), known.clone()).await, Err(StoreError::NoSuchRoom));
     assert_eq!(cluster.touch(name("r")).await, Err(StoreError::NoSuchRoom));
+    cluster.create(new_room("r", 2)).await.unwrap();
+    assert_eq!(cluster.restore(name("r"), known).await, Ok(vec!["PA_1".into()]), "nor into the room's next life");
+    assert_eq!(cluster.snapshot(name("r")).await.unwrap().records.len(), 0);
 }
 
 pub async fn a_lease_is_held_until_it_is_released(cluster: Arc<impl Cluster>) {

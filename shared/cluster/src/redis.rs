@@ -44,8 +44,8 @@ pub struct RedisConfig {
     pub urls: Vec<String>,
     /// Goes before every key and channel.
     pub prefix: String,
-    /// Known to every node: requests without its seal are not carried out.
-    pub key: Vec<u8>,
+    /// Known to every node: requests without a seal of one of these are not carried out. The first one seals.
+    pub keys: Vec<Vec<u8>>,
     /// Told from every other node, also from this one's earlier life.
     pub instance: String,
 }
@@ -54,6 +54,8 @@ pub struct RedisConfig {
 pub enum RedisConfigError {
     #[error("no Redis URL is given")]
     NoUrl,
+    #[error("no cluster key is given")]
+    NoKey,
     #[error("the Redis URL cannot be used: {0}")]
     Url(String),
 }
@@ -61,14 +63,14 @@ pub enum RedisConfigError {
 impl Redis {
     /// Connects in the background: until it has, calls answer `Unavailable`. Needs a tokio runtime.
     pub fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
-        let RedisConfig { urls, prefix, key, instance } = config;
+        let RedisConfig { urls, prefix, keys, instance } = config;
         let connect = |url: &String| match Shard::new(url) {
             Ok(shard) => Ok(Arc::new(shard)),
             Err(error) => Err(RedisConfigError::Url(error.to_string())),
         };
         let shards = urls.iter().map(connect).collect::<Result<Vec<_>, _>>()?;
         let first = shards.first().ok_or(RedisConfigError::NoUrl)?.clone();
-        let requests = Requests::new(first, &prefix, &key, &instance);
+        let requests = Requests::new(first, &prefix, &keys, &instance).ok_or(RedisConfigError::NoKey)?;
         Ok(Self { shards, prefix, requests })
     }
 
@@ -246,7 +248,12 @@ impl Answer {
             departed.extend(stored_departure(&who, &line));
         }
         departed.sort_unstable_by(|a, b| a.identity.cmp(&b.identity));
-        Ok(RoomSnapshot { view, seq, room, records, departed })
+        let mut views = parts.array()?;
+        let mut ended = Vec::new();
+        while let Some(view) = views.optional() {
+            ended.extend(view.try_into().map(u64::from_le_bytes));
+        }
+        Ok(RoomSnapshot { view, seq, room, records, departed, ended })
     }
 
     fn texts(&mut self) -> Result<Vec<String>, StoreError> {

@@ -106,7 +106,8 @@ async fn a_request_without_the_clusters_seal_is_not_carried_out() {
     let node = NodeId::from("ND_1");
     let ours = Redis::new(config.clone()).unwrap();
     let mut inbox = ours.serve(node.clone()).await.unwrap();
-    let forger = Redis::new(RedisConfig { key: b"another key".to_vec(), instance: "forger".into(), ..config }).unwrap();
+    let forger =
+        Redis::new(RedisConfig { keys: vec![b"another key".to_vec()], instance: "forger".into(), ..config }).unwrap();
     let ask = || Admin::Remove { identity: person("ann") };
     let (forged, real) = (forger.request(node.clone(), room("r"), ask()), ours.request(node, room("r"), ask()));
     let answer = async {

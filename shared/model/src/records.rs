@@ -23,6 +23,8 @@ pub struct RoomSnapshot {
     pub records: Vec<Arc<Record>>,
     /// Who left of late. Who is in neither list was lost, and did not leave.
     pub departed: Vec<Departed>,
+    /// The last histories of this name that were ended: nothing of them is missing.
+    pub ended: Vec<u64>,
 }
 
 /// A session that is known to be over.

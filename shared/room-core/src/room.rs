@@ -102,6 +102,7 @@ impl Room {
             Input::SessionLost { who, reason } => self.on_leave(&who, reason),
             Input::Levels { levels } => self.on_levels(levels),
             Input::WriteFailed { who } => self.on_write_failed(&who),
+            Input::Lapsed => self.restore(),
         }
         self.review(now);
     }
@@ -118,6 +119,7 @@ impl Room {
                 }
                 Deadline::Counts => self.tell_info(now),
                 Deadline::Orphans => self.remove_orphans(),
+                Deadline::Unconfirmed => self.ask_for_snapshot(),
                 Deadline::SimulatedSpeaker => {
                     self.speakers.end_simulations(now);
                     self.tell_speakers();
@@ -144,6 +146,7 @@ impl Room {
             self.info.due().map(|at| (at, Deadline::Counts)),
             self.orphans.as_ref().map(|(at, _)| (*at, Deadline::Orphans)),
             self.speakers.simulated_until().map(|at| (at, Deadline::SimulatedSpeaker)),
+            self.replica.confirm_by().map(|at| (at, Deadline::Unconfirmed)),
         ]
         .into_iter()
         .flatten()
@@ -151,8 +154,11 @@ impl Room {
     }
 
     fn on_snapshot(&mut self, now: Instant, snapshot: RoomSnapshot) {
-        for change in self.replica.restart(snapshot) {
+        for change in self.replica.restart(now, snapshot) {
             self.apply(change);
+        }
+        if self.sessions.iter().any(|session| self.replica.is_unconfirmed(&session.record.participant.identity)) {
+            self.restore();
         }
         self.recount = true;
         self.catch_up();
@@ -167,6 +173,13 @@ impl Room {
         for record in std::mem::take(&mut self.early) {
             self.on_joined(record);
         }
+    }
+
+    /// What this node knows goes back to the store, and is then read from there.
+    fn restore(&mut self) {
+        let (Some((view, seq)), Some(info)) = (self.replica.place(), self.replica.info()) else { return };
+        let records = self.sessions.iter().map(|session| session.record.clone()).collect();
+        self.outputs.push_back(Output::Write(RecordChange::Restore { view, seq, info: info.clone(), records }));
     }
 
     /// Joins that were on their way have come home by now, and whoever wanted to come back has a newer record.
@@ -285,6 +298,7 @@ impl Room {
         }
         // The record's delta may have come first, and even a change of it.
         let home = self.replica.record(&identity).filter(|home| home.generation == record.generation);
+        let home = home.filter(|_| !self.replica.is_unconfirmed(&identity));
         let newest = home.cloned().unwrap_or_else(|| record.clone());
         let session = Session::new(newest, home.is_some(), self.people.register());
         let own = Arc::new(session.record.participant.clone());
@@ -346,6 +360,9 @@ impl Room {
     fn settle_doubts(&mut self) {
         for sid in self.sessions.doubted() {
             let Some(session) = self.sessions.get_mut(&sid) else { continue };
+            if self.replica.is_unconfirmed(&session.record.participant.identity) {
+                continue;
+            }
             let stored = self.replica.record(&session.record.participant.identity);
             let Some(stored) = stored.filter(|stored| session.is(stored)) else {
                 self.end(&sid, LeaveReason::StateMismatch);

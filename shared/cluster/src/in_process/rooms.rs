@@ -3,7 +3,7 @@
 //! Each call checks everything first, then writes, and gives back its answer with at most one change to publish.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -24,10 +24,13 @@ pub(super) struct Rooms {
     rooms: BTreeMap<RoomName, Room>,
     /// One count for every room and life of a room, so that no identity's generation ever falls.
     last_generation: u64,
+    /// The views of the last lives of each name.
+    ended: HashMap<RoomName, VecDeque<u64>>,
 }
 
 #[derive(Debug)]
 struct Room {
+    ended: Vec<u64>,
     info: RoomInfo,
     view: u64,
     seq: u64,
@@ -125,16 +128,19 @@ impl Rooms {
     ) -> Result<(Vec<ParticipantSid>, Vec<RoomDelta>), StoreError> {
         let last = self.last_generation;
         let room = self.existing(name)?;
-        if room.view != lost.view {
-            return Err(StoreError::NoSuchRoom);
-        }
+        // Whoever is not in the next life was in one that ended.
+        let is_ended = room.view != lost.view;
         let last = lost.records.iter().map(|record| record.generation).fold(last, u64::max);
-        room.seq = room.seq.max(lost.seq);
+        if !is_ended {
+            room.seq = room.seq.max(lost.seq);
+        }
         let (mut over, mut deltas) = (Vec::new(), Vec::new());
         for record in lost.records {
             let held = room.records.get(&record.participant.identity);
             let rank = |record: &Record| (record.generation, record.participant.version);
-            if room.departed.ended(&record) || held.is_some_and(|held| held.generation > record.generation) {
+            let is_held = held.is_some_and(|held| held.generation == record.generation);
+            let is_replaced = held.is_some_and(|held| held.generation > record.generation);
+            if room.departed.ended(&record) || is_replaced || (is_ended && !is_held) {
                 over.push(record.participant.sid.clone());
             } else if held.is_none_or(|held| rank(held) < rank(&record)) {
                 room.records.insert(record.participant.identity.clone(), record.clone());
@@ -167,6 +173,12 @@ impl Rooms {
 
     pub(super) fn delete(&mut self, name: &RoomName, reason: LeaveReason) -> Answer<()> {
         let mut room = self.rooms.remove(name).ok_or(StoreError::NoSuchRoom)?;
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.clear();
+        }
+        let ended = self.ended.entry(name.clone()).or_default();
+        ended.push_front(room.view);
+        ended.truncate(LIVES_REMEMBERED);
         let delta = room.number(RoomChange::Closed { reason });
         Ok(((), Some(delta)))
     }
@@ -198,7 +210,8 @@ impl Rooms {
             active_recording: false,
         };
         let records = BTreeMap::new();
-        let room = Room { info, view: new.view, seq: 0, records, departed: DepartedPeople::default() };
+        let ended = self.ended.get(&new.name).into_iter().flatten().copied().collect();
+        let room = Room { ended, info, view: new.view, seq: 0, records, departed: DepartedPeople::default() };
         Ok(self.rooms.entry(new.name).insert_entry(room).into_mut())
     }
 
@@ -242,7 +255,8 @@ impl Room {
 
     fn snapshot(&self) -> RoomSnapshot {
         let records = self.records.values().cloned().collect();
-        RoomSnapshot { view: self.view, seq: self.seq, room: self.told(), records, departed: self.departed.list() }
+        let (departed, ended) = (self.departed.list(), self.ended.clone());
+        RoomSnapshot { view: self.view, seq: self.seq, room: self.told(), records, departed, ended }
     }
 
     fn told(&self) -> RoomInfo {
@@ -300,6 +314,10 @@ const ROOMS_MAX: usize = 100_000;
 
 /// People of one room, dependents and hidden ones too; more are refused as full.
 const PEOPLE_MAX: usize = 50_000;
+
+/// Names whose last lives are remembered; beyond, all are forgotten.
+const ENDED_MAX: usize = 4096;
+const LIVES_REMEMBERED: usize = 16;
 
 /// Departed people remembered one by one.
 const DEPARTED_MAX: usize = 1024;

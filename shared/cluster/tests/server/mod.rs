@@ -61,7 +61,7 @@ impl Server {
         RedisConfig {
             urls: vec![self.url()],
             prefix: format!("test-{number}:"),
-            key: b"a key for tests that nobody else has".to_vec(),
+            keys: vec![b"a key for tests that nobody else has".to_vec()],
             instance: format!("instance-{number}"),
         }
     }

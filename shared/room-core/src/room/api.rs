@@ -27,6 +27,8 @@ pub enum Input {
     Levels { levels: Vec<(ParticipantSid, TrackSid, SpeakerLevel)> },
     /// The store refused or lost a record of this session.
     WriteFailed { who: ParticipantSid },
+    /// The store may have lost the room, or others may have taken this node's people for gone.
+    Lapsed,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +73,14 @@ pub enum RecordChange {
         reason: LeaveReason,
     },
     Meta(RoomInfo),
+    /// Put back what the store lost: the room as it was known, and this node's people. Whoever is told to be over is to
+    /// come back as [`Input::WriteFailed`]; a snapshot is to be read afterwards.
+    Restore {
+        view: u64,
+        seq: u64,
+        info: RoomInfo,
+        records: Vec<Arc<Record>>,
+    },
     /// Delete the room if it is empty in the store too; its `Closed` comes home as a delta.
     CloseIfEmpty,
 }
@@ -92,4 +102,6 @@ pub enum Deadline {
     /// Whoever an earlier room of this node left behind has not come back.
     Orphans,
     SimulatedSpeaker,
+    /// Whoever the store lost was not put back.
+    Unconfirmed,
 }

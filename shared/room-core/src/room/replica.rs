@@ -2,12 +2,13 @@
 //! dropped, and anything else waits for a fresh snapshot.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use plenary_model::{
-    Identity, LeaveReason, Participant, ParticipantSid, Record, RoomChange, RoomDelta, RoomInfo, RoomSnapshot,
+    Departed, Identity, LeaveReason, Participant, ParticipantSid, Record, RoomChange, RoomDelta, RoomInfo, RoomSnapshot,
 };
 
 #[derive(Debug, Default)]
@@ -19,6 +20,10 @@ pub(super) struct Replica {
     missed: bool,
     /// A snapshot was asked for and has not come.
     rereading: bool,
+    /// People whom the store does not know, and of whose end it knows nothing either: it may have lost them.
+    unconfirmed: BTreeSet<Identity>,
+    /// When they count as gone.
+    confirm_by: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -69,6 +74,9 @@ impl Replica {
         let delta = self.waiting.remove(&self.next_place()?)?;
         let known = self.known.as_mut()?;
         known.seq = delta.seq;
+        if let RoomChange::Put(record) = &delta.change {
+            self.unconfirmed.remove(&record.participant.identity);
+        }
         Some(known.apply(&delta.change))
     }
 
@@ -87,9 +95,9 @@ impl Replica {
     }
 
     /// Starts from a snapshot; the changes are what it says that was not known.
-    pub(super) fn restart(&mut self, snapshot: RoomSnapshot) -> Vec<Change> {
+    pub(super) fn restart(&mut self, now: Instant, snapshot: RoomSnapshot) -> Vec<Change> {
         self.rereading = false;
-        let RoomSnapshot { view, seq, room, records } = snapshot;
+        let RoomSnapshot { view, seq, room, records, departed, ended } = snapshot;
         if self.known.as_ref().is_some_and(|known| known.view == view && known.seq > seq) {
             return Vec::new();
         }
@@ -102,12 +110,62 @@ impl Replica {
         self.waiting.retain(|(of, _), _| *of == view);
         self.missed |= self.waiting.len() < waiting;
         self.waiting = self.waiting.split_off(&(view, seq.saturating_add(1)));
-        let before = self.known.replace(known).map(|known| known.records).unwrap_or_default();
-        self.differences(before)
+        let Some(before) = self.known.replace(known) else { return self.differences(BTreeMap::new()) };
+        let is_over = ended.contains(&before.view) || self.confirm_by.is_some_and(|at| at <= now);
+        self.keep_lost(now, &before.records, &departed, is_over);
+        let mut changes = self.differences(before.records);
+        for change in &mut changes {
+            if let Change::Removed { record, reason } = change
+                && let Some(departure) = departure_of(record, &departed)
+            {
+                *reason = departure.reason;
+            }
+        }
+        changes
+    }
+
+    /// Whoever is in neither list of the snapshot stays for now.
+    fn keep_lost(
+        &mut self,
+        now: Instant,
+        before: &BTreeMap<Identity, Arc<Record>>,
+        departed: &[Departed],
+        is_over: bool,
+    ) {
+        self.unconfirmed.clear();
+        let Some(known) = self.known.as_mut().filter(|_| !is_over) else {
+            self.confirm_by = None;
+            return;
+        };
+        for (identity, record) in before {
+            if !known.records.contains_key(identity) && departure_of(record, departed).is_none() {
+                known.insert(record.clone());
+                self.unconfirmed.insert(identity.clone());
+            }
+        }
+        let until = self.confirm_by.unwrap_or(now + CONFIRM_PATIENCE);
+        self.confirm_by = (!self.unconfirmed.is_empty()).then_some(until);
+    }
+
+    /// When somebody may have to be given up: a snapshot read then decides.
+    pub(super) fn confirm_by(&self) -> Option<Instant> {
+        self.confirm_by.filter(|_| !self.rereading)
+    }
+
+    /// Whether the store has lost this person, as far as is known.
+    pub(super) fn is_unconfirmed(&self, identity: &Identity) -> bool {
+        self.unconfirmed.contains(identity)
+    }
+
+    /// Where the history stands.
+    pub(super) fn place(&self) -> Option<(u64, u64)> {
+        self.known.as_ref().map(|known| (known.view, known.seq))
     }
 
     /// Forgets a history that ended; the next one starts with a snapshot. Gives back who was there.
     pub(super) fn forget(&mut self) -> Vec<Arc<Record>> {
+        self.unconfirmed.clear();
+        self.confirm_by = None;
         self.known.take().map(|known| known.records.into_values().collect()).unwrap_or_default()
     }
 
@@ -186,6 +244,14 @@ impl Known {
         Some(record)
     }
 }
+
+fn departure_of<'d>(record: &Record, departed: &'d [Departed]) -> Option<&'d Departed> {
+    let person = &record.participant;
+    departed.iter().find(|one| one.identity == person.identity && one.generation >= record.generation)
+}
+
+/// Hosts put back what the store lost well within this.
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Changes that wait for a snapshot; more are forgotten and another snapshot is read.
 const WAITING_MAX: usize = 1024;

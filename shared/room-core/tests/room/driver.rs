@@ -231,6 +231,14 @@ impl World {
                 let _ = done(self.store.delete_if_empty(name()));
                 None
             }
+            RecordChange::Restore { view, seq, info, records } => {
+                match done(self.store.restore(name(), Lost { view, seq, info, records })) {
+                    Ok(over) => over.into_iter().for_each(|who| self.handle(at, Input::WriteFailed { who })),
+                    Err(_) => self.nodes[at].stop(LeaveReason::StateMismatch),
+                }
+                self.resync(at);
+                None
+            }
         };
         if let Some(who) = refused {
             self.handle(at, Input::WriteFailed { who });
@@ -281,6 +289,10 @@ impl World {
     pub fn stored(&self) -> BTreeMap<Identity, Arc<Record>> {
         let records = done(self.store.snapshot(name())).map(|snapshot| snapshot.records).unwrap_or_default();
         records.into_iter().map(|record| (record.participant.identity.clone(), record)).collect()
+    }
+
+    pub fn stored_snapshot(&self) -> RoomSnapshot {
+        done(self.store.snapshot(name())).expect("there is a room")
     }
 
     pub fn stored_one(&self, who: &str) -> Arc<Record> {

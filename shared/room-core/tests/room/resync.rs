@@ -1,5 +1,7 @@
 //! Holes in the history, other histories, and writes that were lost.
 
+use std::time::Duration;
+
 use plenary_cluster::Store;
 use plenary_model::*;
 use plenary_room_core::{
@@ -43,6 +45,59 @@ fn who_is_missing_from_a_snapshot_is_gone() {
     world.resync(0);
     let heard = people(&world.heard(&ann)).concat();
     assert!(matches!(heard.as_slice(), [gone] if is_gone(gone)));
+}
+
+#[test]
+fn who_is_lost_stays_until_it_is_put_back_or_given_up() {
+    let mut world = World::with_nodes(2);
+    let ann = world.join("ann");
+    for who in ["bob", "cyd"] {
+        world.seat(1, who, |_| {}).unwrap();
+        world.welcome(1);
+    }
+    world.settle();
+    world.forget_notices();
+    let whole = world.stored_snapshot();
+    let mut lost = whole.clone();
+    lost.seq += 1;
+    lost.records.retain(|record| record.participant.identity == identity("ann"));
+    world.handle(0, Input::Snapshot(lost.clone()));
+    assert!(world.heard(&ann).is_empty(), "nobody knows yet whether they left");
+    let mut one_back = whole;
+    one_back.seq += 2;
+    one_back.records.retain(|record| record.participant.identity != identity("cyd"));
+    world.handle(0, Input::Snapshot(one_back.clone()));
+    assert!(world.heard(&ann).is_empty());
+    world.now += Duration::from_secs(6);
+    one_back.seq += 1;
+    world.handle(0, Input::Snapshot(one_back));
+    let heard = people(&world.heard(&ann)).concat();
+    assert!(matches!(heard.as_slice(), [gone] if is_gone(gone) && gone.identity == identity("cyd")));
+}
+
+#[test]
+fn a_node_puts_back_its_own_people_and_the_room_when_the_store_lost_them() {
+    let mut world = World::with_nodes(2);
+    let ann = world.join("ann");
+    world.seat(1, "bob", |_| {}).unwrap();
+    world.welcome(1);
+    world.settle();
+    let mut lost = world.stored_snapshot();
+    lost.seq += 1;
+    lost.records.clear();
+    world.handle(0, Input::Snapshot(lost.clone()));
+    let put_back = |world: &World| match world.nodes[0].writes.back() {
+        Some(RecordChange::Restore { view, seq, records, .. }) => {
+            let who: Vec<_> = records.iter().map(|record| record.participant.identity.clone()).collect();
+            (*view, *seq, who)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(put_back(&world), (lost.view, lost.seq, vec![identity("ann")]), "only its own");
+    world.nodes[0].writes.clear();
+    world.handle(0, Input::Lapsed);
+    assert_eq!(put_back(&world), (lost.view, lost.seq, vec![identity("ann")]));
+    assert_eq!(world.client(&ann).ended, None);
 }
 
 #[test]

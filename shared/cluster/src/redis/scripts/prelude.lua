@@ -4,12 +4,13 @@
 -- p: hash identity -> Record (cluster.proto)
 -- i: hash identity -> "generation version flags node sid"; under '' the sums of the flags
 -- g: hash identity -> "version generation reason" of those who left; under '' what stands for everybody forgotten
--- ended: the view of the last history that was ended
+-- ended: list of the views of the last histories that were ended
 -- HOSTS goes before a node's id: set of the rooms where it hosts somebody
 local X, P, I, G, ENDED, ROOMS, GENERATION, BANS, HOSTS = unpack(KEYS)
 local CHANNEL, NAME, TTL_MS = ARGV[1], ARGV[2], ARGV[3]
 
 local DEPARTED_MAX = 1024
+local LIVES_REMEMBERED = 16
 local PEOPLE_MAX = 50000
 
 local function exists()
@@ -77,7 +78,8 @@ local function publish(change)
 end
 
 local function snapshot()
-  return { redis.call('HGET', X, 'view'), seq(), info(), redis.call('HVALS', P), redis.call('HGETALL', G) }
+  local ended = redis.call('LRANGE', ENDED, 0, -1)
+  return { redis.call('HGET', X, 'view'), seq(), info(), redis.call('HVALS', P), redis.call('HGETALL', G), ended }
 end
 
 -- No room outlives its hosts for long; those who host it touch it.
@@ -127,7 +129,9 @@ end
 local function close(reason)
   publish(number(6, tonumber(reason)))
   -- For hosts that did not hear it: this history is not lost, it ended.
-  redis.call('SET', ENDED, redis.call('HGET', X, 'view'), 'PX', TTL_MS)
+  redis.call('LPUSH', ENDED, redis.call('HGET', X, 'view'))
+  redis.call('LTRIM', ENDED, 0, LIVES_REMEMBERED - 1)
+  redis.call('PEXPIRE', ENDED, TTL_MS)
   redis.call('DEL', X, P, I, G)
   redis.call('ZREM', ROOMS, NAME)
 end

@@ -1,7 +1,12 @@
 -- Puts back what a host knows and this server does not.
 local view, known = ARGV[4], tonumber(ARGV[5])
+-- Whoever is not in the next life was in the one that ended.
+local is_ended = false
+for _, ended in ipairs(redis.call('LRANGE', ENDED, 0, -1)) do
+  is_ended = is_ended or ended == view
+end
 if not exists() then
-  if redis.call('GET', ENDED) == view then return { 'no room' } end
+  if is_ended then return { 'no room' } end
   make(ARGV[6], view, unpack(ARGV, 7, 11))
 end
 if redis.call('HGET', X, 'view') == view and tonumber(seq()) < known then
@@ -15,7 +20,7 @@ for at = 12, #ARGV, 7 do
   local ended = line and tonumber(string.match(line, '^%d+ (%d+)')) or 0
   local own = tonumber(generation)
   local stored = held and tonumber(held.generation) or 0
-  if ended >= own or stored > own then
+  if ended >= own or stored > own or (is_ended and stored < own) then
     over[#over + 1] = sid
   elseif stored < own or held.version < tonumber(version) then
     redis.call('HDEL', G, identity)

@@ -1,0 +1,71 @@
+//! `[cluster]`: the Redis servers that make this node one of many. Without them it is alone.
+
+use std::{fmt, path::PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+/// What nodes of one cluster have in common.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// In the same order on every node. They may carry passwords.
+    pub redis: Vec<SecretString>,
+    /// Of which the first seals what this node says to others, and all open what others say.
+    pub keys: Vec<SecretString>,
+    /// Goes before every key and channel, so that several clusters can share a server.
+    pub prefix: String,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ClusterFile {
+    redis: Vec<SecretString>,
+    key: Option<SecretString>,
+    /// Where the key stands, for mounted secrets.
+    key_file: Option<PathBuf>,
+    /// The key before, for as long as some nodes still use it; or the next one, before they do.
+    other_key: Option<SecretString>,
+    prefix: String,
+}
+
+impl Default for ClusterFile {
+    fn default() -> Self {
+        Self { redis: Vec::new(), key: None, key_file: None, other_key: None, prefix: "plenary:".into() }
+    }
+}
+
+impl fmt::Debug for ClusterFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterFile").field("servers", &self.redis.len()).finish_non_exhaustive()
+    }
+}
+
+impl ClusterFile {
+    /// None for a node that is alone.
+    pub(super) fn resolve(self) -> Result<Option<Cluster>, String> {
+        let Self { redis, key, key_file, other_key, prefix } = self;
+        let key = match (key, key_file) {
+            (Some(_), Some(_)) => return Err("there are two keys".into()),
+            (Some(key), None) => Some(key),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+                Some(SecretString::from(text.trim()))
+            }
+            (None, None) => None,
+        };
+        if redis.is_empty() {
+            return match key {
+                None => Ok(None),
+                Some(_) => Err("there is a key and no Redis URL".into()),
+            };
+        }
+        let keys: Vec<_> = [key.ok_or("there is no key")?].into_iter().chain(other_key).collect();
+        if keys.iter().any(|key| key.expose_secret().len() < KEY_BYTES_MIN) {
+            return Err(format!("a key is shorter than {KEY_BYTES_MIN} bytes"));
+        }
+        Ok(Some(Cluster { redis, keys, prefix }))
+    }
+}
+
+/// As long as the digest it is used with.
+const KEY_BYTES_MIN: usize = 32;

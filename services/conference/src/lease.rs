@@ -1,0 +1,56 @@
+//! This node's lease: says every second that the node lives, hears who else does, and removes the people of who does not.
+
+use std::{sync::Arc, time::Duration};
+
+use plenary_cluster::Renewed;
+use plenary_model::{NodeInfo, NodeState};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{
+    events::{NodesReaped, StoreFailed},
+    node::Shared,
+    rooms::Lapsed,
+};
+
+/// For as long as the node runs.
+pub async fn hold(shared: Arc<Shared>) {
+    let mut tick = interval(RENEW_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_held = false;
+    let mut fails = false;
+    loop {
+        tick.tick().await;
+        match shared.store.renew(info(&shared)).await {
+            Ok(Renewed { was_held, nodes: _ }) => {
+                if is_held && !was_held {
+                    shared.room_threads().for_each(|rooms| rooms.do_send(Lapsed));
+                }
+                (is_held, fails) = (true, false);
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut fails, true) {
+                    StoreFailed { error }.emit();
+                }
+                continue;
+            }
+        }
+        // The next second brings another chance.
+        if let Ok(nodes) = shared.store.reap().await
+            && !nodes.is_empty()
+        {
+            NodesReaped { nodes }.emit();
+        }
+    }
+}
+
+fn info(shared: &Shared) -> NodeInfo {
+    NodeInfo {
+        node: shared.node.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        state: if shared.unready().is_some() { NodeState::Full } else { NodeState::Serving },
+        routers: Vec::new(),
+    }
+}
+
+/// A third of a lease's life.
+const RENEW_INTERVAL: Duration = Duration::from_secs(1);
