@@ -53,8 +53,8 @@ pub(crate) struct Estimator {
     hold: Duration,
     /// It has grown since the last decrease.
     grew: bool,
-    /// Decreases in a row that found the queue still standing.
-    futile: u32,
+    /// A queue is on the path.
+    drain: Option<Drain>,
     last_decrease: Option<Instant>,
     last_growth: Option<Instant>,
     last_feedback: Option<Instant>,
@@ -73,6 +73,14 @@ pub(crate) struct Pace {
     pub(crate) bits_per_second: u64,
     /// Of that, what may leave for a short time.
     pub(crate) peak_percent: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    /// By then it shows.
+    until: Instant,
+    /// What the path lets through.
+    bps: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +104,7 @@ impl Estimator {
             hold_until: None,
             hold: HOLD_MIN,
             grew: false,
-            futile: 0,
+            drain: None,
             last_decrease: None,
             last_growth: None,
             last_feedback: None,
@@ -150,12 +158,18 @@ impl Estimator {
             if packet.before == Fate::Flying {
                 self.departures.add(i64::try_from(packet.sent_us).unwrap_or(i64::MAX), packet.bytes);
             }
+            // What left before the last decrease has been answered by that.
+            let counts = self.last_decrease.is_none_or(|at| self.history.instant(packet.sent_us) >= at);
             let Some(at_us) = arrival.at_us else {
-                self.loss.lost();
+                if counts {
+                    self.loss.lost();
+                }
                 self.tell(1, 1);
                 continue;
             };
-            self.loss.arrived(packet.before == Fate::Lost);
+            if counts {
+                self.loss.arrived(packet.before == Fate::Lost);
+            }
             self.tell(0, 1);
             self.arrivals.add(at_us, packet.bytes);
             usage = self.delay.on_arrival(packet.sent_us, at_us).or(usage);
@@ -165,14 +179,17 @@ impl Estimator {
         }
         self.last_feedback = Some(now);
         self.sent_since_feedback = 0;
-        let queue_ms = self.delay.standing_queue_ms() - self.delay.unrest_ms() * UNREST_SHARE;
+        self.drain(now);
+        let queue_ms = self.delay.standing_queue_ms() - self.unrest_ms() * UNREST_SHARE;
+        // A queue that all passes as quickly as it leaves does not grow.
+        let grows = queue_ms > GROWING_QUEUE_MS && !self.passes();
         match usage.unwrap_or(self.delay.usage()) {
             // The queue drains: growing now would only keep it full.
             Usage::Under => self.last_growth = Some(now),
             Usage::Normal | Usage::Over if queue_ms > STANDING_QUEUE_MS => self.back_off(now),
             // A picture that takes its time through a bottleneck makes the delay grow too, but leaves no queue behind, and
             // that of a probe goes by itself.
-            Usage::Over if queue_ms > GROWING_QUEUE_MS && !self.prober.is_felt(now, self.rtt()) => self.back_off(now),
+            Usage::Over if grows && !self.prober.is_felt(now, self.rtt()) => self.back_off(now),
             Usage::Normal | Usage::Over => {}
         }
         let congested = self.delay.standing_queue_ms() > QUEUE_MS;
@@ -248,13 +265,18 @@ impl Estimator {
     /// Whether neither the path nor the client has pushed back so far.
     pub(crate) fn is_unopposed(&self, now: Instant) -> bool {
         let is_capped = self.remb.is_some_and(|remb| now.saturating_duration_since(remb.at) < REMB_LIFE);
-        self.capacity_bps.is_none() && !is_capped
+        self.capacity_bps.is_none() && !is_capped && self.drain.is_none()
     }
 
-    /// A queue on the path is given time to leave; where the path has shown its end, nothing goes beyond it.
+    /// A queue on the path is given time to leave.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// While it drains, less than the path lets through; where the path has shown its end, nothing beyond it.
     pub(crate) fn pace(&self) -> Pace {
-        let draining = self.delay.standing_queue_ms() > QUEUE_MS;
-        let bps = if draining { self.target_bps * DRAINING } else { self.target_bps };
+        let draining = |drain: Drain| drain.bps * (1.0 - self.queue_ms() / DRAIN_MS).clamp(DRAINING_MIN, 1.0);
+        let bps = self.drain.map_or(f64::INFINITY, draining).min(self.target_bps);
         let peak_percent = match self.capacity_bps {
             Some(capacity_bps) => to_u64(capacity_bps / bps * 100.0).clamp(105, PEAK_PERCENT),
             None => PEAK_PERCENT,
@@ -282,6 +304,44 @@ impl Estimator {
         std::mem::take(&mut self.told)
     }
 
+    /// A queue of ours goes when less is sent, and what was in it arrives beside that. A delay that stays while no more
+    /// arrives than leaves is the path's own: another route, or others' traffic.
+    fn drain(&mut self, now: Instant) {
+        if self.queue_ms() <= QUEUE_MS {
+            self.drain = None;
+            return;
+        }
+        match &mut self.drain {
+            None => {
+                let until = after(after(now, self.rtt()), DRAIN_TIME);
+                self.drain = Some(Drain { until, bps: self.arrivals.recent_bits_per_second() });
+            }
+            Some(drain) if now < drain.until => {}
+            Some(drain) => {
+                drain.bps = self.target_bps;
+                let (arriving_bps, leaving_bps) = (self.arrivals.bits_per_second(), self.departures.bits_per_second());
+                if (leaving_bps * PASSES..leaving_bps * SHRINKS).contains(&arriving_bps) {
+                    self.drain = None;
+                    self.delay.accept_delay();
+                }
+            }
+        }
+    }
+
+    /// Whether all that leaves arrives as quickly.
+    fn passes(&self) -> bool {
+        self.arrivals.bits_per_second() > self.departures.bits_per_second() * PASSES
+    }
+
+    /// What waits on the path as far as that is not how it always delays.
+    fn queue_ms(&self) -> f64 {
+        self.delay.newest_queue_ms() - self.unrest_ms() * UNREST_SHARE
+    }
+
+    fn unrest_ms(&self) -> f64 {
+        self.delay.unrest_ms(self.target_bps)
+    }
+
     fn tell(&mut self, lost: u64, all: u64) {
         self.told = (self.told.0.saturating_add(lost), self.told.1.saturating_add(all));
     }
@@ -296,7 +356,7 @@ impl Estimator {
 
     fn on_probe(&mut self, now: Instant, newest_sent: Option<u64>) {
         let newest = newest_sent.map(|sent_us| self.history.instant(sent_us));
-        let (found_bps, capacity_bps) = match self.prober.conclude(now, newest, self.rtt(), self.delay.unrest_ms()) {
+        let (found_bps, capacity_bps) = match self.prober.conclude(now, newest, self.rtt(), self.unrest_ms()) {
             Some(Finding::Passed { bps }) => (bps, None),
             Some(Finding::Limited { bps }) => (bps * LIMITED_SHARE, Some(bps)),
             Some(Finding::Nothing) | None => return,
@@ -342,17 +402,10 @@ impl Estimator {
     fn back_off(&mut self, now: Instant) {
         // Where all that leaves arrives as quickly, the queue is one of before, which takes its time to go.
         let arrived_bps = self.arrivals.bits_per_second();
-        let passes = arrived_bps > self.departures.bits_per_second() * PASSES;
+        let passes = self.passes();
         let pause = self.rtt().saturating_mul(if passes { 3 } else { 1 }).saturating_add(DECREASE_PAUSE);
         if self.last_decrease.is_some_and(|last| now.saturating_duration_since(last) < pause) {
             return;
-        }
-        // A queue of ours goes when less is sent. What stays is the path's own delay: another route, or others' traffic.
-        self.futile =
-            if self.delay.standing_queue_ms() > STANDING_QUEUE_MS { self.futile.saturating_add(1) } else { 0 };
-        if self.futile > FUTILE_MAX {
-            self.futile = 0;
-            return self.delay.accept_delay();
         }
         // Otherwise the bottleneck has been busy for all that time: so much arrives as it lets through.
         let capacity_bps =
@@ -404,10 +457,15 @@ const TRIAL_GROWTH: f64 = 1.3;
 const BUSY: f64 = 0.85;
 const NEAR_CAPACITY: f64 = 0.85;
 const DECREASE: f64 = 0.92;
-/// Of what leaves, arriving in the same time.
+/// Of what leaves, arriving in the same time: more is no growing queue.
 const PASSES: f64 = 0.95;
-/// Of the target, while a queue leaves.
-const DRAINING: f64 = 0.7;
+/// A queue shall be gone in so much time, while at least this share of what the path lets through leaves.
+const DRAIN_MS: f64 = 400.0;
+const DRAINING_MIN: f64 = 0.2;
+/// And a round trip, after which sending less must show.
+const DRAIN_TIME: Duration = Duration::from_millis(500);
+/// Of what leaves, arriving in the same time: more is a queue that goes.
+const SHRINKS: f64 = 1.1;
 const PEAK_PERCENT: u64 = 150;
 /// A queue that counts while it grows, one that is there, and one that must go even if it does not grow.
 const GROWING_QUEUE_MS: f64 = 20.0;
@@ -415,7 +473,6 @@ const QUEUE_MS: f64 = 60.0;
 const STANDING_QUEUE_MS: f64 = 100.0;
 /// A path that delays at random looks queued by so many times its unrest.
 const UNREST_SHARE: f64 = 10.0;
-const FUTILE_MAX: u32 = 6;
 /// Room above what is wanted, so that layers fit with their own variation.
 const WANTED_MARGIN: f64 = 1.25;
 /// A probe asks for so much more than is known, and for no more than this above what is wanted.

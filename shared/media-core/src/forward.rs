@@ -261,10 +261,16 @@ impl Forwarder {
         Some(self.config.layering.layer_of(self.current_stream()?, self.selection.current()))
     }
 
-    /// Whether another stream than the one that flows would have to begin for this.
+    /// The layer that flowed last, whether or not it has been stopped since.
+    pub(crate) fn last_layer(&self) -> Option<LayerId> {
+        Some(self.config.layering.layer_of(self.segments.newest()?.stream, self.selection.current()))
+    }
+
+    /// Whether another stream than the one that flowed last would have to begin for this.
     pub(crate) fn leaves_stream(&self, target: Target) -> bool {
         let Target::Layer(layer) = target else { return true };
-        self.current_stream().is_some_and(|current| current != self.config.layering.stream_of(layer))
+        let last = self.segments.newest();
+        last.is_some_and(|segment| segment.stream != self.config.layering.stream_of(layer))
     }
 
     /// The subscriber has acknowledged something of this stream, so it knows which section the SSRC belongs to.

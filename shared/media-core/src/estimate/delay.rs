@@ -29,7 +29,8 @@ struct Queue {
     /// The least delay of the last slices of time, newest last.
     recent_us: [Option<i64>; RECENT_SLICES],
     slice_began_us: i64,
-    /// By how much a slice's least delay differs from the one before, on average.
+    /// By how much a slice's least delay is off the line through the two before, on average: a queue that fills or drains is
+    /// no jitter.
     jitter_us: i64,
 }
 
@@ -44,8 +45,9 @@ impl Queue {
             self.least_us = [least(current), before];
         }
         if arrival_us.saturating_sub(self.slice_began_us) > SLICE_US {
-            if let [.., Some(before), Some(last)] = self.recent_us {
-                let change = last.abs_diff(before).min(CHANGE_MAX_US).cast_signed();
+            if let [.., Some(first), Some(before), Some(last)] = self.recent_us {
+                let bend = last.saturating_sub(before).saturating_sub(before.saturating_sub(first));
+                let change = (bend.unsigned_abs() / 2).min(CHANGE_MAX_US).cast_signed();
                 self.jitter_us = self.jitter_us.saturating_add(change.saturating_sub(self.jitter_us) / JITTER_SLICES);
             }
             self.recent_us.rotate_left(1);
@@ -54,9 +56,10 @@ impl Queue {
         self.recent_us[RECENT_SLICES - 1] = least(self.recent_us[RECENT_SLICES - 1]);
     }
 
-    /// Nothing until all slices have heard of something.
-    fn standing_us(&self) -> i64 {
-        let recent = self.recent_us.iter().try_fold(i64::MAX, |least, slice| Some(least.min((*slice)?)));
+    /// What even the quickest packet of the last so many slices waited. Nothing until all of them have heard of something.
+    fn standing_us(&self, slices: usize) -> i64 {
+        let mut recent = self.recent_us.iter().rev().take(slices);
+        let recent = recent.try_fold(i64::MAX, |least, slice| Some(least.min((*slice)?)));
         let base = self.least_us.into_iter().flatten().min();
         recent.zip(base).map_or(0, |(recent, base)| recent.saturating_sub(base))
     }
@@ -104,12 +107,19 @@ impl DelayTrend {
 
     /// What stands in the path's queue: even the quickest packet of the last tenths of a second waited so long.
     pub(super) fn standing_queue_ms(&self) -> f64 {
-        millis(self.queue.standing_us())
+        millis(self.queue.standing_us(RECENT_SLICES))
     }
 
-    /// How much the path delays at random, beyond what a slow bottleneck does by sending one packet after the other.
-    pub(super) fn unrest_ms(&self) -> f64 {
-        (millis(self.queue.jitter_us) - QUIET_MS).max(0.0)
+    /// What the queue has grown or shrunk to, as early as that can be told from a picture's own way through it.
+    pub(super) fn newest_queue_ms(&self) -> f64 {
+        millis(self.queue.standing_us(NEWEST_SLICES))
+    }
+
+    /// How much the path delays at random, beyond what a bottleneck of this rate does by sending one packet after the
+    /// other.
+    pub(super) fn unrest_ms(&self, bits_per_second: f64) -> f64 {
+        let packet_ms = PACKET_BITS / bits_per_second.max(1.0) * 1_000.0;
+        (millis(self.queue.jitter_us) - packet_ms.max(QUIET_MS)).max(0.0)
     }
 
     /// The delay that the path has now is its own: less was sent, and it stayed.
@@ -214,9 +224,12 @@ fn millis(micros: i64) -> f64 {
 const BASE_WINDOW_US: i64 = 15_000_000;
 const SLICE_US: i64 = 50_000;
 const QUIET_MS: f64 = 8.0;
+/// A large packet.
+const PACKET_BITS: f64 = 9_600.0;
 const JITTER_SLICES: i64 = 16;
 const CHANGE_MAX_US: u64 = 200_000;
 const RECENT_SLICES: usize = 4;
+const NEWEST_SLICES: usize = 2;
 const BURST_US: u64 = 5_000;
 const POINTS: usize = 20;
 const BURSTS_COUNTED: usize = 60;
@@ -264,6 +277,17 @@ mod tests {
         assert!(draining.contains(&Usage::Under));
         let after = run(&mut trend, 260..500, |_| 44_000);
         assert_eq!(after.last(), Some(&Usage::Normal));
+    }
+
+    #[test]
+    fn a_queue_that_fills_is_no_unrest_and_a_delay_that_swings_is() {
+        let mut trend = DelayTrend::default();
+        run(&mut trend, 0..300, |n| 40_000 + n as i64 * 2_500);
+        assert!(trend.unrest_ms(4_000_000.0) < 1.0);
+        let mut trend = DelayTrend::default();
+        run(&mut trend, 0..300, |n| 120_000 - (n % 20) as i64 * 4_000);
+        assert!(trend.unrest_ms(4_000_000.0) > 8.0);
+        assert!(trend.unrest_ms(100_000.0) < 1.0, "so long a slow bottleneck takes for a packet");
     }
 
     #[test]

@@ -22,6 +22,7 @@ struct Path {
     feedback_flows: bool,
     wanted_bps: u64,
     queue_max: Duration,
+    one_way: Duration,
 }
 
 const ONE_WAY: Duration = Duration::from_millis(20);
@@ -45,16 +46,17 @@ impl Path {
             feedback_flows: true,
             wanted_bps: 0,
             queue_max: QUEUE_MAX,
+            one_way: ONE_WAY,
         }
     }
 
-    /// Sends at `rate(estimate)` for so long and yields the estimate after each second.
+    /// Sends at `rate(estimate)`, paced, for so long and yields the estimate after each second.
     fn run(&mut self, estimator: &mut Estimator, seconds: u64, rate: impl Fn(f64) -> f64) -> Vec<u64> {
         let mut estimates = Vec::new();
         for ms in 1..=seconds * 1_000 {
             self.now += Duration::from_millis(1);
             let target = estimator.target_bps(self.now) as f64;
-            self.owed_bytes += rate(target) / 8_000.0;
+            self.owed_bytes += rate(target).min(estimator.pace().bits_per_second as f64) / 8_000.0;
             while self.owed_bytes >= PACKET as f64 {
                 self.owed_bytes -= PACKET as f64;
                 self.transmit(estimator, PACKET);
@@ -72,7 +74,7 @@ impl Path {
             }
             let mut out = Vec::new();
             if self.receiver.write_feedback(self.now, 1, 2, &mut out) && self.feedback_flows {
-                self.feedback.push_back((self.now + ONE_WAY, out));
+                self.feedback.push_back((self.now + self.one_way, out));
             }
             while let Some((_, bytes)) = self.feedback.pop_front_if(|(at, _)| *at <= self.now) {
                 let Some(Ok(Packet::TransportFeedback(feedback))) = packets(&bytes).next() else { panic!() };
@@ -94,7 +96,7 @@ impl Path {
             return;
         }
         self.free_at = begins + Duration::from_secs_f64(bytes as f64 * 8.0 / self.capacity_bps);
-        self.arriving.push_back((self.free_at + ONE_WAY, sequence));
+        self.arriving.push_back((self.free_at + self.one_way, sequence));
     }
 }
 
@@ -155,6 +157,34 @@ fn a_path_that_narrows_is_followed_down_and_up_again() {
     path.capacity_bps = 5_000_000.0;
     let again = path.run(&mut estimator, 90, |estimate| estimate.min(4_000_000.0));
     assert!(again.last().unwrap() > &1_500_000, "{again:?}");
+}
+
+#[test]
+fn a_queue_is_gone_within_a_second() {
+    let mut path = Path::new(4_000_000.0);
+    let mut estimator = Estimator::new(path.now);
+    path.wanted_bps = 1_740_000;
+    path.run(&mut estimator, 8, layered);
+    path.capacity_bps = 600_000.0;
+    let fills = |estimate| estimate;
+    let estimates = path.run(&mut estimator, 1, fills);
+    assert!((480_000..=600_000).contains(&estimates[0]), "{estimates:?}");
+    let queue = path.free_at.saturating_duration_since(path.now);
+    assert!(queue < Duration::from_millis(60), "{queue:?}");
+    path.run(&mut estimator, 1, fills);
+    assert!(!estimator.is_draining());
+}
+
+#[test]
+fn a_longer_route_is_no_queue() {
+    let mut path = Path::new(20_000_000.0);
+    let mut estimator = Estimator::new(path.now);
+    path.wanted_bps = 1_740_000;
+    path.run(&mut estimator, 8, layered);
+    path.one_way = Duration::from_millis(150);
+    let estimates = path.run(&mut estimator, 6, layered);
+    assert!(estimates.iter().skip(3).all(|bps| *bps > 1_950_000), "{estimates:?}");
+    assert!(!estimator.is_draining());
 }
 
 #[test]

@@ -61,6 +61,15 @@ struct Subscription {
     skips_until: Option<Instant>,
 }
 
+impl Subscription {
+    /// The layer on its way to the client: the one that flows, or was stopped just now and may wait here still.
+    fn flowing_layer(&self, now: Instant) -> Option<LayerId> {
+        let forwarder = self.forwarder.as_ref()?;
+        let waits = self.skips_until.is_some_and(|until| now < until);
+        if waits { forwarder.last_layer() } else { forwarder.current_layer() }
+    }
+}
+
 /// What aiming anew led to.
 #[derive(Debug, Default)]
 pub(super) struct Retargeted {
@@ -322,17 +331,18 @@ impl Subscriber {
         };
         let pace = Pace { bits_per_second, ..pace };
         // A layer that goes flows on until the next has a key frame, unless the path cannot carry it that long.
-        let flowing = |ask: &Ask<'_>| self.subscriptions.get(ask.id)?.as_ref()?.forwarder.as_ref()?.current_layer();
+        let flowing = |ask: &Ask<'_>| self.subscriptions.get(ask.id)?.as_ref()?.flowing_layer(now);
         let flows =
             asks.iter().fold(0u64, |sum, ask| sum.saturating_add(flowing(ask).map_or(0, |layer| ask.rate(layer))));
         let overruns = flows > budget.saturating_add(budget / 4);
         let mut result = Retargeted { pace: Some(pace), ..Retargeted::default() };
         for ask in &asks {
             let Some(Some(subscription)) = self.subscriptions.get_mut(ask.id) else { continue };
+            let too_much = subscription.flowing_layer(now).is_some_and(|layer| ask.is_too_much(layer));
             let Some(forwarder) = &mut subscription.forwarder else { continue };
-            let too_much = forwarder.current_layer().is_some_and(|layer| ask.is_too_much(layer));
             if overruns && too_much && forwarder.leaves_stream(ask.granted) {
                 forwarder.abandon();
+                subscription.skips_until = None;
                 result.abandoned.extend([Some(subscription.ssrc), subscription.rtx_ssrc].into_iter().flatten());
             }
             let demand = states.get(ask.id).and_then(Option::as_ref);
@@ -408,10 +418,10 @@ impl Subscriber {
                 Packet::FullIntra { ssrcs } => needs.extend(ssrcs.filter_map(|ssrc| self.keyframe_need(ssrc))),
                 Packet::MaximumBitrate { bits_per_second } => self.estimator.on_remb(now, bits_per_second),
                 Packet::TransportFeedback(feedback) => {
-                    let before = self.estimator.target_bps(now);
+                    let (before, drained) = (self.estimator.target_bps(now), self.estimator.is_draining());
                     self.estimator.on_feedback(now, &feedback);
-                    // What no longer fits is not sent any longer.
-                    if self.estimator.target_bps(now) < before {
+                    // What no longer fits is not sent any longer, and what a queue held back goes on when that is gone.
+                    if self.estimator.target_bps(now) < before || drained || self.estimator.is_draining() {
                         self.allocation_due = now;
                     }
                 }
