@@ -545,7 +545,7 @@ impl Subscriber {
         let round_trip = self.estimator.rtt();
         let estimator = &mut self.estimator;
         let found = self.subscriptions.iter_mut().flatten().find(|one| one.ssrc == ssrc);
-        let Some(Subscription { forwarder: Some(forwarder), wanted, .. }) = found else {
+        let Some(Subscription { forwarder: Some(forwarder), wanted, kind, .. }) = found else {
             return counters.count_drop(DropReason::NackUnknown);
         };
         let repair = match forwarder.repair(now, round_trip, sequence) {
@@ -559,10 +559,12 @@ impl Subscriber {
             return counters.count_drop(DropReason::NackUnknown);
         };
         let stored = (packet, stream.frame_number(packet));
-        if !egress.has_room(Class::Repair, *backlog) {
+        // Audio is as urgent the second time.
+        let class = if *kind == MediaKind::Audio { Class::Audio } else { Class::Repair };
+        if !egress.has_room(class, *backlog) {
             return counters.count_drop(DropReason::QueueFull);
         }
-        let sent = egress.append(Class::Repair, |out, start| {
+        let sent = egress.append(class, |out, start| {
             let mut sequence = None;
             let stamp = |bytes: usize| {
                 sequence = Some(estimator.sent(now, bytes));
