@@ -3,6 +3,7 @@
 //! Messages change tables; packets never cross a mailbox (see `pump`). Handlers translate and call the core. A panic
 //! anywhere on the thread's packet path ends this router and no other: its parent hears of it in [`RouterEnded`].
 
+pub mod arrival;
 pub mod counters;
 mod pump;
 mod routes;

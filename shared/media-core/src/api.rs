@@ -3,7 +3,7 @@
 //! One router runs on one media thread. It is told what shall be (`Command`), fed datagrams, and says what happened
 //! (`Event`) and what must be sent (`Transmit`). It owns no socket, thread or clock.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
 use plenary_model::{
@@ -30,6 +30,9 @@ pub enum Input<'a> {
     /// One datagram or one TCP frame. Decrypted in place.
     Datagram {
         path: Path,
+        /// When it came to the socket, which may be before the present turn but not after it. What measures the network
+        /// goes by this, everything else by `now`.
+        received: Instant,
         bytes: &'a mut [u8],
     },
     /// The TCP connection of this path is gone.

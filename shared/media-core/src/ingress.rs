@@ -106,10 +106,16 @@ impl Stream {
         }
     }
 
-    /// Takes in one decrypted packet of this SSRC.
-    pub(crate) fn receive(&mut self, now: Instant, header: &Header, packet: &[u8]) -> Result<Ingested, DropReason> {
+    /// Takes in one decrypted packet of this SSRC, which came to the socket at `received`.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        received: Instant,
+        header: &Header,
+        packet: &[u8],
+    ) -> Result<Ingested, DropReason> {
         let ingested = self.ingest(now, header, packet)?;
-        self.statistics.on_packet(now, ingested.index, header.timestamp);
+        self.statistics.on_packet(received, ingested.index, header.timestamp);
         Ok(ingested)
     }
 
@@ -157,8 +163,8 @@ impl Stream {
         self.lost.deadline()
     }
 
-    pub(crate) fn on_sender_report(&mut self, now: Instant, ntp: u64, rtp: u32) {
-        self.statistics.on_sender_report(now, ntp, rtp);
+    pub(crate) fn on_sender_report(&mut self, received: Instant, ntp: u64, rtp: u32) {
+        self.statistics.on_sender_report(received, ntp, rtp);
     }
 
     /// How this stream's timestamps relate to the publisher's clock, after its first sender report.

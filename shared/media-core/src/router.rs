@@ -125,8 +125,8 @@ impl Router {
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         self.now = Some(now);
         match input {
-            Input::Datagram { path, bytes } => {
-                if let Err(reason) = self.on_datagram(now, path, bytes) {
+            Input::Datagram { path, received, bytes } => {
+                if let Err(reason) = self.on_datagram(now, path, received, bytes) {
                     self.counters.count_drop(reason);
                 }
             }
@@ -216,29 +216,29 @@ impl Router {
         Arc::clone(&self.counters)
     }
 
-    fn on_datagram(&mut self, now: Instant, path: Path, bytes: &mut [u8]) -> Result<(), DropReason> {
+    fn on_datagram(&mut self, now: Instant, path: Path, received: Instant, bytes: &mut [u8]) -> Result<(), DropReason> {
         let id = self.book.route(classify(bytes), path, bytes)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownAddress)?;
-        let received = match peer.transport.receive(now, path, bytes) {
+        let outcome = match peer.transport.receive(now, path, bytes) {
             // The only way that does not settle: media changes no deadline but those it says itself.
-            Received::Rtp(packet) => return self.on_rtp(now, id, packet),
-            Received::Rtcp(datagram) => self.on_rtcp(now, id, datagram),
+            Received::Rtp(packet) => return self.on_rtp(now, received, id, packet),
+            Received::Rtcp(datagram) => self.on_rtcp(now, received, id, datagram),
             Received::Consumed => Ok(()),
             Received::Dropped(reason) => Err(reason),
         };
         self.settle(now, id);
-        received
+        outcome
     }
 
     /// Hot: once per packet in, and per subscriber. No allocation, lock, log or clock read once its stream is known.
-    fn on_rtp(&mut self, now: Instant, id: PeerId, packet: &[u8]) -> Result<(), DropReason> {
+    fn on_rtp(&mut self, now: Instant, received: Instant, id: PeerId, packet: &[u8]) -> Result<(), DropReason> {
         let header = Header::parse(packet).map_err(|error| error.reason())?;
         self.counters.packets_in.add(1);
         self.counters.bytes_in.add(packet.len());
         let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownAddress)?;
         let Role::Publisher(publisher) = &mut peer.role else { return Err(DropReason::UnknownStream) };
         let route = publisher.route(&header, packet)?;
-        publisher.arrived(now, route, &header, packet);
+        publisher.arrived(received, route, &header, packet);
         if let Some((at, why)) = publisher.feedback_deadline() {
             self.timers.at_latest(id, at, why);
         }
@@ -267,7 +267,7 @@ impl Router {
         }
         let stream = encoding.stream.as_mut().ok_or(DropReason::UnknownStream)?;
         let (header, ingested, is_repaired) = match route.part {
-            Part::Media => (header, stream.receive(now, &header, packet)?, false),
+            Part::Media => (header, stream.receive(now, received, &header, packet)?, false),
             Part::Repair { media_payload_type } => {
                 match stream.receive_rtx(now, &header, packet, media_payload_type, &mut self.scratch)? {
                     Rtx::Probe => return Ok(()),
@@ -333,12 +333,12 @@ impl Router {
         }
     }
 
-    fn on_rtcp(&mut self, now: Instant, id: PeerId, datagram: &[u8]) -> Result<(), DropReason> {
+    fn on_rtcp(&mut self, now: Instant, received: Instant, id: PeerId, datagram: &[u8]) -> Result<(), DropReason> {
         self.counters.rtcp_in.add(1);
         let slot = self.peers.slot(id).ok_or(DropReason::UnknownAddress)?;
         let peer = self.peers.at(slot).ok_or(DropReason::UnknownAddress)?;
         let needs = match &mut peer.role {
-            Role::Publisher(publisher) => return publisher.on_rtcp(now, datagram, &mut self.tracks),
+            Role::Publisher(publisher) => return publisher.on_rtcp(received, datagram, &mut self.tracks),
             Role::Subscriber(subscriber) => {
                 peer.egress.borrow(&mut self.spare);
                 peer.pacer.refill(now);

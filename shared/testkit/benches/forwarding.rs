@@ -180,7 +180,7 @@ impl<'s> Call<'s> {
         cost.forward_ns += self.stopwatch.ns(|| {
             for (path, packets) in &mut frames {
                 for packet in packets {
-                    router.handle(*now, Input::Datagram { path: *path, bytes: packet });
+                    router.handle(*now, Input::Datagram { path: *path, received: *now, bytes: packet });
                 }
                 router.transmit(sink);
                 *now += step;
@@ -222,7 +222,7 @@ impl<'s> Call<'s> {
         let before = CountingAllocator::allocations();
         cost.feedback_ns += self.stopwatch.ns(|| {
             for (path, bytes) in &mut datagrams {
-                router.handle(now, Input::Datagram { path: *path, bytes });
+                router.handle(now, Input::Datagram { path: *path, received: now, bytes });
             }
         });
         cost.other_allocations += CountingAllocator::allocations() - before;

@@ -71,6 +71,8 @@ pub struct Client {
     next_transport_sequence: u16,
     /// Feedback about what we sent: when, and how many packets it spoke of.
     pub transport_feedback: Vec<(Instant, u16)>,
+    /// When our packets arrived by that feedback, in the order of their numbers, in microseconds on the router's clock.
+    pub arrivals_us: Vec<i64>,
     epoch: Instant,
 }
 
@@ -98,6 +100,7 @@ impl Client {
             transceivers: Vec::new(),
             next_transport_sequence: 0,
             transport_feedback: Vec::new(),
+            arrivals_us: Vec::new(),
             epoch: now,
         }
     }
@@ -242,6 +245,11 @@ impl Client {
         use rtc::rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
         if let Some(feedback) = packet.as_any().downcast_ref::<TransportLayerCc>() {
             self.transport_feedback.push((now, feedback.packet_status_count));
+            let mut at_us = i64::from(feedback.reference_time) * 64_000;
+            self.arrivals_us.extend(feedback.recv_deltas.iter().map(|since| {
+                at_us += since.delta;
+                at_us
+            }));
         }
         for source in &mut self.sources {
             for repair in source.feedback(now, packet) {

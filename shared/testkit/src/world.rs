@@ -37,6 +37,11 @@ pub struct World {
     pub negotiates: bool,
     /// The router's socket takes nothing.
     pub is_stalled: bool,
+    /// How often the router gets to read its socket; zero is at once.
+    pub reads_every: Duration,
+    /// What came to the socket since it last did, and when.
+    unread: Vec<(Instant, SocketAddr, Vec<u8>)>,
+    reads_at: Instant,
     /// Reads how much is on the heap, for tests that ask what the router holds.
     pub heap: fn() -> i64,
     /// How much more it holds since the beginning, what it handed out not counted.
@@ -102,6 +107,9 @@ impl World {
             offer_again: HashSet::new(),
             negotiates: true,
             is_stalled: false,
+            reads_every: Duration::ZERO,
+            unread: Vec::new(),
+            reads_at: Instant::now(),
             heap: || 0,
             router_bytes: 0,
             random: Random::seeded(seed ^ 0x7465_7374),
@@ -351,7 +359,7 @@ impl World {
 
     /// Hands the router a datagram from anywhere, past the network.
     pub fn inject(&mut self, from: SocketAddr, mut bytes: Vec<u8>) {
-        self.give(from, &mut bytes);
+        self.give(self.now, from, &mut bytes);
         self.settle();
     }
 
@@ -413,12 +421,14 @@ impl World {
     fn step(&mut self, end: Instant) {
         let router = self.router.next_deadline().map(|(at, _)| at);
         let clients = self.clients.iter().filter_map(Client::next_deadline);
-        let next = clients.chain(router).chain(self.network.next_arrival()).min().unwrap_or(end);
+        let read = (!self.unread.is_empty()).then_some(self.reads_at);
+        let next = clients.chain(router).chain(self.network.next_arrival()).chain(read).min().unwrap_or(end);
         // An end that asks for a time already past gets a little progress.
         self.now = next.max(self.now + RESOLUTION).min(end.max(self.now + RESOLUTION));
         while let Some(Datagram { direction, client, mut bytes }) = self.network.receive(self.now) {
             match direction {
-                Direction::Up => self.give(client, &mut bytes),
+                Direction::Up if self.reads_every.is_zero() => self.give(self.now, client, &mut bytes),
+                Direction::Up => self.unread.push((self.now, client, bytes)),
                 Direction::Down => {
                     let now = self.now;
                     let is = |one: &&mut Client| [one.publisher.public, one.subscriber.public].contains(&client);
@@ -426,6 +436,12 @@ impl World {
                         receiver.receive(now, client, &bytes);
                     }
                 }
+            }
+        }
+        if self.reads_at <= self.now {
+            self.reads_at = self.now + self.reads_every;
+            for (received, client, mut bytes) in std::mem::take(&mut self.unread) {
+                self.give(received, client, &mut bytes);
             }
         }
         let now = self.now;
@@ -436,9 +452,9 @@ impl World {
         self.settle();
     }
 
-    fn give(&mut self, from: SocketAddr, bytes: &mut [u8]) {
+    fn give(&mut self, received: Instant, from: SocketAddr, bytes: &mut [u8]) {
         let (now, path) = (self.now, Path { protocol: Protocol::Udp, remote: from });
-        self.with_router(|router| router.handle(now, Input::Datagram { path, bytes }));
+        self.with_router(|router| router.handle(now, Input::Datagram { path, received, bytes }));
     }
 
     fn with_router(&mut self, act: impl FnOnce(&mut Router)) {

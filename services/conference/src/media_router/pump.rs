@@ -1,7 +1,7 @@
 //! The packet loop of a media thread: one future of the actor that reads batches, feeds the core, sends what it gives
 //! back, hands out its events and re-arms one timer.
 //!
-//! HOT: runs for every packet. In the steady state nothing here allocates, logs, locks, reads the clock twice in a turn,
+//! HOT: runs for every packet. In the steady state nothing here allocates, logs, locks, reads a clock twice in a turn,
 //! sends a message per packet, or loops without a bound. Events may allocate: they are rare next to packets.
 //!
 //! It decides nothing about media. actix polls it whenever the actor was woken, after the mailbox is empty; so commands
@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use actix::fut::ActorFuture;
@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 
 use super::{
     DeathNotice, MediaRouter,
+    arrival::Moment,
     counters::{IoCounters, IoLoss},
     routes::Routes,
     socket::DatagramSocket,
@@ -103,7 +104,7 @@ impl<S: DatagramSocket> Pump<S> {
         let mut more = false;
         if !self.behind {
             more |= self.receive(cx, now, core);
-            tcp.receive(cx, &mut |input| core.handle(now, input));
+            tcp.receive(cx, now, &mut |input| core.handle(now, input));
         }
         core.handle_timeout(now);
         let egress = self.transmit(core, tcp);
@@ -121,11 +122,13 @@ impl<S: DatagramSocket> Pump<S> {
     /// Whether a limit ended it.
     fn receive<C: Core>(&mut self, cx: &mut Context<'_>, now: Instant, core: &mut C) -> bool {
         let mut more = false;
-        let mut deliver = |remote, bytes: &mut [u8]| {
-            core.handle(now, Input::Datagram { path: Path { protocol: Protocol::Udp, remote }, bytes });
+        // The turn began just now, so this is the same moment. What comes while it lasts counts as present.
+        let present = Moment { monotonic: now, wall: SystemTime::now() };
+        let mut deliver = |remote, received, bytes: &mut [u8]| {
+            core.handle(now, Input::Datagram { path: Path { protocol: Protocol::Udp, remote }, received, bytes });
         };
         for socket in [&mut self.sockets.v4, &mut self.sockets.v6].into_iter().flatten() {
-            more |= (0..BATCHES_PER_TURN).all(|_| socket.poll_receive(cx, &mut deliver).is_ready());
+            more |= (0..BATCHES_PER_TURN).all(|_| socket.poll_receive(cx, present, &mut deliver).is_ready());
         }
         more
     }

@@ -1,4 +1,4 @@
-//! UDP in batches: `recvmmsg` with UDP_GRO in, `sendmmsg` with UDP_SEGMENT out.
+//! UDP in batches: `recvmmsg` with UDP_GRO and the kernel's time of arrival in, `sendmmsg` with UDP_SEGMENT out.
 //!
 //! The only file of the workspace with `unsafe`, and the only one that knows socket options. It moves bytes and counts;
 //! it must never look into a datagram, decide about a peer, or wait.
@@ -15,23 +15,31 @@ use std::{
     ptr,
     sync::Arc,
     task::{Context, Poll},
+    time::{Duration, Instant, SystemTime},
 };
 
 use plenary_media_core::Transmit;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::counters::{IoCounters, IoLoss};
+use super::{
+    arrival::{Arrivals, Moment},
+    counters::{IoCounters, IoLoss},
+};
 
 /// What the pump needs of a socket; connected sockets per peer or io_uring would be another implementation.
 pub trait DatagramSocket: Unpin + 'static {
-    /// Delivers one bounded batch of datagrams and says how many. `Pending`: dry, and the task is woken at the next one.
-    fn poll_receive(&mut self, cx: &mut Context<'_>, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Poll<usize>;
+    /// Delivers one bounded batch of datagrams with the times they came, and says how many. `Pending`: dry, and the task
+    /// is woken at the next one.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, present: Moment, deliver: &mut Deliver<'_>) -> Poll<usize>;
 
     /// Sends from the front of `batch` and says how many transmits need not be offered again. Destinations that refuse are
     /// counted and passed over. Fewer than all: the kernel has no room, and nothing announces when it has; try again soon.
     fn send(&mut self, batch: &[Transmit<'_>]) -> usize;
 }
+
+/// Takes who sent a datagram, when it came, and its bytes.
+pub type Deliver<'a> = dyn FnMut(SocketAddr, Instant, &mut [u8]) + 'a;
 
 /// Whether a kernel offload shall be used where the kernel has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,8 +90,11 @@ impl UdpSocket {
         // SAFETY: a std socket keeps its one descriptor open until it is dropped, which `fd` alone does.
         let fd = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE)? };
         // Setting zero, the default, changes nothing and fails on a kernel that would ignore the control message.
-        let gso = gso == Offload::On && set_option(fd.as_raw_fd(), libc::UDP_SEGMENT, 0).is_ok();
-        let gro = gro == Offload::On && set_option(fd.as_raw_fd(), libc::UDP_GRO, 1).is_ok();
+        let gso = gso == Offload::On && set_option(fd.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+        let gro = gro == Offload::On && set_option(fd.as_raw_fd(), libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+        if let Err(error) = set_option(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1) {
+            tracing::warn!(%error, "the kernel does not say when datagrams come: senders will be slow to find their rate");
+        }
         let buffer_bytes = if gro { GRO_BUFFER_BYTES } else { DATAGRAM_BYTES_MAX };
         Ok(Self {
             fd,
@@ -94,7 +105,7 @@ impl UdpSocket {
 }
 
 impl DatagramSocket for UdpSocket {
-    fn poll_receive(&mut self, cx: &mut Context<'_>, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Poll<usize> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, present: Moment, deliver: &mut Deliver<'_>) -> Poll<usize> {
         let Poll::Ready(Ok(mut guard)) = self.fd.poll_read_ready(cx) else { return Poll::Pending };
         match self.receiver.receive(guard.get_inner().as_raw_fd()) {
             Ok(messages) => {
@@ -102,7 +113,7 @@ impl DatagramSocket for UdpSocket {
                     // A short batch means the kernel found the socket empty, so the next datagram is a new edge.
                     guard.clear_ready();
                 }
-                Poll::Ready(self.receiver.deliver(messages, deliver))
+                Poll::Ready(self.receiver.deliver(messages, present, deliver))
             }
             Err(err) => {
                 if err.kind() != io::ErrorKind::WouldBlock {
@@ -139,6 +150,7 @@ struct Receiver {
     controls: Box<[Control]>,
     iovs: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
+    arrivals: Arrivals,
     counters: Arc<IoCounters>,
 }
 
@@ -151,6 +163,7 @@ impl Receiver {
             controls: vec![Control::EMPTY; RECEIVE_BATCH].into(),
             iovs: vec![EMPTY_IOV; RECEIVE_BATCH].into(),
             headers: vec![empty_header(); RECEIVE_BATCH].into(),
+            arrivals: Arrivals::default(),
             counters,
         }
     }
@@ -189,7 +202,7 @@ impl Receiver {
     }
 
     /// How many datagrams the messages held.
-    fn deliver(&mut self, messages: usize, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> usize {
+    fn deliver(&mut self, messages: usize, present: Moment, deliver: &mut Deliver<'_>) -> usize {
         let (mut datagrams, mut bytes) = (0, 0);
         let rows = self.headers.iter().zip(&self.names).zip(self.buffers.chunks_exact_mut(self.buffer_bytes));
         for ((header, name), buffer) in rows.take(messages) {
@@ -203,11 +216,14 @@ impl Receiver {
                 continue;
             }
             // SAFETY: the kernel filled the control block of this header, which `self` still owns, and set its length.
-            let segment = unsafe { gro_segment(&header.msg_hdr) }.unwrap_or(message.len()).max(1);
+            let told = unsafe { read_controls(&header.msg_hdr) };
+            // What the kernel joined came in one poll of the interface, so one time is true of all of it.
+            let arrival = self.arrivals.time(present, told.stamp);
+            let segment = told.segment.unwrap_or(message.len()).max(1);
             for datagram in message.chunks_mut(segment) {
                 datagrams += 1;
                 bytes += datagram.len();
-                deliver(remote, datagram);
+                deliver(remote, arrival, datagram);
             }
         }
         self.counters.datagrams_in.add(datagrams);
@@ -463,22 +479,41 @@ unsafe fn write_segment(header: &libc::msghdr, segment: u16) {
     }
 }
 
-/// The size of the datagrams that the kernel joined, if it joined any.
-///
+/// What the kernel told of one message.
+#[derive(Debug, Default)]
+struct Told {
+    /// The size of the datagrams that it joined, if it joined any.
+    segment: Option<usize>,
+    /// When the first of them came, on the wall clock.
+    stamp: Option<SystemTime>,
+}
+
 /// # Safety
 /// `header` describes control messages that the kernel wrote into memory that is still alive.
-unsafe fn gro_segment(header: &libc::msghdr) -> Option<usize> {
+unsafe fn read_controls(header: &libc::msghdr) -> Told {
+    let mut told = Told::default();
     // SAFETY: the kernel wrote well-formed headers within msg_controllen, and the macros stay within it.
     unsafe {
         let mut cmsg = libc::CMSG_FIRSTHDR(header);
         while !cmsg.is_null() {
-            if (*cmsg).cmsg_level == libc::SOL_UDP && (*cmsg).cmsg_type == libc::UDP_GRO {
-                return usize::try_from(libc::CMSG_DATA(cmsg).cast::<libc::c_int>().read_unaligned()).ok();
+            match ((*cmsg).cmsg_level, (*cmsg).cmsg_type) {
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    told.segment = usize::try_from(libc::CMSG_DATA(cmsg).cast::<libc::c_int>().read_unaligned()).ok();
+                }
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                    told.stamp = wall_time(libc::CMSG_DATA(cmsg).cast::<libc::timespec>().read_unaligned());
+                }
+                _ => {}
             }
             cmsg = libc::CMSG_NXTHDR(header, cmsg);
         }
     }
-    None
+    told
+}
+
+fn wall_time(stamp: libc::timespec) -> Option<SystemTime> {
+    let since = Duration::new(u64::try_from(stamp.tv_sec).ok()?, u32::try_from(stamp.tv_nsec).ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(since)
 }
 
 /// `None` for a family other than IP.
@@ -530,16 +565,10 @@ fn write_name(name: &mut libc::sockaddr_storage, remote: SocketAddr) -> libc::so
     }
 }
 
-fn set_option(fd: RawFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+fn set_option(fd: RawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the pointer and the length describe `value`, which lives through the call.
     let result = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_UDP,
-            option,
-            ptr::from_ref(&value).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
+        libc::setsockopt(fd, level, option, ptr::from_ref(&value).cast(), size_of::<libc::c_int>() as libc::socklen_t)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -570,7 +599,7 @@ const GSO_SEGMENTS_MAX: usize = 64;
 const GSO_BYTES_MAX: usize = 65_000;
 /// Refusals in a row after which runs are no longer tried.
 const GSO_REFUSALS_MAX: u32 = 16;
-/// Room for one control message either way.
+/// Room for a segment size and a time of arrival, each with its header; more than the segment size that goes out.
 const CONTROL_BYTES: usize = 64;
 /// Asked of the kernel for each direction; it gives what `net.core.{r,w}mem_max` allows.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;

@@ -245,8 +245,8 @@ impl TcpPaths {
         }
     }
 
-    /// Delivers what has come in since the last turn, and has the task woken when there is more.
-    pub fn receive(&mut self, cx: &mut Context<'_>, deliver: &mut dyn FnMut(Input<'_>)) {
+    /// Delivers what has come in since the last turn, and has the task woken when there is more. When it came nobody says.
+    pub fn receive(&mut self, cx: &mut Context<'_>, now: std::time::Instant, deliver: &mut dyn FnMut(Input<'_>)) {
         let Inbox { entries, bytes, pump, waiting } = &mut *self.inbox.borrow_mut();
         keep_waker(pump, cx);
         for entry in entries.drain(..) {
@@ -256,7 +256,7 @@ impl TcpPaths {
                     if let Some(frame) = bytes.get_mut(range) {
                         self.counters.datagrams_in.add(1);
                         self.counters.bytes_in.add(frame.len());
-                        deliver(Input::Datagram { path: path(remote), bytes: frame });
+                        deliver(Input::Datagram { path: path(remote), received: now, bytes: frame });
                     }
                 }
                 Entry::Closed { remote } => {

@@ -29,11 +29,11 @@ impl Core for Echo {
         match input {
             Input::Datagram { bytes: [b'b', b'o', b'o', b'm'], .. } => panic!("told to"),
             // Answered with a run of as many datagrams of four bytes as the last byte says.
-            Input::Datagram { path, bytes: [b'r', b'u', b'n', count] } => {
+            Input::Datagram { path, bytes: [b'r', b'u', b'n', count], .. } => {
                 let run = (0..*count).flat_map(|n| [b'r', b'u', b'n', n]).collect();
                 self.outbound.push_back((path, run, Some(4)));
             }
-            Input::Datagram { path, bytes } if self.echo => self.outbound.push_back((path, bytes.to_vec(), None)),
+            Input::Datagram { path, bytes, .. } if self.echo => self.outbound.push_back((path, bytes.to_vec(), None)),
             Input::Datagram { .. } => {}
             Input::PathClosed { path } => self.closed_paths.push(path),
             Input::Command(Command::Open { peer, .. }) => self.events.push_back(Event::Connected { peer }),

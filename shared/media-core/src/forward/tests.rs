@@ -123,7 +123,7 @@ fn origin(stream: &Stream) -> Origin<'_> {
 /// Feeds one packet through stream and forwarder, as the router does.
 fn pass(forwarder: &mut Forwarder, layer: &mut Layer, now: Instant, packet: &[u8]) -> Result<(Written, Vec<u8>), Skip> {
     let header = Header::parse(packet).unwrap();
-    let ingested = layer.stream.receive(now, &header, packet).expect("each packet is offered once");
+    let ingested = layer.stream.receive(now, now, &header, packet).expect("each packet is offered once");
     let rewritten = forwarder.forward(now, layer.id, origin(&layer.stream), &header, &ingested)?;
     let mut out = b"before".to_vec();
     let written = forwarder.write(&rewritten, &header, packet, |_| Some(0x5a5a), &mut out);
@@ -213,7 +213,7 @@ fn the_stamp_is_told_the_size_of_the_packet() {
     let (now, mut forwarder, mut layer) = audio_world();
     let packet = layer.packet(0, false, b"opus");
     let header = Header::parse(&packet).unwrap();
-    let ingested = layer.stream.receive(now, &header, &packet).unwrap();
+    let ingested = layer.stream.receive(now, now, &header, &packet).unwrap();
     let rewritten = forwarder.forward(now, layer.id, Origin::default(), &header, &ingested).unwrap();
     let (mut out, mut told) = (Vec::new(), 0);
     let stamp = |bytes| {

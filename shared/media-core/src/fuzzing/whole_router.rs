@@ -260,7 +260,7 @@ impl Rig {
     }
 
     fn datagram(&mut self, path: Path, mut bytes: Vec<u8>) {
-        self.router.handle(self.now, Input::Datagram { path, bytes: &mut bytes });
+        self.router.handle(self.now, Input::Datagram { path, received: self.now, bytes: &mut bytes });
         self.carry();
     }
 
@@ -304,7 +304,7 @@ impl Rig {
                 let (now, path) = (self.now, self.clients[who].path);
                 for mut bytes in self.clients[who].transmits(now) {
                     moved = true;
-                    self.router.handle(now, Input::Datagram { path, bytes: &mut bytes });
+                    self.router.handle(now, Input::Datagram { path, received: now, bytes: &mut bytes });
                 }
             }
             if !moved {

@@ -48,16 +48,16 @@ impl Statistics {
         }
     }
 
-    pub(super) fn on_packet(&mut self, now: Instant, index: u64, timestamp: u32) {
+    pub(super) fn on_packet(&mut self, received: Instant, index: u64, timestamp: u32) {
         self.received = self.received.saturating_add(1);
-        let span = self.span.get_or_insert(Span { epoch: now, lowest: index, highest: index });
+        let span = self.span.get_or_insert(Span { epoch: received, lowest: index, highest: index });
         span.lowest = span.lowest.min(index);
         // A late packet says nothing about the spacing of arrivals.
         if index < span.highest {
             return;
         }
         span.highest = index;
-        let arrival = ticks(now.saturating_duration_since(span.epoch), self.clock_rate);
+        let arrival = ticks(received.saturating_duration_since(span.epoch), self.clock_rate);
         let transit = i64::from(arrival.wrapping_sub(timestamp).cast_signed());
         if let Some(last) = self.last_transit {
             let difference = transit.saturating_sub(last).unsigned_abs();
@@ -70,8 +70,8 @@ impl Statistics {
         self.last_transit = Some(transit);
     }
 
-    pub(super) fn on_sender_report(&mut self, now: Instant, ntp: u64, rtp: u32) {
-        self.sender_clock = Some(SenderClock { ntp, rtp, received: now });
+    pub(super) fn on_sender_report(&mut self, received: Instant, ntp: u64, rtp: u32) {
+        self.sender_clock = Some(SenderClock { ntp, rtp, received });
     }
 
     pub(super) fn sender_clock(&self) -> Option<SenderClock> {

@@ -21,7 +21,7 @@ fn packet(payload_type: u8, sequence: u16, timestamp: u32, ssrc: u32, payload: &
 }
 
 fn receive(stream: &mut Stream, now: Instant, packet: &[u8]) -> Result<Ingested, DropReason> {
-    stream.receive(now, &Header::parse(packet).unwrap(), packet)
+    stream.receive(now, now, &Header::parse(packet).unwrap(), packet)
 }
 
 fn nacks(stream: &mut Stream, now: Instant) -> Vec<u16> {

@@ -43,9 +43,9 @@ impl TwccReceiver {
         }
     }
 
-    /// A packet with this transport-wide sequence number came in.
-    pub(crate) fn record(&mut self, now: Instant, sequence: u16) {
-        let epoch = *self.epoch.get_or_insert(now);
+    /// A packet with this transport-wide sequence number came to the socket at `received`.
+    pub(crate) fn record(&mut self, received: Instant, sequence: u16) {
+        let epoch = *self.epoch.get_or_insert(received);
         let index = if self.highest == 0 {
             FIRST_INDEX.saturating_add(u64::from(sequence))
         } else {
@@ -61,7 +61,7 @@ impl TwccReceiver {
         if slot.index == index {
             return;
         }
-        let elapsed = now.saturating_duration_since(epoch).as_micros();
+        let elapsed = received.saturating_duration_since(epoch).as_micros();
         *slot = Recorded { index, at_us: i64::try_from(elapsed).unwrap_or(i64::MAX) };
         self.highest = self.highest.max(index);
         // A late packet was reported lost before: the next feedback goes back to it and says otherwise. What the ring no
@@ -70,8 +70,8 @@ impl TwccReceiver {
         self.next_base = self.next_base.min(index).max(oldest);
         if !self.pending {
             self.pending = true;
-            let fresh = after(now, INTERVAL);
-            self.due = Some(self.due.filter(|due| *due > now).unwrap_or(fresh));
+            let fresh = after(received, INTERVAL);
+            self.due = Some(self.due.filter(|due| *due > received).unwrap_or(fresh));
         }
     }
 

@@ -113,13 +113,13 @@ impl Publisher {
     }
 
     /// Records a packet's arrival for the sender's congestion control.
-    pub(super) fn arrived(&mut self, now: Instant, route: Route, header: &Header, packet: &[u8]) {
+    pub(super) fn arrived(&mut self, received: Instant, route: Route, header: &Header, packet: &[u8]) {
         let id = self.sections.get(route.section).and_then(|section| section.extensions.transport_sequence);
         if let Some(sequence) = id.and_then(|id| header.transport_sequence(packet, id)) {
-            self.twcc.record(now, sequence);
+            self.twcc.record(received, sequence);
         }
         if self.reports_due.is_none() {
-            self.reports_due = Some(after(now, REPORT_INTERVAL));
+            self.reports_due = Some(after(received, REPORT_INTERVAL));
         }
     }
 
@@ -158,14 +158,19 @@ impl Publisher {
     }
 
     /// Takes in what the client says of its streams.
-    pub(super) fn on_rtcp(&mut self, now: Instant, datagram: &[u8], tracks: &mut Tracks) -> Result<(), DropReason> {
+    pub(super) fn on_rtcp(
+        &mut self,
+        received: Instant,
+        datagram: &[u8],
+        tracks: &mut Tracks,
+    ) -> Result<(), DropReason> {
         for packet in rtcp::packets(datagram) {
             if let Packet::SenderReport { ssrc, info, .. } = packet.map_err(|_| DropReason::RtcpMalformed)?
                 && let Some(route) = self.routes.get(&ssrc)
                 && route.part == Part::Media
                 && let Some(stream) = self.track_mut(*route, tracks).and_then(|track| track.stream_mut(route.stream))
             {
-                stream.on_sender_report(now, info.ntp, info.rtp);
+                stream.on_sender_report(received, info.ntp, info.rtp);
             }
         }
         Ok(())

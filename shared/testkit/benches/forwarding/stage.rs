@@ -169,7 +169,7 @@ impl Stage {
 
     fn receive(&mut self, at: usize, mut datagram: Vec<u8>) {
         let (router, now, path) = (&mut self.router, self.now, self.clients[at].path);
-        let input = Input::Datagram { path, bytes: &mut datagram };
+        let input = Input::Datagram { path, received: now, bytes: &mut datagram };
         self.router_ns += self.stopwatch.ns(|| router.handle(now, input));
     }
 

@@ -29,6 +29,25 @@ fn transport_feedback_comes_every_fifty_milliseconds_from_the_first_packet() {
 }
 
 #[test]
+fn arrivals_are_told_as_they_came_however_late_they_are_read() {
+    let mut world = World::seeded(seed(35));
+    let ann = world.join_connected("ann");
+    let audio = world.publish_audio(ann);
+    world.run_for(SECOND);
+    world.client(ann).arrivals_us.clear();
+    world.reads_every = ms(70);
+    world.run_for(3 * SECOND);
+    let client = world.client(ann);
+    assert!(client.arrivals_us.len() > 100, "{} arrivals told", client.arrivals_us.len());
+    for pair in client.arrivals_us.windows(2) {
+        let apart = pair[1] - pair[0];
+        assert!((19_000..=21_000).contains(&apart), "sent 20 ms apart, told {apart} µs");
+    }
+    let (_, report) = world.source(&audio).streams[0].reports.last().unwrap();
+    assert!(report.jitter < 48, "{} samples of jitter on an even network", report.jitter);
+}
+
+#[test]
 fn publishers_get_receiver_reports_and_subscribers_sender_reports_on_the_publishers_clock() {
     let mut pair = Pair::flowing(32);
     pair.world.run_for(10 * SECOND);

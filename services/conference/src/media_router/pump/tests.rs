@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     super::{
-        socket::RECEIVE_BATCH,
+        socket::{Deliver, RECEIVE_BATCH},
         tests::{Echo, udp_path},
     },
     *,
@@ -226,7 +226,7 @@ struct Script {
 struct Scripted(Rc<RefCell<Script>>);
 
 impl DatagramSocket for Scripted {
-    fn poll_receive(&mut self, _cx: &mut Context<'_>, deliver: &mut dyn FnMut(SocketAddr, &mut [u8])) -> Poll<usize> {
+    fn poll_receive(&mut self, _cx: &mut Context<'_>, present: Moment, deliver: &mut Deliver<'_>) -> Poll<usize> {
         let mut script = self.0.borrow_mut();
         let datagrams = script.inbound.min(RECEIVE_BATCH);
         if datagrams == 0 {
@@ -234,7 +234,7 @@ impl DatagramSocket for Scripted {
         }
         script.receives += 1;
         script.inbound -= datagrams;
-        (0..datagrams).for_each(|_| deliver(udp_path(9).remote, &mut [0, 0]));
+        (0..datagrams).for_each(|_| deliver(udp_path(9).remote, present.monotonic, &mut [0, 0]));
         Poll::Ready(datagrams)
     }
 

@@ -1,4 +1,4 @@
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, thread, time::Duration};
 
 use plenary_media_core::{Path, Protocol as PathProtocol};
 
@@ -114,6 +114,29 @@ async fn joined_datagrams_are_delivered_one_by_one() {
 }
 
 #[tokio::test]
+async fn datagrams_that_are_read_together_keep_the_times_they_came_at() {
+    for gro in [Offload::On, Offload::Off] {
+        let (mut receiver, _) = socket(gro);
+        let to = receiver.fd.get_ref().local_addr().unwrap();
+        let client = Client::new();
+        // The kernel begins to stamp some time after the first socket asked it to, hence the attempts.
+        let mut apart = Vec::new();
+        while apart.iter().all(|apart| *apart < Duration::from_millis(15)) {
+            assert!(apart.len() < 50, "never told apart: {apart:?}");
+            client.0.send_to(b"one", to).unwrap();
+            thread::sleep(Duration::from_millis(20));
+            client.0.send_to(b"two", to).unwrap();
+            let (mut came, now) = (Vec::new(), present());
+            let mut deliver = |_, received, _: &mut [u8]| came.push(received);
+            let read = std::future::poll_fn(|cx| receiver.poll_receive(cx, now, &mut deliver)).await;
+            assert_eq!(read, 2, "one call reads both");
+            assert!(came.is_sorted() && came.iter().all(|came| *came <= now.monotonic), "{came:?}");
+            apart.push(came[1] - came[0]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_datagram_that_media_never_sends_is_dropped() {
     let (mut receiver, counters) = socket(Offload::Off);
     let client = Client::new();
@@ -208,12 +231,16 @@ fn send_all(socket: &mut UdpSocket, batch: &[Transmit<'_>]) {
     assert_eq!(socket.send(batch), batch.len());
 }
 
+fn present() -> Moment {
+    Moment { monotonic: Instant::now(), wall: SystemTime::now() }
+}
+
 async fn receive(socket: &mut UdpSocket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
     let mut received = Vec::new();
     let all = std::future::poll_fn(|cx| {
         while received.len() < count {
-            let mut deliver = |from, bytes: &mut [u8]| received.push((from, bytes.to_vec()));
-            std::task::ready!(socket.poll_receive(cx, &mut deliver));
+            let mut deliver = |from, _, bytes: &mut [u8]| received.push((from, bytes.to_vec()));
+            std::task::ready!(socket.poll_receive(cx, present(), &mut deliver));
         }
         Poll::Ready(())
     });

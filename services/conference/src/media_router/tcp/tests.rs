@@ -356,9 +356,9 @@ impl World {
     async fn receive(&mut self, count: usize) -> Vec<Got> {
         let mut got = Vec::new();
         poll_fn(|cx| {
-            self.paths.receive(cx, &mut |input| {
+            self.paths.receive(cx, Instant::now().into_std(), &mut |input| {
                 got.push(match input {
-                    Input::Datagram { path, bytes } => Got::Frame(path.remote, bytes.to_vec()),
+                    Input::Datagram { path, bytes, .. } => Got::Frame(path.remote, bytes.to_vec()),
                     Input::PathClosed { path } => Got::Closed(path.remote),
                     Input::Command(_) => unreachable!("no connection makes commands"),
                 });

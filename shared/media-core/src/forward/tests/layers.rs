@@ -304,7 +304,7 @@ impl Stage {
     fn offer(&mut self, at: usize, packet: &[u8]) {
         let encoder = &mut self.encoders[at];
         let header = Header::parse(packet).unwrap();
-        let ingested = encoder.stream.receive(self.now, &header, packet).unwrap();
+        let ingested = encoder.stream.receive(self.now, self.now, &header, packet).unwrap();
         let origin = origin(&encoder.stream);
         let Ok(rewritten) = self.forwarder.forward(self.now, encoder.id, origin, &header, &ingested) else { return };
         let mut out = Vec::new();
