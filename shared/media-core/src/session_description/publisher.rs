@@ -77,13 +77,14 @@ impl PublisherSdp {
         self.remote_ice = Some((ice.0.to_owned(), ice.1.to_owned()));
         let local = LocalParameters { ice: if ice_restarted { local.restart } else { local.ice }, ..*local };
         let sections: Vec<_> = sections.into_iter().map(|(section, agreed, _)| (section, agreed)).collect();
+        let is_fresh = self.slots.iter().all(|slot| slot.carried.is_none());
         self.slots = slots;
         let answered: Vec<_> =
             sections.iter().zip(&self.slots).map(|((section, agreed), slot)| (*section, agreed, slot)).collect();
         let origin = self.origin.next(&local.ice.ufrag);
         let setup = if remote_is_dtls_client { Setup::Passive } else { Setup::Active };
         Ok(PublisherAnswer {
-            sdp: write(&answered, origin, &offer, &local, setup),
+            sdp: write(&answered, origin, &offer, &local, setup, is_fresh),
             remote: RemoteParameters { fingerprint, remote_is_dtls_client, max_message_bytes },
             ice_restarted,
             receive: answered.iter().filter_map(|(section, agreed, slot)| agreed.receive(section, slot)).collect(),
@@ -265,6 +266,7 @@ fn write(
     offer: &Description<'_>,
     local: &LocalParameters<'_>,
     setup: Setup,
+    is_fresh: bool,
 ) -> String {
     let mut bundle: Vec<&str> =
         sections.iter().filter(|(_, _, slot)| !slot.stopped).map(|(section, ..)| section.mid).collect();
@@ -284,7 +286,7 @@ fn write(
                 let extensions = extensions.for_codec(payloads.first().map(|payload| payload.codec));
                 write_media_line(&mut out, section, &payloads);
                 out.transport(section.mid, local, setup, candidates);
-                write_media(&mut out, section, &payloads, &extensions, slot);
+                write_media(&mut out, section, &payloads, &extensions, slot, is_fresh);
             }
         }
     }
@@ -307,7 +309,14 @@ fn write_media_line(out: &mut Writer, section: &Section<'_>, payloads: &[Payload
     out.line(format_args!("m={} 9 {} {}", section.media, section.protocol, formats.join(" ")));
 }
 
-fn write_media(out: &mut Writer, section: &Section<'_>, payloads: &[Payload], extensions: &Extensions, slot: &Slot) {
+fn write_media(
+    out: &mut Writer,
+    section: &Section<'_>,
+    payloads: &[Payload],
+    extensions: &Extensions,
+    slot: &Slot,
+    is_fresh: bool,
+) {
     out.extensions(extensions);
     if section.has("extmap-allow-mixed") {
         out.line(format_args!("a=extmap-allow-mixed"));
@@ -318,7 +327,7 @@ fn write_media(out: &mut Writer, section: &Section<'_>, payloads: &[Payload], ex
         out.line(format_args!("a=rtcp-rsize"));
     }
     for payload in payloads {
-        let fmtp = answered_fmtp(payload, slot.carried.as_ref());
+        let fmtp = answered_fmtp(payload, slot.carried.as_ref(), is_fresh);
         out.payload(payload.payload_type, &payload.codec.rtpmap(), payload.feedback, &fmtp);
         if let Some(rtx) = payload.rtx_payload_type {
             out.repair(rtx, payload.payload_type);
@@ -335,7 +344,8 @@ fn write_media(out: &mut Writer, section: &Section<'_>, payloads: &[Payload], ex
 }
 
 /// What we as the receiver say about a format. Limits that the client set for its own receiving are not ours to repeat.
-fn answered_fmtp(payload: &Payload, carried: Option<&Carried>) -> String {
+/// `is_fresh`: the transport has carried no track yet.
+fn answered_fmtp(payload: &Payload, carried: Option<&Carried>, is_fresh: bool) -> String {
     let mut parameters: Vec<String> = Vec::new();
     match payload.codec {
         Codec::Opus => {
@@ -371,8 +381,16 @@ fn answered_fmtp(payload: &Payload, carried: Option<&Carried>) -> String {
         Codec::Red => parameters.extend(payload.wrapped.map(|inner| format!("{inner}/{inner}"))),
         Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::Vp8 | Codec::H265 => {}
     }
+    if is_fresh && payload.codec.kind() == MediaKind::Video {
+        // The rate in kb/s that the client's estimate shall start from: SDKs write it into their offer, libwebrtc takes it
+        // from the answer. Later it would replace what the client has measured.
+        let asked = codec::parameter(&payload.fmtp, START_BITRATE).and_then(|value| value.parse::<u32>().ok());
+        parameters.extend(asked.map(|kbps| format!("{START_BITRATE}={kbps}")));
+    }
     parameters.join(";")
 }
+
+const START_BITRATE: &str = "x-google-start-bitrate";
 
 /// What clients are told to send at most for music in stereo.
 const STEREO_BPS_MAX: u32 = 510_000;

@@ -271,6 +271,34 @@ fn opus_is_answered_as_announced() {
 }
 
 #[test]
+fn the_rate_that_a_client_wants_to_start_from_is_given_back_to_it() {
+    let format = |offer: &str, codec: &str, payload_type: u8| {
+        let camera = announced("TR_VCcamera", MediaKind::Video, CAMERA_CID, codec);
+        let sdp = answer(&mut PublisherSdp::default(), offer, &[camera]).sdp;
+        let prefix = format!("a=fmtp:{payload_type} ");
+        sdp.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
+    };
+    let asking = |kbps: &str| {
+        let rate = format!("x-google-start-bitrate={kbps}");
+        let vp8 = CHROMIUM_SIMULCAST
+            .replace("a=rtpmap:96 VP8/90000\n", &format!("a=rtpmap:96 VP8/90000\na=fmtp:96 {rate}\n"));
+        vp8.replace("a=fmtp:98 profile-id=0", &format!("a=fmtp:98 profile-id=0;{rate}"))
+    };
+    let usual = "x-google-start-bitrate=1000";
+    assert_eq!(format(&asking("1000"), "vp8", 96).as_deref(), Some(usual));
+    assert_eq!(format(&asking("1000"), "vp9", 98), Some(format!("profile-id=0;{usual}")));
+    for nonsense in ["", "fast", "-1", "99999999999"] {
+        assert_eq!(format(&asking(nonsense), "vp8", 96), None, "{nonsense}");
+    }
+    assert_eq!(format(CHROMIUM_SIMULCAST, "vp8", 96), None);
+
+    let mut publisher = PublisherSdp::default();
+    assert!(answer(&mut publisher, &asking("1000"), &[camera()]).sdp.contains(usual));
+    let second = answer(&mut publisher, &asking("1000"), &[]);
+    assert!(!second.sdp.contains(usual), "it has an estimate of its own by now");
+}
+
+#[test]
 fn the_options_of_a_track_outlive_its_announcement() {
     let mut publisher = PublisherSdp::default();
     let tracks = [
