@@ -180,11 +180,11 @@ async function rise(shape, seed) {
   const call = new Call({ server, browser, site });
   try {
     const bob = await call.join('bob');
+    // What ann opens from here on is behind it.
+    path.line = new Line({ up: shape, down: { delayMs: shape.delayMs }, seed });
     const ann = await call.join('ann');
     await call.publish(ann, 'publishTone', TONE);
     await bob.hears(ann, { frequency: TONE.frequency });
-    const line = new Line({ up: shape, down: { delayMs: shape.delayMs }, seed });
-    for (const flow of path.flows(await ann.call('ports'))) flow.line = line;
     await call.publish(ann, 'publishBoard', CAMERA);
     const published = performance.now();
     const aim = LAYERS.reduce((sum, { encoding }) => sum + encoding.maxBitrate, 0);
@@ -197,6 +197,7 @@ async function rise(shape, seed) {
     }
     return Infinity;
   } finally {
+    path.line = new Line();
     await call.close();
   }
 }

@@ -9,12 +9,11 @@ export class Path {
   #listener;
   #server;
   #flows = /** @type {Map<string, Flow>} */ (new Map());
-  #line;
 
   /**
    * @param {{ address: string, port: number }} listen where clients send to
    * @param {{ address: string, port: number }} server where that goes
-   * @param {Line} [line] for flows that were not put on another
+   * @param {Line} [line] for flows that begin; may be exchanged at any time
    */
   static async open(listen, server, line = new Line()) {
     const listener = await bound(listen.address, listen.port);
@@ -24,7 +23,7 @@ export class Path {
   constructor(listener, server, line) {
     this.#listener = listener;
     this.#server = server;
-    this.#line = line;
+    this.line = line;
     listener.on('message', (bytes, from) => this.#flow(from).up(bytes));
   }
 
@@ -50,7 +49,7 @@ export class Path {
     const key = `${address} ${port}`;
     let flow = this.#flows.get(key);
     if (!flow) {
-      flow = new Flow(address, this.#line, this.#server, (bytes) => send(this.#listener, bytes, { address, port }));
+      flow = new Flow(address, this.line, this.#server, (bytes) => send(this.#listener, bytes, { address, port }));
       this.#flows.set(key, flow);
     }
     return flow;
