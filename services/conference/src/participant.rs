@@ -12,6 +12,7 @@ use std::{
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, SpawnHandle, WeakAddr};
 use plenary_media_core as media;
 use plenary_model::{Channel, LeaveAction, LeaveReason, ParticipantSid, PeerId, RoomName, Target};
+use plenary_protocol::livekit;
 use plenary_room_core::{
     notice::Notice,
     session::{Input, MediaCommand, MediaEvent, Output, Published, Session, SocketEnd},
@@ -53,6 +54,8 @@ pub struct Participant {
     trace: SessionTrace,
     /// The client asked for media over TCP in the session before.
     tcp_only: bool,
+    /// The client takes packet trailers off frames itself.
+    takes_trailers: bool,
     timer: Option<(Instant, SpawnHandle)>,
     started: Instant,
     ended: Option<LeaveReason>,
@@ -141,6 +144,7 @@ impl Participant {
         Self {
             trace: SessionTrace::begin(room_name.as_str(), own.identity.as_str(), &own.sid, join),
             sid: own.sid.clone(),
+            takes_trailers: livekit::takes_trailers(&own.capabilities),
             session,
             room,
             router,
@@ -295,7 +299,13 @@ impl Participant {
                     participant: self.sid.clone(),
                     target,
                     ice: ids::ice_credentials(&self.router),
-                    options: media::PeerOptions { open_channels, allow_pause, tcp_only: self.tcp_only, refused_codecs },
+                    options: media::PeerOptions {
+                        open_channels,
+                        tcp_only: self.tcp_only,
+                        allow_pause,
+                        takes_trailers: self.takes_trailers,
+                        refused_codecs,
+                    },
                 };
                 let open = Open {
                     command: open,
@@ -606,6 +616,7 @@ fn announced_track(one: plenary_room_core::session::Announced) -> media::Announc
         dtx: !track.audio_features.contains(&AudioFeature::NoDtx),
         red: !track.disable_red,
         encrypted: track.encryption != Encryption::None,
+        trailers: !track.trailer_features.is_empty(),
         layers: track.layers.into_iter().map(size).collect(),
         track: track.sid,
         kind: track.kind,

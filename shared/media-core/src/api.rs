@@ -124,6 +124,8 @@ pub struct PeerOptions {
     pub tcp_only: bool,
     /// Pause video for this subscriber when the estimate is too low (`subscriber_allow_pause`).
     pub allow_pause: bool,
+    /// This subscriber takes packet trailers off itself (`CAP_PACKET_TRAILER`).
+    pub takes_trailers: bool,
     /// Codecs that answers to this publisher agree to nowhere.
     pub refused_codecs: Vec<Codec>,
 }
@@ -142,6 +144,8 @@ pub struct Announced {
     pub dtx: bool,
     pub red: bool,
     pub encrypted: bool,
+    /// Its frames end in packet trailers.
+    pub trailers: bool,
     /// Layer sizes low to high, for layer choice by tile size.
     pub layers: Vec<LayerSize>,
 }

@@ -88,6 +88,8 @@ pub(crate) struct ForwarderConfig {
     /// Repairs go out as they were first sent when the subscriber has no RTX.
     pub(crate) rtx: Option<RtxConfig>,
     pub(crate) header: OutgoingHeader,
+    /// The publisher appends trailers to its frames, and the subscriber would take them for picture.
+    pub(crate) cuts_trailers: bool,
     /// Random; its highest bit is not used, since a receiver cannot tell a wrap among the first packets.
     pub(crate) first_sequence: u16,
 }
@@ -363,11 +365,11 @@ impl Forwarder {
         };
         let mut elements = Elements::new(&self.config.header, with_mid, header, packet, dependency);
         let transport_sequence =
-            if elements.wants_stamp() { stamp(elements.packet_bytes(payload.bytes.len())) } else { None };
+            if elements.wants_stamp() { stamp(elements.packet_bytes(payload.bytes().len())) } else { None };
         elements.transport_sequence = transport_sequence;
         self.history.stamped(rewritten.extended, transport_sequence);
         self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(u32::try_from(payload.bytes.len()).unwrap_or_default());
+        self.octets = self.octets.wrapping_add(u32::try_from(payload.bytes().len()).unwrap_or_default());
 
         let fixed = Fixed {
             marker,
@@ -435,7 +437,7 @@ impl Forwarder {
         let AsSent { with_mid, marker, is_empty, picture_shift } = entry.as_sent();
         shift.picture_id = picture_shift;
         let payload = Payload::of(&self.config, &header, packet, is_empty);
-        let picture = self.config.codec.descriptor(payload.bytes);
+        let picture = self.config.codec.descriptor(payload.bytes());
         let mut room = [0; dependency::EXTENSION_BYTES_MAX];
         let dependency = self.config.header.dependency.filter(|_| !is_empty);
         let dependency =
@@ -458,7 +460,7 @@ impl Forwarder {
                 fixed.ssrc = rtx.ssrc;
                 fixed.sequence = low_bytes(extended);
                 if elements.wants_stamp() {
-                    let bytes = payload.bytes.len().saturating_add(2);
+                    let bytes = payload.bytes().len().saturating_add(2);
                     elements.transport_sequence = stamp(elements.packet_bytes(bytes));
                 }
                 let header_bytes = elements.write(&fixed, out);

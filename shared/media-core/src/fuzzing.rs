@@ -18,6 +18,7 @@ use crate::{
         dependency::{Change, EXTENSION_BYTES_MAX, Mandatory, Structure},
         picture::{Descriptor, Shift},
         red,
+        trailer::Cut,
     },
     srtp::{Keys, Profile},
     stun,
@@ -36,6 +37,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("av1", |payload| inspect(Codec::Av1, payload)),
     ("dependency", dependency),
     ("red", redundancy),
+    ("trailer", trailer),
     ("rtcp", rtcp),
     ("twcc", twcc),
     ("srtp", srtp),
@@ -166,6 +168,24 @@ fn redundancy(payload: &[u8]) {
     let mut renamed = payload.to_vec();
     red::set_payload_types(&mut renamed, 111);
     assert_eq!(red::primary(&renamed), primary);
+}
+
+/// The first byte chooses the codec, the rest is a payload that may end in a trailer.
+fn trailer(input: &[u8]) {
+    let mut tape = Tape::new(input);
+    let codec = [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Audio][usize::from(tape.byte() % 5)];
+    let payload = tape.rest;
+    let cut = Cut::of(codec, payload);
+    assert!(payload.starts_with(cut.bytes) && payload.len() - cut.bytes.len() <= usize::from(u8::MAX));
+    assert!(payload.is_empty() || !cut.bytes.is_empty());
+    let mut copy = cut.bytes.to_vec();
+    cut.correct(&mut copy);
+    assert_eq!(copy.len(), cut.bytes.len());
+    if codec == Codec::H264 {
+        assert_eq!(codec.inspect(&copy).keyframe, codec.inspect(payload).keyframe, "units are where they were");
+    } else {
+        assert_eq!(copy, cut.bytes);
+    }
 }
 
 fn inspect(codec: Codec, payload: &[u8]) {

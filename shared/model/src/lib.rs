@@ -30,5 +30,5 @@ pub use records::{Departed, Record, RoomChange, RoomDelta, RoomSnapshot};
 pub use room::RoomInfo;
 pub use track::{
     AudioFeature, BackupCodecPolicy, Encryption, IceServer, Layer, LayerMode, MediaKind, Quality, Source, SpeakerLevel,
-    SubscriptionSettings, Target, Track, TrackCodec,
+    SubscriptionSettings, Target, Track, TrackCodec, TrailerFeature,
 };

@@ -48,6 +48,8 @@ pub struct Track {
     pub encryption: Encryption,
     pub disable_red: bool,
     pub audio_features: Vec<AudioFeature>,
+    /// What the trailers of its frames may hold; empty if they have none. Of video alone.
+    pub trailer_features: Vec<TrailerFeature>,
     pub backup_codec_policy: BackupCodecPolicy,
     pub version: Version,
 }
@@ -138,6 +140,14 @@ pub enum AudioFeature {
     NoiseSuppression,
     EnhancedNoiseCancellation,
     PreconnectBuffer,
+}
+
+/// What a publisher appends to its encoded frames for applications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TrailerFeature {
+    UserTimestamp,
+    FrameId,
+    UserData,
 }
 
 /// How one person wants to receive one track.

@@ -7,7 +7,7 @@ use livekit_protocol as pb;
 use plenary_model::{
     AudioFeature, BackupCodecPolicy, ConnectionQuality, DataTrack, Encryption, Layer, LayerMode, LeaveAction,
     LeaveReason, MediaKind, Participant, ParticipantKind, ParticipantState, Permission, Quality, RoomInfo, Source,
-    Track, TrackCodec, Version,
+    Track, TrackCodec, TrailerFeature, Version,
 };
 use prost::Message as _;
 
@@ -74,8 +74,7 @@ pub fn track_info(track: &Track) -> pb::TrackInfo {
         version: Some(timed_version(track.version)),
         audio_features: track.audio_features.iter().map(|one| audio_track_feature(*one) as i32).collect(),
         backup_codec_policy: backup_codec_policy(track.backup_codec_policy) as i32,
-        // Frame trailers are not offered: an empty list tells publishers to leave them out.
-        packet_trailer_features: Vec::new(),
+        packet_trailer_features: track.trailer_features.iter().map(|one| trailer_feature(*one) as i32).collect(),
     }
 }
 
@@ -286,6 +285,30 @@ pub fn audio_feature_from(number: i32) -> Option<AudioFeature> {
     })
 }
 
+pub fn trailer_feature(feature: TrailerFeature) -> pb::PacketTrailerFeature {
+    use pb::PacketTrailerFeature as Wire;
+    match feature {
+        TrailerFeature::UserTimestamp => Wire::PtfUserTimestamp,
+        TrailerFeature::FrameId => Wire::PtfFrameId,
+        TrailerFeature::UserData => Wire::PtfUserData,
+    }
+}
+
+/// `None` for a feature this server has not heard of.
+pub fn trailer_feature_from(number: i32) -> Option<TrailerFeature> {
+    use pb::PacketTrailerFeature as Wire;
+    Some(match Wire::try_from(number).ok()? {
+        Wire::PtfUserTimestamp => TrailerFeature::UserTimestamp,
+        Wire::PtfFrameId => TrailerFeature::FrameId,
+        Wire::PtfUserData => TrailerFeature::UserData,
+    })
+}
+
+/// Whether a client with these capabilities takes packet trailers off frames itself.
+pub fn takes_trailers(capabilities: &[i32]) -> bool {
+    capabilities.contains(&(pb::client_info::Capability::CapPacketTrailer as i32))
+}
+
 /// The wire counts time in signed numbers; a clock that far ahead stops at the end.
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -332,6 +355,7 @@ mod tests {
             encryption: Encryption::Gcm,
             disable_red: true,
             audio_features: vec![AudioFeature::Stereo],
+            trailer_features: vec![TrailerFeature::FrameId, TrailerFeature::UserData],
             backup_codec_policy: BackupCodecPolicy::Simulcast,
             version: Version { unix_micros: 5, ticks: 2 },
         }
@@ -372,6 +396,7 @@ mod tests {
         let track = info.tracks.first().expect("its track");
         assert_eq!((track.r#type, track.source, track.encryption), (1, 3, 1));
         assert!(track.muted && track.simulcast && track.stereo && track.disable_red && !track.disable_dtx);
+        assert_eq!(track.packet_trailer_features, [1, 2]);
         assert_eq!(track.layers, track.codecs.first().expect("codec").layers);
         assert_eq!(video_layer_from(&track.layers[0]), self::track().layers[0]);
     }
@@ -425,6 +450,8 @@ mod tests {
             assert_eq!(leave_reason_from(number), LeaveReason::Unknown);
             assert_eq!(media_kind_from(number), None);
             assert_eq!(audio_feature_from(number), None);
+            assert_eq!(trailer_feature_from(number), None);
+            assert!(!takes_trailers(&[number]));
             assert_eq!(encryption_from(number), Encryption::Custom, "an unknown cipher is still not clear text");
         }
         assert_eq!(media_kind_from(pb::TrackType::Data as i32), None);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use plenary_model::{
     Audience, AudioFeature, BackupCodecPolicy, Codec, DataTrack, DataTrackSid, Encryption, IceServer, Identity, Layer,
     LeaveAction, LeaveReason, MediaKind, Participant, ParticipantSid, Quality, QualityScore, RoomInfo, Source,
-    SpeakerLevel, SubscriptionSettings, Target, Track, TrackSid,
+    SpeakerLevel, SubscriptionSettings, Target, Track, TrackSid, TrailerFeature,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +131,7 @@ pub struct AddTrack {
     pub codecs: Vec<(String, String)>,
     pub encryption: Encryption,
     pub audio_features: Vec<AudioFeature>,
+    pub trailer_features: Vec<TrailerFeature>,
     pub backup_codec_policy: BackupCodecPolicy,
 }
 

@@ -43,6 +43,8 @@ pub struct ClientOptions {
     pub has_transport_feedback: bool,
     /// Lets video be paused for lack of bandwidth.
     pub allows_pause: bool,
+    /// Takes packet trailers off itself.
+    pub takes_trailers: bool,
 }
 
 impl Default for ClientOptions {
@@ -55,6 +57,7 @@ impl Default for ClientOptions {
             sends_nacks: true,
             has_transport_feedback: true,
             allows_pause: false,
+            takes_trailers: false,
         }
     }
 }

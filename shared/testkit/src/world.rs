@@ -136,7 +136,12 @@ impl World {
                 participant: participant(id),
                 target,
                 ice,
-                options: PeerOptions { open_channels, allow_pause: options.allows_pause, ..PeerOptions::default() },
+                options: PeerOptions {
+                    open_channels,
+                    allow_pause: options.allows_pause,
+                    takes_trailers: options.takes_trailers,
+                    ..PeerOptions::default()
+                },
             });
         }
         id
@@ -207,13 +212,19 @@ impl World {
 
     /// VP9 with three spatial layers in one stream.
     pub fn publish_svc(&mut self, id: ClientId) -> TrackSid {
+        let track = self.announce_svc(id);
+        self.offer_publisher(id);
+        track
+    }
+
+    /// Announces such a track for the next offer.
+    pub fn announce_svc(&mut self, id: ClientId) -> TrackSid {
         let (track, cid, ssrc) = self.name_track();
         self.client(id).add_svc_source(&cid, ssrc);
         let announced = announced(&track, &cid, MediaKind::Video, &["q", "h", "f"]);
         let announced = Announced { codec: "video/vp9".to_owned(), ..announced };
         let publication = Publication { track: track.clone(), client: id, cid, announced, described: false };
         self.publications.push(publication);
-        self.offer_publisher(id);
         track
     }
 
@@ -574,6 +585,7 @@ fn announced(track: &TrackSid, cid: &str, kind: MediaKind, rids: &[&str]) -> Ann
         dtx: true,
         red: false,
         encrypted: false,
+        trailers: false,
         layers,
     }
 }

@@ -179,6 +179,15 @@ mod tests {
     }
 
     #[test]
+    fn features_of_trailers_are_each_taken_once_and_unknown_ones_not() {
+        let ask = pb::AddTrackRequest { packet_trailer_features: vec![1, 0, 1, 99, -1], ..Default::default() };
+        let message = signal_request::Message::AddTrack(pb::AddTrackRequest { r#type: 1, ..ask });
+        let frame = pb::SignalRequest { message: Some(message) }.encode_to_vec();
+        let ClientSignal::AddTrack(ask) = decode(&frame, Encoding::Binary).unwrap() else { panic!() };
+        assert_eq!(ask.trailer_features, [TrailerFeature::FrameId, TrailerFeature::UserTimestamp]);
+    }
+
+    #[test]
     fn an_empty_or_unknown_message_is_ignored() {
         assert_eq!(decode(b"", Encoding::Binary).unwrap(), ClientSignal::Ignored);
         assert_eq!(decode(&[0xfa, 0x3e, 0x02, b'h', b'i'], Encoding::Binary).unwrap(), ClientSignal::Ignored);

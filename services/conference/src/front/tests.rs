@@ -116,6 +116,7 @@ fn ann() -> Arc<Participant> {
         encryption: Default::default(),
         disable_red: false,
         audio_features: Vec::new(),
+        trailer_features: Vec::new(),
         backup_codec_policy: Default::default(),
         version: Default::default(),
     };

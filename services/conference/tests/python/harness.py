@@ -112,6 +112,8 @@ class Relay:
         self._writers: set[asyncio.StreamWriter] = set()
         self._refusing = False
         self._server: asyncio.Server | None = None
+        # What clients say, and what the server hears instead.
+        self.misheard: tuple[bytes, bytes] = (b"", b"")
 
     async def start(self) -> "Relay":
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -151,15 +153,16 @@ class Relay:
             return
         self._writers |= {writer, up_writer}
         try:
-            await asyncio.gather(_pump(reader, up_writer), _pump(up_reader, writer))
+            await asyncio.gather(_pump(reader, up_writer, self.misheard), _pump(up_reader, writer))
         finally:
             self._writers -= {writer, up_writer}
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, misheard=(b"", b"")) -> None:
+    said, heard = misheard
     try:
         while chunk := await reader.read(65536):
-            writer.write(chunk)
+            writer.write(chunk.replace(said, heard) if said else chunk)
             await writer.drain()
     except OSError:
         pass

@@ -95,12 +95,16 @@ class Ear:
 class Camera:
     """A camera that films one colour."""
 
-    def __init__(self, colour: tuple[int, int, int], width: int = 320, height: int = 180, fps: int = 15) -> None:
+    def __init__(
+        self, colour: tuple[int, int, int], width: int = 320, height: int = 180, fps: int = 15, metadata=None
+    ) -> None:
         self._source = rtc.VideoSource(width, height)
         self.track = rtc.LocalVideoTrack.create_video_track("colour", self._source)
         pixels = np.empty((height, width, 4), dtype=np.uint8)
         pixels[:] = (*colour, 255)
         self._frame = rtc.VideoFrame(width, height, rtc.VideoBufferType.RGBA, bytearray(pixels.tobytes()))
+        # Goes along with every frame.
+        self._metadata: rtc.FrameMetadata | None = metadata
         self._task = asyncio.create_task(self._film(1 / fps))
 
     async def close(self) -> None:
@@ -109,7 +113,7 @@ class Camera:
 
     async def _film(self, interval: float) -> None:
         while True:
-            self._source.capture_frame(self._frame)
+            self._source.capture_frame(self._frame, metadata=self._metadata)
             await asyncio.sleep(interval)
 
 
@@ -121,6 +125,7 @@ class Eye:
         self.frames = 0
         self.size: tuple[int, int] | None = None
         self.colour: np.ndarray | None = None
+        self.metadata: rtc.FrameMetadata | None = None
         self._task = asyncio.create_task(self._watch())
 
     def mark(self) -> None:
@@ -140,6 +145,7 @@ class Eye:
             middle = pixels[frame.height // 4 : frame.height * 3 // 4, frame.width // 4 : frame.width * 3 // 4, :3]
             self.colour = middle.reshape(-1, 3).mean(axis=0)
             self.size = (frame.width, frame.height)
+            self.metadata = event.metadata
             self.frames += 1
 
 

@@ -42,10 +42,14 @@ class Person:
         return await self.me.publish_track(tone.track, options)
 
     async def publish_colour(self, colour: tuple[int, int, int], **camera) -> rtc.LocalTrackPublication:
-        simulcast = camera.pop("simulcast", False)
+        options = rtc.TrackPublishOptions(
+            source=rtc.TrackSource.SOURCE_CAMERA,
+            simulcast=camera.pop("simulcast", False),
+            frame_metadata_features=camera.pop("features", []),
+            video_codec=camera.pop("codec", rtc.VideoCodec.VP8),
+        )
         source = Camera(colour, **camera)
         self._sources.append(source)
-        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_CAMERA, simulcast=simulcast)
         return await self.me.publish_track(source.track, options)
 
     def other(self, identity: str) -> rtc.RemoteParticipant | None:

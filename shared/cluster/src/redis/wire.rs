@@ -169,6 +169,27 @@ fn audio_feature(number: i32) -> Option<model::AudioFeature> {
     })
 }
 
+impl From<model::TrailerFeature> for track::TrailerFeature {
+    fn from(feature: model::TrailerFeature) -> Self {
+        use model::TrailerFeature as From;
+        match feature {
+            From::UserTimestamp => Self::UserTimestamp,
+            From::FrameId => Self::FrameId,
+            From::UserData => Self::UserData,
+        }
+    }
+}
+
+/// None for one that a newer node knows.
+fn trailer_feature(number: i32) -> Option<model::TrailerFeature> {
+    use model::TrailerFeature as To;
+    Some(match track::TrailerFeature::try_from(number).ok()? {
+        track::TrailerFeature::UserTimestamp => To::UserTimestamp,
+        track::TrailerFeature::FrameId => To::FrameId,
+        track::TrailerFeature::UserData => To::UserData,
+    })
+}
+
 impl From<&model::Record> for Record {
     fn from(record: &model::Record) -> Self {
         Self {
@@ -328,6 +349,11 @@ impl From<&model::Track> for Track {
             encryption: number::<Encryption, _>(from.encryption),
             disable_red: from.disable_red,
             audio_features: from.audio_features.iter().map(|one| track::AudioFeature::from(*one).into()).collect(),
+            trailer_features: from
+                .trailer_features
+                .iter()
+                .map(|one| track::TrailerFeature::from(*one).into())
+                .collect(),
             backup_codec_policy: number::<track::BackupCodecPolicy, _>(from.backup_codec_policy),
             version_unix_micros: from.version.unix_micros,
             version_ticks: from.version.ticks,
@@ -354,6 +380,7 @@ impl From<Track> for model::Track {
             encryption: FromNumber::from_number(from.encryption),
             disable_red: from.disable_red,
             audio_features: from.audio_features.into_iter().filter_map(audio_feature).collect(),
+            trailer_features: from.trailer_features.into_iter().filter_map(trailer_feature).collect(),
             backup_codec_policy: FromNumber::from_number(from.backup_codec_policy),
             version: model::Version { unix_micros: from.version_unix_micros, ticks: from.version_ticks },
         }
@@ -628,5 +655,21 @@ impl From<NodeInfo> for model::NodeInfo {
             state: FromNumber::from_number(from.state),
             routers: from.routers.into_iter().map(router).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tracks_features_come_back_and_those_of_newer_nodes_are_passed_over() {
+        let written = Track {
+            audio_features: vec![0, 1, 2, 3, 4, 5, 6, 77],
+            trailer_features: vec![2, 0, 1, 77],
+            ..Track::default()
+        };
+        let read = Track::from(&model::Track::from(written));
+        assert_eq!((read.audio_features, read.trailer_features), (vec![0, 1, 2, 3, 4, 5, 6], vec![2, 0, 1]));
     }
 }

@@ -10,6 +10,7 @@ use crate::{
         layers::Frame,
         picture::{Descriptor, Shift},
         red, timestamp_distance,
+        trailer::Cut,
     },
 };
 
@@ -25,7 +26,7 @@ pub(crate) struct Red {
 /// What follows the header of an outgoing packet.
 pub(super) struct Payload<'p> {
     pub(super) payload_type: u8,
-    pub(super) bytes: &'p [u8],
+    cut: Cut<'p>,
     /// The blocks of redundant audio get this payload type.
     blocks: Option<u8>,
 }
@@ -33,20 +34,26 @@ pub(super) struct Payload<'p> {
 impl<'p> Payload<'p> {
     pub(super) fn of(config: &ForwarderConfig, header: &Header, packet: &'p [u8], is_empty: bool) -> Self {
         let bytes = if is_empty { &[] } else { header.payload_of(packet) };
-        let plain = Self { payload_type: config.payload_type, bytes, blocks: None };
+        let cut = if config.cuts_trailers { Cut::of(config.codec, bytes) } else { Cut::nothing(bytes) };
+        let plain = Self { payload_type: config.payload_type, cut, blocks: None };
         match config.red.filter(|red| red.from == header.payload_type) {
             Some(Red { to: Some(payload_type), .. }) => {
                 Self { payload_type, blocks: Some(config.payload_type), ..plain }
             }
-            Some(Red { to: None, .. }) => Self { bytes: red::primary(bytes).unwrap_or_default(), ..plain },
+            Some(Red { to: None, .. }) => Self { cut: Cut::nothing(red::primary(bytes).unwrap_or_default()), ..plain },
             None => plain,
         }
     }
 
+    pub(super) fn bytes(&self) -> &'p [u8] {
+        self.cut.bytes
+    }
+
     pub(super) fn append(&self, out: &mut Vec<u8>, picture: Option<Descriptor>, shift: Shift) {
         let start = out.len();
-        out.extend_from_slice(self.bytes);
+        out.extend_from_slice(self.cut.bytes);
         let Some(copy) = out.get_mut(start..) else { return };
+        self.cut.correct(copy);
         if let Some(descriptor) = picture {
             descriptor.rewrite(copy, shift);
         }

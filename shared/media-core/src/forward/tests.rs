@@ -39,6 +39,7 @@ fn config(codec: Codec) -> ForwarderConfig {
             passed: vec![PassedExtension { from: 9, to: 1 }],
             dependency: None,
         },
+        cuts_trailers: false,
         first_sequence: 0xffff,
     }
 }

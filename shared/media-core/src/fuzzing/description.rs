@@ -78,6 +78,7 @@ fn announced(track: &str, kind: MediaKind, codec: &str) -> Announced {
         dtx: true,
         red: true,
         encrypted: false,
+        trailers: false,
         layers: Vec::new(),
     }
 }

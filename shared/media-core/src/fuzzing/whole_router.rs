@@ -76,6 +76,7 @@ impl Rig {
                 open_channels: target == Target::Subscriber,
                 tcp_only: options & 2 != 0,
                 allow_pause: options & 4 != 0,
+                takes_trailers: options & 8 != 0,
                 refused_codecs: Vec::new(),
             };
             let participant = format!("PA_{}", peer.0).into();
@@ -426,6 +427,7 @@ fn announced(track: TrackSid, kind: MediaKind, rids: &[&str]) -> Announced {
         dtx: true,
         red: false,
         encrypted: false,
+        trailers: true,
         layers: rids.iter().enumerate().map(layer).collect(),
     }
 }

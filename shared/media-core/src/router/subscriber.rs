@@ -34,6 +34,7 @@ pub(super) struct Subscriber {
     subscriptions: Vec<Option<Subscription>>,
     estimator: Estimator,
     pausing: Pausing,
+    takes_trailers: bool,
     /// A ceiling on the estimate that the client asked for.
     cap_bits_per_second: Option<u64>,
     reports_due: Option<Instant>,
@@ -141,6 +142,7 @@ impl Subscriber {
             subscriptions: Vec::new(),
             estimator: Estimator::new(now),
             pausing: if options.allow_pause { Pausing::Allowed } else { Pausing::Forbidden },
+            takes_trailers: options.takes_trailers,
             cap_bits_per_second: None,
             reports_due: None,
             allocation_due: after(now, ALLOCATION_INTERVAL),
@@ -289,6 +291,7 @@ impl Subscriber {
                     red: track.red_payload_type.map(|from| Red { from, to: section.red_payload_type }),
                     rtx: rtx.map(|(ssrc, payload_type)| RtxConfig { ssrc, payload_type }),
                     header: outgoing_header(&section, track),
+                    cuts_trailers: track.trailers && !self.takes_trailers,
                     first_sequence: random.sequence(),
                 },
             );

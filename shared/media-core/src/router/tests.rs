@@ -179,6 +179,7 @@ fn announced(track: &TrackSid) -> Announced {
         dtx: false,
         red: false,
         encrypted: false,
+        trailers: false,
         layers: Vec::new(),
     }
 }

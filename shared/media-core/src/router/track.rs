@@ -42,6 +42,8 @@ pub(super) struct Track {
     /// The publisher's number for redundant audio.
     pub(super) red_payload_type: Option<u8>,
     pub(super) stereo: bool,
+    /// Its frames end in packet trailers.
+    pub(super) trailers: bool,
     pub(super) levels: AudioLevels,
     /// A first packet came in.
     pub(super) heard: bool,
@@ -125,6 +127,7 @@ impl Track {
             send_codec: section.send_codec(),
             red_payload_type: section.red_payload_type(),
             stereo: announced.stereo,
+            trailers: announced.trailers,
             levels: AudioLevels::default(),
             heard: false,
         }

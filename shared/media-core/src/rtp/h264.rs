@@ -11,14 +11,48 @@ pub(super) fn is_keyframe(payload: &[u8]) -> bool {
     }
 }
 
+/// The last unit of a STAP-A. The offsets count from the start of the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastUnit {
+    /// Where its length stands.
+    pub(super) length_at: usize,
+    /// Where it begins; it goes on to the end of the payload.
+    pub(super) start: usize,
+}
+
+/// Its units do not add up to the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Where the last unit of a STAP-A is; `None` if the payload is none.
+pub(super) fn last_aggregated(payload: &[u8]) -> Option<Result<LastUnit, Malformed>> {
+    let (&first, mut units) = payload.split_first()?;
+    if first & NAL_TYPE_MASK != STAP_A {
+        return None;
+    }
+    let mut last = Err(Malformed);
+    while !units.is_empty() {
+        let Some((unit, rest)) = split_unit(units) else { return Some(Err(Malformed)) };
+        let start = payload.len().saturating_sub(rest.len()).saturating_sub(unit.len());
+        last = Ok(LastUnit { length_at: start.saturating_sub(2), start });
+        units = rest;
+    }
+    Some(last)
+}
+
 /// The types of the units in a STAP-A; stops at the first that is empty or longer than what is left.
 fn aggregated_types(mut units: &[u8]) -> impl Iterator<Item = u8> {
     std::iter::from_fn(move || {
-        let (&bytes, rest) = units.split_first_chunk::<2>()?;
-        let (unit, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(bytes)))?;
+        let (unit, rest) = split_unit(units)?;
         units = rest;
         unit.first().map(|first| first & NAL_TYPE_MASK)
     })
+}
+
+/// The first unit of those in a STAP-A, each behind its length, and the rest.
+fn split_unit(units: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&bytes, rest) = units.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(bytes)))
 }
 
 fn starts_decoding(nal_type: u8) -> bool {

@@ -16,6 +16,7 @@ pub(crate) mod layers;
 pub(crate) mod picture;
 pub(crate) mod red;
 mod sequence;
+pub(crate) mod trailer;
 pub(crate) mod vp8;
 pub(crate) mod vp9;
 

@@ -86,6 +86,7 @@ fn announced(track: &str, kind: MediaKind, cid: &str, codec: &str) -> Announced 
         dtx: true,
         red: false,
         encrypted: false,
+        trailers: false,
         layers: Vec::new(),
     }
 }

@@ -284,6 +284,8 @@ fn describe(ask: &AddTrack, sid: TrackSid, version: Version, taken: &[Codec]) ->
         encryption: ask.encryption,
         disable_red: ask.disable_red,
         audio_features: ask.audio_features.clone(),
+        // Of audio nobody takes them off again, so an audio publisher is told to append none.
+        trailer_features: if ask.kind == MediaKind::Video { ask.trailer_features.clone() } else { Vec::new() },
         backup_codec_policy: ask.backup_codec_policy,
         version,
     };

@@ -509,6 +509,7 @@ pub fn track(sid: &str, source: Source) -> Track {
         encryption: Encryption::None,
         disable_red: false,
         audio_features: Vec::new(),
+        trailer_features: Vec::new(),
         backup_codec_policy: BackupCodecPolicy::default(),
         version: Version { unix_micros: 1, ticks: 0 },
     }

@@ -233,6 +233,7 @@ pub fn add_track(cid: &str, source: Source) -> AddTrack {
         codecs: Vec::new(),
         encryption: Encryption::None,
         audio_features: Vec::new(),
+        trailer_features: Vec::new(),
         backup_codec_policy: BackupCodecPolicy::default(),
     }
 }
@@ -282,6 +283,7 @@ pub fn camera(sid: &str) -> Track {
         encryption: Encryption::None,
         disable_red: false,
         audio_features: Vec::new(),
+        trailer_features: Vec::new(),
         backup_codec_policy: BackupCodecPolicy::default(),
         version: Version::default(),
     }

@@ -58,6 +58,26 @@ fn a_codec_that_carries_all_layers_in_one_stream_says_so() {
 }
 
 #[test]
+fn the_trailers_of_a_video_are_agreed_to_and_those_of_audio_are_not() {
+    let features = vec![TrailerFeature::FrameId, TrailerFeature::UserTimestamp];
+    for (source, agreed) in [(Source::Camera, features.clone()), (Source::Microphone, Vec::new())] {
+        let mut driver = Driver::active();
+        let ask = AddTrack { trailer_features: features.clone(), ..add_track("one", source) };
+        driver.signal(ClientSignal::AddTrack(ask));
+        let answer = driver.sent();
+        let [.., ServerSignal::TrackPublished { track, .. }] = &answer[..] else { panic!("{answer:?}") };
+        assert_eq!(track.trailer_features, agreed, "to the publisher");
+        let sid = track.sid.clone();
+        driver.signal(ClientSignal::Offer { sdp: "o".into(), id: 1 });
+        let [.., MediaCommand::Offer { announced, .. }] = &driver.commands()[..] else { panic!("{:?}", driver.out) };
+        assert_eq!(announced[0].track.trailer_features, agreed, "to the media engine");
+        driver.media(answered(&[(&sid, "one")], &[]));
+        let [Request::Publish { tracks }] = &driver.asked()[..] else { panic!("{:?}", driver.asked()) };
+        assert_eq!(tracks[0].trailer_features, agreed, "to everybody");
+    }
+}
+
+#[test]
 fn twenty_tracks_at_once_are_all_answered_and_one_more_is_refused() {
     let mut driver = Driver::active();
     let sids: std::collections::HashSet<_> =

@@ -86,6 +86,7 @@ impl Stage {
             dtx: false,
             red: false,
             encrypted: false,
+            trailers: false,
             layers: Vec::new(),
         };
         let section = kind.map_or(Section::Data, |kind| Section::Track { kind, cid: "cid" });

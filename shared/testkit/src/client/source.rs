@@ -67,6 +67,8 @@ pub struct SentStream {
     pub reports: Vec<(Instant, ReceptionReport)>,
     pub packets: u32,
     pub shape: FrameShape,
+    /// Ends every frame of video.
+    pub trailer: Vec<u8>,
     layer: u8,
     sequence: u16,
     rtx_sequence: u16,
@@ -284,6 +286,7 @@ impl SentStream {
             reports: Vec::new(),
             packets: 0,
             shape: FrameShape { packets: layer + 1, packet_bytes: 300, key_packets: layer + 3 },
+            trailer: Vec::new(),
             layer,
             // Near the wraps, so that every test crosses them.
             sequence: 65_500 - 7 * u16::from(layer),
@@ -328,7 +331,7 @@ impl SentStream {
             self.keyframes += u32::from(keyframe);
         }
         for part in 0..parts {
-            let payload = match kind {
+            let mut payload = match kind {
                 MediaKind::Audio => [&[AUDIO][..], &frame.to_be_bytes(), &[7; 60]].concat(),
                 MediaKind::Video => VideoPayload {
                     picture_id: self.picture_id,
@@ -343,6 +346,9 @@ impl SentStream {
                 .write(packet_bytes),
             };
             let marker = kind == MediaKind::Video && part + 1 == parts;
+            if marker {
+                payload.extend_from_slice(&self.trailer);
+            }
             out.push(self.packet(payload_type, marker, timestamp, payload));
         }
     }
@@ -365,7 +371,10 @@ impl SentStream {
                     ends_frame: !starts_frame,
                 };
                 let marker = !starts_frame && spatial + 1 == SPATIAL_LAYERS;
-                let payload = payload.write(SVC_PACKET_BYTES << spatial);
+                let mut payload = payload.write(SVC_PACKET_BYTES << spatial);
+                if !starts_frame {
+                    payload.extend_from_slice(&self.trailer);
+                }
                 out.push(self.packet(payload_type, marker, timestamp, payload));
             }
         }

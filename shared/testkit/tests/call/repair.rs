@@ -16,7 +16,7 @@ fn rtp(datagram: &Datagram) -> Option<(u32, u16)> {
 }
 
 /// Loses the next datagram in this direction with this SSRC, and says later which that was.
-fn lose_next(world: &mut World, direction: Direction, ssrc: u32) -> Rc<RefCell<Option<u16>>> {
+pub(super) fn lose_next(world: &mut World, direction: Direction, ssrc: u32) -> Rc<RefCell<Option<u16>>> {
     let lost = Rc::new(RefCell::new(None));
     let note = Rc::clone(&lost);
     world.network.set_filter(move |datagram| match rtp(datagram) {

@@ -121,6 +121,12 @@ fn add_track(ask: pb::AddTrackRequest) -> Option<AddTrack> {
             audio_features.push(feature);
         }
     }
+    let mut trailer_features = Vec::new();
+    for feature in ask.packet_trailer_features.into_iter().filter_map(livekit::trailer_feature_from) {
+        if !trailer_features.contains(&feature) {
+            trailer_features.push(feature);
+        }
+    }
     Some(AddTrack {
         cid: ask.cid,
         existing: (!ask.sid.is_empty()).then(|| ask.sid.into()),
@@ -136,6 +142,7 @@ fn add_track(ask: pb::AddTrackRequest) -> Option<AddTrack> {
         codecs: ask.simulcast_codecs.into_iter().map(|codec| (codec.codec, codec.cid)).collect(),
         encryption: livekit::encryption_from(ask.encryption),
         audio_features,
+        trailer_features,
         backup_codec_policy: livekit::backup_codec_policy_from(ask.backup_codec_policy),
     })
 }
