@@ -101,7 +101,8 @@ fn session(input: &[u8]) {
 
 /// Writes what the session says as the client would read it. True when the session has ended.
 fn carry(now: Instant, session: &mut Session, encoding: Encoding) -> bool {
-    let server = ServerIdentity { node_id: "ND_1".into(), region: String::new(), sif_trailer: vec![1] };
+    let server =
+        ServerIdentity { node_id: "ND_1".into(), region: String::new(), sif_trailer: vec![1], codecs: Vec::new() };
     while let Some(output) = session.poll_output() {
         match output {
             Output::Send(signal) => written(&convert::encode(&signal, &server, 1, encoding), &signal, encoding),

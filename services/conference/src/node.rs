@@ -75,6 +75,7 @@ impl Shared {
             node_id: node.to_string(),
             region: String::new(),
             sif_trailer: ids::random::<SIF_TRAILER_BYTES>().to_vec(),
+            codecs: settings.room.codecs.clone().into(),
         };
         Self {
             node,

@@ -5,7 +5,7 @@
 
 use livekit_protocol as pb;
 use plenary_model::{
-    AudioFeature, BackupCodecPolicy, ConnectionQuality, DataTrack, Encryption, Layer, LayerMode, LeaveAction,
+    AudioFeature, BackupCodecPolicy, Codec, ConnectionQuality, DataTrack, Encryption, Layer, LayerMode, LeaveAction,
     LeaveReason, MediaKind, Participant, ParticipantKind, ParticipantState, Permission, Quality, RoomInfo, Source,
     Track, TrackCodec, TrailerFeature, Version,
 };
@@ -115,9 +115,10 @@ pub fn video_layer_from(layer: &pb::VideoLayer) -> Layer {
     }
 }
 
-/// A room. Which codecs are enabled is the door's to say.
-pub fn room(info: &RoomInfo) -> pb::Room {
+/// A room in which publishers may send these codecs.
+pub fn room(info: &RoomInfo, codecs: &[Codec]) -> pb::Room {
     pb::Room {
+        enabled_codecs: self::codecs(codecs),
         sid: info.sid.to_string(),
         name: info.name.to_string(),
         empty_timeout: info.empty_timeout_s,
@@ -131,6 +132,11 @@ pub fn room(info: &RoomInfo) -> pb::Room {
         active_recording: info.active_recording,
         ..pb::Room::default()
     }
+}
+
+/// As clients name them, the preferred one first.
+pub fn codecs(codecs: &[Codec]) -> Vec<pb::Codec> {
+    codecs.iter().map(|codec| pb::Codec { mime: codec.mime().to_owned(), fmtp_line: String::new() }).collect()
 }
 
 pub fn participant_permission(permission: &Permission) -> pb::ParticipantPermission {
@@ -423,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_is_created_when_it_was_created() {
+    fn a_room_is_told_with_its_age_and_its_codecs() {
         let info = RoomInfo {
             sid: RoomSid::from("RM_1"),
             name: RoomName::try_from("standup").unwrap(),
@@ -436,7 +442,11 @@ mod tests {
             publishers: 2,
             active_recording: true,
         };
-        let room = room(&info);
+        let room = room(&info, &[Codec::Vp9, Codec::Opus]);
+        assert_eq!(
+            room.enabled_codecs.iter().map(|codec| codec.mime.as_str()).collect::<Vec<_>>(),
+            ["video/VP9", "audio/opus"]
+        );
         assert_eq!((room.creation_time, room.creation_time_ms), (1_800_000_000, 1_800_000_000_999));
         assert_eq!((room.num_participants, room.num_publishers, room.max_participants), (3, 2, 5));
         assert!(room.active_recording);

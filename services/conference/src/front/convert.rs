@@ -10,6 +10,7 @@ mod server;
 use bytes::Bytes;
 use livekit_protocol as pb;
 use pb::signal_response::Message as Reply;
+use plenary_model::Codec;
 use plenary_room_core::signal::{ClientSignal, ServerSignal};
 use prost::Message as _;
 
@@ -35,13 +36,15 @@ pub enum BadFrame {
     MalformedData,
 }
 
-/// What every join response says of this server.
+/// What clients are told of this server.
 #[derive(Debug, Clone)]
 pub struct ServerIdentity {
     pub node_id: String,
     pub region: String,
     /// Ends server-made frames of this node's rooms, so that end-to-end encrypting clients know them.
     pub sif_trailer: Vec<u8>,
+    /// What publishers may send in its rooms; some kinds of clients less.
+    pub codecs: Vec<Codec>,
 }
 
 pub fn decode(frame: &[u8], encoding: Encoding) -> Result<ClientSignal, BadFrame> {
@@ -79,6 +82,10 @@ mod tests {
     use plenary_room_core::signal::*;
 
     use super::*;
+
+    fn server(codecs: Vec<Codec>) -> ServerIdentity {
+        ServerIdentity { node_id: String::new(), region: String::new(), sif_trailer: Vec::new(), codecs }
+    }
 
     fn ann(hidden: bool) -> Participant {
         Participant {
@@ -168,7 +175,7 @@ mod tests {
     fn what_is_wanted_of_a_video_is_said_per_codec_and_of_the_first_in_the_old_form_too() {
         let wanted = |codec: &str, up_to| WantedCodec { codec: codec.into(), up_to };
         let codecs = vec![wanted("vp9", None), wanted("vp8", Some(plenary_model::Quality::Medium))];
-        let identity = ServerIdentity { node_id: String::new(), region: String::new(), sif_trailer: Vec::new() };
+        let identity = server(Vec::new());
         let signal = ServerSignal::SubscribedQuality { track: "TR_x".into(), codecs };
         let Reply::SubscribedQualityUpdate(update) = server_signal(&signal, &identity, 0) else { panic!() };
         let enabled = |all: &[pb::SubscribedQuality]| all.iter().map(|one| one.enabled).collect::<Vec<_>>();
@@ -176,6 +183,41 @@ mod tests {
             update.subscribed_codecs.iter().map(|one| (one.codec.as_str(), enabled(&one.qualities))).collect();
         assert_eq!(said, [("vp9", vec![false; 3]), ("vp8", vec![true, true, false])]);
         assert_eq!(enabled(&update.subscribed_qualities), [false; 3]);
+    }
+
+    #[test]
+    fn a_room_names_what_the_node_takes_and_the_join_what_this_client_may_send() {
+        let server = server(vec![Codec::Av1, Codec::Vp8, Codec::Opus]);
+        let room = RoomInfo {
+            sid: "RM_1".into(),
+            name: RoomName::try_from("r").unwrap(),
+            created_at_ms: 0,
+            metadata: String::new(),
+            empty_timeout_s: 0,
+            departure_timeout_s: 0,
+            max_participants: 0,
+            participants: 0,
+            publishers: 0,
+            active_recording: false,
+        };
+        let join = Join {
+            room: room.clone(),
+            own: ann(false).into(),
+            others: Vec::new(),
+            subscriber_primary: true,
+            ice_servers: Vec::new(),
+            ping_interval_s: 5,
+            ping_timeout_s: 15,
+            fast_publish: true,
+            publish_codecs: vec![Codec::Vp8, Codec::Opus],
+        };
+        let names = |all: &[pb::Codec]| all.iter().map(|codec| codec.mime.clone()).collect::<Vec<_>>();
+        let all = ["video/AV1", "video/VP8", "audio/opus"];
+        let Reply::Join(join) = server_signal(&ServerSignal::Join(Box::new(join)), &server, 0) else { panic!() };
+        assert_eq!(names(&join.room.unwrap().enabled_codecs), all);
+        assert_eq!(names(&join.enabled_publish_codecs), all[1..]);
+        let Reply::RoomUpdate(update) = server_signal(&ServerSignal::RoomUpdate { room }, &server, 0) else { panic!() };
+        assert_eq!(names(&update.room.unwrap().enabled_codecs), all);
     }
 
     #[test]

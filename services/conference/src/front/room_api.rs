@@ -5,11 +5,14 @@
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-use plenary_model::{Admin, AdminRefusal, Ban, Identity, Participant, RoomInfo, RoomName};
+use plenary_model::{Admin, AdminRefusal, Ban, Codec, Identity, Participant, RoomInfo, RoomName};
 
 /// The rooms behind the doors. Calls may come from any thread; a future stays on the thread that asked.
 pub trait RoomApi: Send + Sync {
     fn call(&self, call: RoomCall) -> LocalBoxFuture<'_, Result<RoomReply, ApiError>>;
+
+    /// What publishers may send in any of them.
+    fn codecs(&self) -> &[Codec];
 }
 
 /// One call, its grants already checked.

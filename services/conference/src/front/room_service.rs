@@ -113,7 +113,9 @@ impl Call<'_> {
         let names = (!ask.names.is_empty()).then_some(names);
         match self.rooms.call(RoomCall::ListRooms { names }).await? {
             RoomReply::Rooms(rooms) => {
-                Ok(self.format.write(&pb::ListRoomsResponse { rooms: rooms.iter().map(livekit::room).collect() }))
+                let codecs = self.rooms.codecs();
+                let rooms = rooms.iter().map(|info| livekit::room(info, codecs)).collect();
+                Ok(self.format.write(&pb::ListRoomsResponse { rooms }))
             }
             other => Err(unexpected(&other)),
         }
@@ -238,7 +240,7 @@ impl Call<'_> {
 
     async fn room(&self, call: RoomCall) -> Answer {
         match self.rooms.call(call).await? {
-            RoomReply::Room(info) => Ok(self.format.write(&livekit::room(&info))),
+            RoomReply::Room(info) => Ok(self.format.write(&livekit::room(&info, self.rooms.codecs()))),
             other => Err(unexpected(&other)),
         }
     }

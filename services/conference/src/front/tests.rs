@@ -16,8 +16,8 @@ use actix_web::{
 };
 use futures_util::future::LocalBoxFuture;
 use plenary_model::{
-    Admin, Ban, Identity, LeaveReason, MediaKind, Participant, ParticipantKind, ParticipantSid, ParticipantState,
-    Permission, RoomInfo, RoomName, RoomSid, Source, Track, TrackSid,
+    Admin, Ban, Codec, Identity, LeaveReason, MediaKind, Participant, ParticipantKind, ParticipantSid,
+    ParticipantState, Permission, RoomInfo, RoomName, RoomSid, Source, Track, TrackSid,
 };
 use plenary_protocol::token::{Claims, Minter, VideoGrant};
 use prost::Message;
@@ -62,6 +62,10 @@ impl RoomApi for FakeNode {
         self.calls.lock().unwrap().push(call);
         let refused = self.refuses.lock().unwrap().or(missing.then_some(ApiError::NoSuchParticipant));
         Box::pin(async move { refused.map_or(Ok(reply), Err) })
+    }
+
+    fn codecs(&self) -> &[Codec] {
+        &[Codec::H264, Codec::Opus]
     }
 }
 

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 use plenary_cluster::{BusError, NewRoom, StoreError};
-use plenary_model::{Admin, Ban, Destination, Identity, LeaveReason, NodeId, ParticipantKind, RoomName, RoomSnapshot};
+use plenary_model::{
+    Admin, Ban, Codec, Destination, Identity, LeaveReason, NodeId, ParticipantKind, RoomName, RoomSnapshot,
+};
 use tokio::time::timeout;
 
 use super::Shared;
@@ -20,6 +22,10 @@ use crate::{
 impl RoomApi for Shared {
     fn call(&self, call: RoomCall) -> LocalBoxFuture<'_, Result<RoomReply, ApiError>> {
         Box::pin(async move { timeout(CALL_WITHIN, self.carry_out(call)).await.unwrap_or(Err(ApiError::Timeout)) })
+    }
+
+    fn codecs(&self) -> &[Codec] {
+        &self.server_identity.codecs
     }
 }
 

@@ -17,6 +17,10 @@ async def test_rooms_are_created_listed_and_deleted(room_api, room):
     assert (found.sid, found.empty_timeout, found.departure_timeout, found.max_participants, found.metadata) == (
         made.sid, 60, 30, 7, "m",
     )  # fmt: skip
+    # What the node takes from publishers where the configuration says nothing else.
+    codecs = ["video/VP8", "video/H264", "video/VP9", "video/AV1", "audio/opus", "audio/red"]
+    for told in (made, found):
+        assert [codec.mime for codec in told.enabled_codecs] == codecs
     await room_api.delete_room(api.DeleteRoomRequest(room=room))
     assert not (await room_api.list_rooms(api.ListRoomsRequest(names=[room]))).rooms
 

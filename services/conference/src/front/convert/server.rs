@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use livekit_protocol as pb;
 use pb::{request_response::Request as PbRequest, signal_response::Message as Reply};
-use plenary_model::{Codec, IceServer, TrackSid};
+use plenary_model::{IceServer, TrackSid};
 use plenary_protocol::livekit;
 use plenary_room_core::signal::{
     About, DataHandle, Join, RequestOutcome, ServerSignal, SubscriptionFailure, WantedCodec,
@@ -52,7 +52,9 @@ pub(super) fn server_signal(signal: &ServerSignal, server: &ServerIdentity, now_
                 })
                 .collect(),
         }),
-        ServerSignal::RoomUpdate { room } => Reply::RoomUpdate(pb::RoomUpdate { room: Some(livekit::room(room)) }),
+        ServerSignal::RoomUpdate { room } => {
+            Reply::RoomUpdate(pb::RoomUpdate { room: Some(livekit::room(room, &server.codecs)) })
+        }
         ServerSignal::ConnectionQuality { updates } => Reply::ConnectionQuality(pb::ConnectionQualityUpdate {
             updates: updates
                 .iter()
@@ -146,9 +148,8 @@ pub(super) fn server_signal(signal: &ServerSignal, server: &ServerIdentity, now_
 }
 
 fn join_response(join: &Join, server: &ServerIdentity) -> pb::JoinResponse {
-    let codec = |codec: &Codec| pb::Codec { mime: codec.mime().to_owned(), fmtp_line: String::new() };
     pb::JoinResponse {
-        room: Some(livekit::room(&join.room)),
+        room: Some(livekit::room(&join.room, &server.codecs)),
         participant: Some(livekit::participant_info(&join.own)),
         other_participants: join.others.iter().map(|who| livekit::participant_info(who)).collect(),
         server_version: SERVER_VERSION.to_owned(),
@@ -158,7 +159,7 @@ fn join_response(join: &Join, server: &ServerIdentity) -> pb::JoinResponse {
         ping_interval: i32::try_from(join.ping_interval_s).unwrap_or(i32::MAX),
         server_info: Some(server_info(server)),
         sif_trailer: server.sif_trailer.clone(),
-        enabled_publish_codecs: join.publish_codecs.iter().map(codec).collect(),
+        enabled_publish_codecs: livekit::codecs(&join.publish_codecs),
         fast_publish: join.fast_publish,
         ..pb::JoinResponse::default()
     }

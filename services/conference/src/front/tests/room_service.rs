@@ -120,6 +120,8 @@ async fn answers_come_in_the_encoding_of_the_question() {
     assert_eq!(value(&response, header::CONTENT_TYPE), "application/json");
     let rooms: Value = read_body_json(response).await;
     assert_eq!(rooms["rooms"][0]["num_participants"], 1);
+    let codec = |mime| json!({ "mime": mime, "fmtp_line": "" });
+    assert_eq!(rooms["rooms"][0]["enabled_codecs"], json!([codec("video/H264"), codec("audio/opus")]));
     assert_eq!(rooms["rooms"][0]["max_participants"], 0, "defaults are written");
     assert_eq!(rooms["rooms"][0]["creation_time"], "1800000000");
 
