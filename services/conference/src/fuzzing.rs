@@ -1,6 +1,8 @@
 //! The fuzz targets of the doors; see `plenary_media_core::fuzzing`.
 #![allow(clippy::unwrap_used, reason = "a target panics when something is wrong")]
 
+mod data;
+
 use std::{
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
@@ -45,6 +47,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("signal_json", |frame| signal(frame, Encoding::Json)),
     ("session", session),
     ("data_packet", data_packet),
+    ("data_track", data::data_track),
+    ("blobs", data::blobs),
     ("twirp_protobuf", |body| twirp(body, Format::Protobuf)),
     ("twirp_json", |body| twirp(body, Format::Json)),
     ("join_query", join_query),
@@ -101,8 +105,7 @@ fn session(input: &[u8]) {
 
 /// Writes what the session says as the client would read it. True when the session has ended.
 fn carry(now: Instant, session: &mut Session, encoding: Encoding) -> bool {
-    let server =
-        ServerIdentity { node_id: "ND_1".into(), region: String::new(), sif_trailer: vec![1], codecs: Vec::new() };
+    let server = server();
     while let Some(output) = session.poll_output() {
         match output {
             Output::Send(signal) => written(&convert::encode(&signal, &server, 1, encoding), &signal, encoding),
@@ -207,6 +210,10 @@ fn join_query(input: &[u8]) {
     if let Ok(ask) = at_once(&BEARER) {
         assert_eq!((ask.identity.as_str(), ask.room.as_str()), ("me", "r"), "the token says who it is");
     }
+}
+
+fn server() -> ServerIdentity {
+    ServerIdentity { node_id: "ND_1".into(), region: String::new(), sif_trailer: vec![1], codecs: Vec::new() }
 }
 
 fn person() -> Participant {
