@@ -25,6 +25,14 @@ pub(crate) struct EgressQueue {
     lanes: [Lane; LANES],
 }
 
+/// Memory of queues that ran empty, for those that fill next: bounded by how much it is, since a frame for a thousand
+/// destinations takes a thousand small ones at once.
+#[derive(Debug, Default)]
+pub(crate) struct Spares {
+    queues: Vec<EgressQueue>,
+    bytes: usize,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub(crate) enum Class {
@@ -123,23 +131,27 @@ impl EgressQueue {
         Some((at, lane, if is_paced(at) { allowance } else { usize::MAX }))
     }
 
-    /// Takes memory from `spare` if it has none of its own. The spare used last comes first, since it is still in the
+    /// Takes memory from `spares` if it has none of its own. The one used last comes first, since it is still in the
     /// cache: with thousands of destinations, memory of their own would be cold at every burst.
-    pub(crate) fn borrow(&mut self, spare: &mut Vec<Self>) {
+    pub(crate) fn borrow(&mut self, spares: &mut Spares) {
         if self.capacity() == 0
-            && let Some(warm) = spare.pop()
+            && let Some(warm) = spares.queues.pop()
         {
+            spares.bytes = spares.bytes.saturating_sub(warm.capacity());
             *self = warm;
         }
     }
 
     /// Leaves its memory, if it has any, to others once it has nothing to send. What grew large while a socket stood still
     /// is freed.
-    pub(crate) fn give_back(&mut self, spare: &mut Vec<Self>) {
-        if self.is_empty() && self.capacity() > 0 {
+    pub(crate) fn give_back(&mut self, spares: &mut Spares) {
+        let capacity = self.capacity();
+        if self.is_empty() && capacity > 0 {
             let used = std::mem::take(self);
-            if spare.len() < SPARES_MAX && used.capacity() <= SPARE_BYTES_MAX {
-                spare.push(used);
+            let bytes = spares.bytes.saturating_add(capacity);
+            if bytes <= SPARES_BYTES_MAX && capacity <= SPARE_BYTES_MAX {
+                spares.queues.push(used);
+                spares.bytes = bytes;
             }
         }
     }
@@ -256,8 +268,8 @@ const RUN_PACKETS_MAX: usize = 64;
 /// Below the largest UDP payload, which holds for a whole run.
 const RUN_BYTES_MAX: usize = 65_000;
 const DATAGRAM_BYTES_MAX: usize = 1_500;
-/// Queues that wait for their next use: more destinations than one batch of received datagrams reaches at once.
-const SPARES_MAX: usize = 512;
+/// Of all that waits for its next use: a frame of a usual video for some thousand destinations.
+const SPARES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Room for a large key frame.
 const SPARE_BYTES_MAX: usize = 128 * 1024;
 
@@ -403,15 +415,15 @@ mod tests {
 
     #[test]
     fn a_queue_that_ran_empty_leaves_its_memory_to_the_next() {
-        let (mut spare, mut first, mut second) = (Vec::new(), EgressQueue::default(), EgressQueue::default());
+        let (mut spare, mut first, mut second) = (Spares::default(), EgressQueue::default(), EgressQueue::default());
         push(&mut first, Class::Video, 1_000, 1).unwrap();
         let memory = first.lanes[2].bytes.as_ptr();
         first.give_back(&mut spare);
-        assert!(!first.is_empty() && spare.is_empty(), "not while something waits in it");
+        assert!(!first.is_empty() && spare.queues.is_empty(), "not while something waits in it");
         drain(&mut first);
         first.give_back(&mut spare);
         second.borrow(&mut spare);
-        assert!(spare.is_empty());
+        assert!(spare.queues.is_empty());
         push(&mut second, Class::Video, 900, 2).unwrap();
         assert_eq!(second.lanes[2].bytes.as_ptr(), memory);
         assert_eq!(drain(&mut second), [[vec![2; 900]]], "nothing is left of what the first sent");
@@ -419,19 +431,38 @@ mod tests {
 
     #[test]
     fn a_queue_without_memory_leaves_none() {
-        let (mut spare, mut idle) = (Vec::new(), EgressQueue::default());
+        let (mut spare, mut idle) = (Spares::default(), EgressQueue::default());
         idle.give_back(&mut spare);
-        assert!(spare.is_empty(), "whoever borrowed it would have to allocate");
+        assert!(spare.queues.is_empty(), "whoever borrowed it would have to allocate");
     }
 
     #[test]
     fn memory_of_a_long_backlog_is_not_kept() {
-        let (mut spare, mut queue) = (Vec::new(), EgressQueue::default());
+        let (mut spare, mut queue) = (Spares::default(), EgressQueue::default());
         while push(&mut queue, Class::Video, 1_000, 1).is_ok() {}
         drain(&mut queue);
         queue.give_back(&mut spare);
-        assert!(spare.is_empty());
+        assert!(spare.queues.is_empty());
         assert_eq!(queue.capacity(), 0);
+    }
+
+    #[test]
+    fn a_thousand_leave_their_memory_but_no_more_than_a_bound() {
+        let mut spare = Spares::default();
+        let mut leave = |queues: usize, packets: usize| {
+            let mut full: Vec<_> = std::iter::repeat_with(EgressQueue::default).take(queues).collect();
+            for queue in &mut full {
+                (0..packets).for_each(|_| assert!(push(queue, Class::Video, 1_000, 1).is_ok()));
+                drain(queue);
+            }
+            full.iter_mut().for_each(|queue| queue.give_back(&mut spare));
+            (spare.queues.len(), spare.bytes, spare.queues.iter().map(EgressQueue::capacity).sum())
+        };
+        let (queues, counted, bytes) = leave(1_000, 6);
+        assert_eq!((queues, counted), (1_000, bytes));
+        let (_, counted, bytes) = leave(1_000, 100);
+        assert_eq!(counted, bytes);
+        assert!((SPARES_BYTES_MAX - SPARE_BYTES_MAX..=SPARES_BYTES_MAX).contains(&counted), "{counted}");
     }
 
     #[test]

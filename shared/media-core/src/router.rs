@@ -37,7 +37,7 @@ use self::{
 use crate::{
     Deadline, DropReason, DtlsIdentity, Event, Input, Path, Protocol, SdpLimits, TrackLevel, Transmit,
     demux::{AddressBook, classify},
-    egress::EgressQueue,
+    egress::Spares,
     forward::Origin,
     ingress::{Rtx, Stream, StreamConfig, after},
     levels::WINDOW,
@@ -91,7 +91,7 @@ pub struct Router {
     /// Slots of peers that have media to send.
     ready: VecDeque<usize>,
     /// Memory of egress queues that ran empty, for those that fill next.
-    spare: Vec<EgressQueue>,
+    spares: Spares,
     events: VecDeque<Event>,
     levels_due: Option<Instant>,
     counters: Arc<Counters>,
@@ -114,7 +114,7 @@ impl Router {
             now: None,
             control: VecDeque::new(),
             ready: VecDeque::new(),
-            spare: Vec::new(),
+            spares: Spares::default(),
             events: VecDeque::new(),
             levels_due: None,
             counters: Arc::default(),
@@ -176,7 +176,7 @@ impl Router {
             self.control.pop_front();
         }
         let Some(now) = self.now else { return };
-        let Self { peers, ready, spare, pacing, counters, .. } = self;
+        let Self { peers, ready, spares, pacing, counters, .. } = self;
         ready.retain(|slot| {
             let Some(peer) = peers.at(*slot) else { return false };
             let can_send = peer.can_send();
@@ -203,7 +203,7 @@ impl Router {
                     ready.push_back(slot);
                 } else {
                     hold(peer, pacing, counters);
-                    peer.egress.give_back(spare);
+                    peer.egress.give_back(spares);
                 }
             }
             if sent < filled || filled == 0 {
@@ -296,7 +296,7 @@ impl Router {
         for receiver in &track.receivers {
             let Some(peer) = self.peers.at(receiver.peer) else { continue };
             let Role::Subscriber(subscriber) = &mut peer.role else { continue };
-            peer.egress.borrow(&mut self.spare);
+            peer.egress.borrow(&mut self.spares);
             peer.pacer.refill(now);
             let backlog = peer.pacer.backlog_bytes();
             let exit = Exit { transport: &peer.transport, egress: &mut peer.egress, backlog, counters: &self.counters };
@@ -340,7 +340,7 @@ impl Router {
         let needs = match &mut peer.role {
             Role::Publisher(publisher) => return publisher.on_rtcp(received, datagram, &mut self.tracks),
             Role::Subscriber(subscriber) => {
-                peer.egress.borrow(&mut self.spare);
+                peer.egress.borrow(&mut self.spares);
                 peer.pacer.refill(now);
                 let backlog = peer.pacer.backlog_bytes();
                 let exit =
@@ -357,7 +357,7 @@ impl Router {
     fn make_ready(&mut self, slot: usize) {
         let Some(peer) = self.peers.at(slot) else { return };
         if peer.egress.is_empty() {
-            peer.egress.give_back(&mut self.spare);
+            peer.egress.give_back(&mut self.spares);
         } else if !peer.is_ready {
             peer.is_ready = true;
             self.ready.push_back(slot);
@@ -380,7 +380,7 @@ impl Router {
                 if subscriber.is_allocation_due(now) {
                     retargeted = subscriber.retarget(now, &self.tracks);
                 }
-                peer.egress.borrow(&mut self.spare);
+                peer.egress.borrow(&mut self.spares);
                 let backlog = peer.pacer.backlog_bytes();
                 let exit =
                     Exit { transport: &peer.transport, egress: &mut peer.egress, backlog, counters: &self.counters };
