@@ -8,6 +8,7 @@ mod client;
 pub mod light;
 mod network;
 mod random;
+pub mod stage;
 mod world;
 
 pub use client::{

@@ -38,6 +38,10 @@ pub enum Section<'a> {
         kind: MediaKind,
         cid: &'a str,
     },
+    /// A video in a stream for each of [`RIDS`].
+    Simulcast {
+        cid: &'a str,
+    },
 }
 
 impl Identity {
@@ -115,11 +119,13 @@ pub fn offer(identity: &Identity, sections: &[Section<'_>]) -> String {
                 "m=audio 9 UDP/TLS/RTP/SAVPF {OPUS}\r\na=rtpmap:{OPUS} opus/48000/2\r\na=rtcp-fb:{OPUS} transport-cc\r\n\
                  a=extmap:{LEVEL_ID} urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n{EXTENSIONS}a=sendonly\r\na=msid:- {cid}\r\n"
             ),
-            Section::Track { kind: MediaKind::Video, cid } => format!(
-                "m=video 9 UDP/TLS/RTP/SAVPF {VP8} 97\r\na=rtpmap:{VP8} VP8/90000\r\na=rtcp-fb:{VP8} transport-cc\r\n\
-                 a=rtcp-fb:{VP8} nack\r\na=rtcp-fb:{VP8} nack pli\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt={VP8}\r\n\
-                 {EXTENSIONS}a=sendonly\r\na=msid:- {cid}\r\n"
-            ),
+            Section::Track { kind: MediaKind::Video, cid } => video(cid),
+            Section::Simulcast { cid } => {
+                let rids = RIDS.map(String::from);
+                let lines: String = rids.iter().map(|rid| format!("a=rid:{rid} send\r\n")).collect();
+                let extension = format!("a=extmap:{RID_ID} urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\n");
+                format!("{}{extension}{lines}a=simulcast:send {}\r\n", video(cid), rids.join(";"))
+            }
         };
         out += &format!(
             "a=mid:{mid}\r\na=rtcp-mux\r\na=ice-ufrag:them\r\na=ice-pwd:a-password-of-theirs-22\r\n\
@@ -127,6 +133,14 @@ pub fn offer(identity: &Identity, sections: &[Section<'_>]) -> String {
         );
     }
     out
+}
+
+fn video(cid: &str) -> String {
+    format!(
+        "m=video 9 UDP/TLS/RTP/SAVPF {VP8} 97\r\na=rtpmap:{VP8} VP8/90000\r\na=rtcp-fb:{VP8} transport-cc\r\n\
+         a=rtcp-fb:{VP8} nack\r\na=rtcp-fb:{VP8} nack pli\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt={VP8}\r\n\
+         {EXTENSIONS}a=sendonly\r\na=msid:- {cid}\r\n"
+    )
 }
 
 /// The answer that takes everything an offer has.
@@ -172,9 +186,11 @@ pub struct Source {
     kind: MediaKind,
     ssrc: u32,
     mid: u8,
+    rid: Option<char>,
     sequence: u16,
     timestamp: u32,
-    transport_sequence: u16,
+    /// The last transport-wide number that it used; streams of one transport count together.
+    pub transport_sequence: u16,
     picture: u16,
     key_wanted: bool,
 }
@@ -184,7 +200,17 @@ impl Source {
     pub fn new(client: usize, kind: MediaKind, mid: u8) -> Self {
         let ssrc = 0x1000_0000 | (client as u32) << 4 | u32::from(mid);
         let (sequence, timestamp) = (1, 1);
-        Self { client, kind, ssrc, mid, sequence, timestamp, transport_sequence: 0, picture: 0, key_wanted: true }
+        let (rid, transport_sequence) = (None, 0);
+        Self { client, kind, ssrc, mid, rid, sequence, timestamp, transport_sequence, picture: 0, key_wanted: true }
+    }
+
+    /// The streams of [`Section::Simulcast`] with this mid, low to high.
+    pub fn simulcast(client: usize, mid: u8) -> Vec<Self> {
+        let stream = |(at, rid): (u32, char)| {
+            let single = Self::new(client, MediaKind::Video, mid);
+            Self { ssrc: single.ssrc.wrapping_add(at << 28), rid: Some(rid), ..single }
+        };
+        (0..).zip(RIDS).map(stream).collect()
     }
 
     pub fn ssrc(&self) -> u32 {
@@ -246,7 +272,11 @@ impl Source {
             high,
             low,
         ]);
-        out.extend_from_slice(if self.kind == MediaKind::Audio { &level } else { &[0, 0] });
+        out.extend_from_slice(&match (self.kind, self.rid) {
+            (MediaKind::Audio, _) => level,
+            (MediaKind::Video, Some(rid)) => [RID_ID << 4, rid as u8],
+            (MediaKind::Video, None) => [0, 0],
+        });
         out.push(0);
         out
     }
@@ -277,6 +307,9 @@ const OPUS: u8 = 111;
 const LEVEL_ID: u8 = 1;
 const TRANSPORT_SEQUENCE_ID: u8 = 3;
 const MID_ID: u8 = 4;
+const RID_ID: u8 = 5;
+/// The layers of a simulcast, low to high, as the SDKs call them.
+pub const RIDS: [char; 3] = ['q', 'h', 'f'];
 const EXTENSIONS: &str = "a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
                           a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n";
 const KEYFRAME_EVERY: u16 = 90;

@@ -1,4 +1,11 @@
-//! A router with clients around it, in virtual time. Everything the router does on the way to connected is on a clock.
+//! A router with clients around it that cost next to nothing, in virtual time: for measuring what the router costs.
+//!
+//! [`Stage`] brings clients to connected; [`Call`] lets media flow among them and shows a [`Meter`] what the router does.
+
+mod call;
+mod client;
+mod measure;
+mod seal;
 
 use std::{
     collections::HashMap,
@@ -7,21 +14,27 @@ use std::{
 };
 
 use plenary_media_core::{
-    Announced, Candidate, Command, DtlsIdentity, Event, IceCredentials, Input, PeerOptions, Protocol, Router,
-    RouterConfig, SdpLimits, Sink, Transmit, Wanted,
+    Announced, Candidate, Command, DtlsIdentity, Event, IceCredentials, Input, LayerSize, PeerOptions, Protocol,
+    Router, RouterConfig, SdpLimits, Sink, Transmit, Wanted,
 };
-use plenary_model::{MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, Target, TrackSid};
-use plenary_testkit::light::{Identity, Section, answer, offer};
+use plenary_model::{MediaKind, ParticipantSid, PeerId, Quality, Source, SubscriptionSettings, Target, TrackSid};
 
-use super::{client::Client, measure::Stopwatch};
+use self::client::Client;
+pub use self::{
+    call::{Call, Dropped, Media, Meter, Part, Shape, Unmeasured, is_rtp, packets},
+    measure::{Passes, Stopwatch},
+    seal::Seal,
+};
+use crate::light::{Identity, RIDS, Section, answer, offer};
 
+/// The router and its clients.
 pub struct Stage {
     pub router: Router,
-    pub clients: Vec<Client>,
-    pub now: Instant,
-    /// CPU that the router took outside of media.
+    clients: Vec<Client>,
+    now: Instant,
+    /// CPU that the router took outside of media, if there is a stopwatch.
     pub router_ns: u64,
-    stopwatch: Stopwatch,
+    stopwatch: Option<Stopwatch>,
     identity: Identity,
     by_address: HashMap<SocketAddr, usize>,
     checked: Instant,
@@ -29,7 +42,7 @@ pub struct Stage {
 
 /// Keeps what is sent.
 #[derive(Default)]
-pub struct Kept(pub Vec<(SocketAddr, Vec<u8>)>);
+struct Kept(Vec<(SocketAddr, Vec<u8>)>);
 
 impl Sink for Kept {
     fn send(&mut self, batch: &[Transmit<'_>]) -> usize {
@@ -42,7 +55,8 @@ impl Sink for Kept {
 }
 
 impl Stage {
-    pub fn new(stopwatch: Stopwatch) -> Self {
+    #[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
+    pub fn new(stopwatch: Option<Stopwatch>) -> Self {
         let candidates = vec![Candidate { protocol: Protocol::Udp, address: ([192, 0, 2, 1], 7882).into() }];
         let config = RouterConfig { candidates, seed: 1, sdp: SdpLimits::default(), data_bytes_per_second: 0 };
         let now = Instant::now();
@@ -73,44 +87,31 @@ impl Stage {
         at
     }
 
-    /// A publisher's offer and the answer to it; without a kind, of data channels alone.
-    pub fn publish(&mut self, at: usize, kind: Option<MediaKind>) -> TrackSid {
+    /// A publisher's offer of one section and the answer to it.
+    pub fn publish(&mut self, at: usize, section: Section<'_>) -> TrackSid {
         let (client, track) = (&self.clients[at], TrackSid::from(format!("TR_{at}")));
-        let announce = |kind| Announced {
-            source: Source::Unknown,
-            track: track.clone(),
-            kind,
-            cids: vec!["cid".to_owned()],
-            codec: String::new(),
-            stereo: false,
-            dtx: false,
-            red: false,
-            encrypted: false,
-            trailers: false,
-            layers: Vec::new(),
-        };
-        let section = kind.map_or(Section::Data, |kind| Section::Track { kind, cid: "cid" });
+        let announced = announced(&track, section);
         let command = Command::Offer {
             peer: client.peer,
             sdp: offer(&self.identity, &[section]),
-            announced: kind.map(announce).into_iter().collect(),
+            announced: announced.iter().cloned().collect(),
             restart: IceCredentials { ufrag: format!("again{at}"), pwd: "a-password-nobody-will-use".to_owned() },
         };
         let events = self.command(command);
         let [Event::Answered { published, .. }] = &events[..] else { panic!("{events:?}") };
-        assert_eq!(published.len(), usize::from(kind.is_some()), "{events:?}");
+        assert_eq!(published.len(), usize::from(announced.is_some()), "{events:?}");
         track
     }
 
     /// What a subscriber wants, our offer, and its answer.
-    pub fn subscribe(&mut self, at: usize, tracks: &[TrackSid]) {
+    pub fn subscribe(&mut self, at: usize, tracks: &[TrackSid], quality: Quality) {
         let peer = self.clients[at].peer;
         if !tracks.is_empty() {
             let wanted = |track: &TrackSid| Wanted {
                 shown: track.clone(),
                 track: track.clone(),
                 publisher: participant(0),
-                settings: SubscriptionSettings::default(),
+                settings: SubscriptionSettings { quality, ..SubscriptionSettings::default() },
             };
             self.command(Command::Want { peer, tracks: tracks.iter().map(wanted).collect() });
         }
@@ -146,7 +147,7 @@ impl Stage {
     }
 
     /// Clients repeat their checks, as they must to stay.
-    pub fn keep_alive(&mut self) {
+    fn keep_alive(&mut self) {
         if self.now.duration_since(self.checked) < CHECK_INTERVAL {
             return;
         }
@@ -158,27 +159,63 @@ impl Stage {
         self.transmit();
     }
 
-    pub fn events(&mut self) -> Vec<Event> {
+    fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.router.poll_event()).collect()
     }
 
+    fn on_the_clock(&mut self, work: impl FnOnce(&mut Router)) {
+        let Self { router, stopwatch, .. } = self;
+        match stopwatch {
+            Some(stopwatch) => self.router_ns += stopwatch.ns(|| work(router)),
+            None => work(router),
+        }
+    }
+
     fn command(&mut self, command: Command) -> Vec<Event> {
-        let (router, now) = (&mut self.router, self.now);
-        self.router_ns += self.stopwatch.ns(|| router.handle(now, Input::Command(command)));
+        let now = self.now;
+        self.on_the_clock(|router| router.handle(now, Input::Command(command)));
         self.events()
     }
 
     fn receive(&mut self, at: usize, mut datagram: Vec<u8>) {
-        let (router, now, path) = (&mut self.router, self.now, self.clients[at].path);
+        let (now, path) = (self.now, self.clients[at].path);
         let input = Input::Datagram { path, received: now, bytes: &mut datagram };
-        self.router_ns += self.stopwatch.ns(|| router.handle(now, input));
+        self.on_the_clock(|router| router.handle(now, input));
     }
 
     fn transmit(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
-        let (router, mut kept) = (&mut self.router, Kept::default());
-        self.router_ns += self.stopwatch.ns(|| router.transmit(&mut kept));
+        let mut kept = Kept::default();
+        self.on_the_clock(|router| router.transmit(&mut kept));
         kept.0
     }
+}
+
+/// What the signalling would say of a section; data channels need no word.
+fn announced(track: &TrackSid, section: Section<'_>) -> Option<Announced> {
+    let (kind, cid) = match section {
+        Section::Data => return None,
+        Section::Track { kind, cid } => (kind, cid),
+        Section::Simulcast { cid } => (MediaKind::Video, cid),
+    };
+    let size = |(at, rid): (u32, &char)| LayerSize {
+        rid: rid.to_string(),
+        width: 320 << at,
+        height: 180 << at,
+        bitrate_bps: 150_000 << (2 * at),
+    };
+    let layers = if matches!(section, Section::Simulcast { .. }) { &RIDS[..] } else { &[] };
+    Some(Announced {
+        source: Source::Unknown,
+        track: track.clone(),
+        kind,
+        cids: vec![cid.to_owned()],
+        codec: String::new(),
+        stereo: false,
+        dtx: false,
+        red: false,
+        encrypted: false,
+        layers: (0..).zip(layers).map(size).collect(),
+    })
 }
 
 fn participant(at: usize) -> ParticipantSid {
