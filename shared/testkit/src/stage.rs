@@ -214,6 +214,7 @@ fn announced(track: &TrackSid, section: Section<'_>) -> Option<Announced> {
         dtx: false,
         red: false,
         encrypted: false,
+        trailers: false,
         layers: (0..).zip(layers).map(size).collect(),
     })
 }

@@ -62,8 +62,14 @@ impl Call {
             })
         };
         let records: Vec<_> = NAMES.into_iter().map(record).collect();
-        let snapshot =
-            RoomSnapshot { view: 1, seq: 1, room: room_info(), records: records.clone(), departed: Vec::new() };
+        let snapshot = RoomSnapshot {
+            view: 1,
+            seq: 1,
+            room: room_info(),
+            records: records.clone(),
+            departed: Vec::new(),
+            ended: Vec::new(),
+        };
         call.room.handle(now, room::Input::Snapshot(snapshot));
         for record in records {
             call.room.handle(now, room::Input::Joined { record });
