@@ -47,7 +47,7 @@ pub trait Store: Send + Sync {
     fn restore(&self, room: RoomName, lost: Lost) -> BoxFuture<'_, Result<Vec<ParticipantSid>, StoreError>>;
     /// This node lives, for [`LEASE_LIFE`] from now on.
     fn renew(&self, node: NodeInfo) -> BoxFuture<'_, Result<Renewed, StoreError>>;
-    /// This node's lease ends now; it has removed its people.
+    /// This node's lease ends now. Whoever of its people is still there is removed.
     fn release(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Removes everybody who was hosted by a node whose lease ran out. Gives back those nodes, if nobody else was at it.
     fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>>;

@@ -534,7 +534,17 @@ pub async fn a_lease_is_held_until_it_is_released(cluster: Arc<impl Cluster>) {
     let draining = info("ND_1", NodeState::Draining);
     assert!(cluster.renew(draining.clone()).await.unwrap().was_held);
     assert_eq!(cluster.reap().await, Ok(Vec::new()), "everybody lives");
+    let joined = cluster.join(name("r"), Seat { node: node("ND_2"), ..seat("ann", "PA_1") }).await.unwrap();
+    cluster.join(name("r"), seat("bob", "PA_2")).await.unwrap();
+    let mut heard = cluster.subscribe(name("r")).await.unwrap();
     cluster.release(node("ND_2")).await.unwrap();
+    let removed = RoomChange::Removed {
+        identity: identity("ann"),
+        sid: "PA_1".into(),
+        generation: joined.record.generation,
+        reason: LeaveReason::ServerShutdown,
+    };
+    assert_eq!(changes(&mut heard, &cluster).await, [removed], "nobody is left behind");
     assert_eq!(cluster.renew(draining.clone()).await.unwrap().nodes, [draining]);
     assert!(!cluster.renew(second).await.unwrap().was_held);
 }

@@ -167,7 +167,11 @@ impl Store for InProcess {
 
     fn release(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.state().leases.remove(&node);
+            let state = &mut *self.state();
+            state.leases.remove(&node);
+            for (room, delta) in state.rooms.remove_people_of(&node, LeaveReason::ServerShutdown) {
+                state.audience.tell(&room, &Arc::new(delta));
+            }
             Ok(())
         })
     }

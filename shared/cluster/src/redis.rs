@@ -98,10 +98,10 @@ impl Redis {
         answer.map(|values| Answer(values.into_iter())).map_err(|word| refusal(&word))
     }
 
-    async fn remove_people_of(&self, node: &str) -> Result<(), StoreError> {
+    async fn remove_people_of(&self, node: &str, reason: LeaveReason) -> Result<(), StoreError> {
         let mut list = redis::cmd("SMEMBERS");
         list.arg(format!("{}hosts:{node}", self.prefix));
-        let reason = reason_number(LeaveReason::ConnectionTimeout);
+        let reason = reason_number(reason);
         for shard in &self.shards {
             let rooms: Vec<Vec<u8>> = shard.query(&list).await?;
             for room in rooms {
@@ -537,7 +537,10 @@ impl Store for Redis {
     }
 
     fn release(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.run_on_first(&RELEASE, &[node.as_str().as_bytes()]).await.map(drop) })
+        Box::pin(async move {
+            self.remove_people_of(node.as_str(), LeaveReason::ServerShutdown).await?;
+            self.run_on_first(&RELEASE, &[node.as_str().as_bytes()]).await.map(drop)
+        })
     }
 
     fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>> {
@@ -545,7 +548,7 @@ impl Store for Redis {
             let patience_ms = REAP_PATIENCE.as_millis().to_string();
             let dead = self.run_on_first(&EXPIRED, &[patience_ms.as_bytes()]).await?.texts()?;
             for node in &dead {
-                self.remove_people_of(node).await?;
+                self.remove_people_of(node, LeaveReason::ConnectionTimeout).await?;
                 let mut done = redis::cmd("ZREM");
                 done.arg(&self.lease_keys()[2]).arg(node);
                 let _: i64 = self.first().query(&done).await?;

@@ -8,8 +8,8 @@ use std::{
 };
 
 use plenary_model::{
-    Departed, Identity, LeaveReason, Participant, ParticipantSid, Record, RoomChange, RoomDelta, RoomInfo, RoomName,
-    RoomSnapshot,
+    Departed, Identity, LeaveReason, NodeId, Participant, ParticipantSid, Record, RoomChange, RoomDelta, RoomInfo,
+    RoomName, RoomSnapshot,
 };
 
 use crate::{
@@ -149,6 +149,21 @@ impl Rooms {
         }
         self.last_generation = last;
         Ok((over, deltas))
+    }
+
+    pub(super) fn remove_people_of(&mut self, node: &NodeId, reason: LeaveReason) -> Vec<(RoomName, RoomDelta)> {
+        let hosted = |record: &&Arc<Record>| record.node == *node;
+        let all = self
+            .rooms
+            .iter()
+            .flat_map(|(name, room)| room.records.values().filter(hosted).map(|record| (name.clone(), record.clone())));
+        let all: Vec<_> = all.collect();
+        let leave = |(name, record): (RoomName, Arc<Record>)| {
+            let person = &record.participant;
+            let left = self.leave(&name, person.identity.clone(), &person.sid, record.generation, reason);
+            Some((name, left.ok()?.1?))
+        };
+        all.into_iter().filter_map(leave).collect()
     }
 
     pub(super) fn set_meta(&mut self, name: &RoomName, info: RoomInfo) -> Answer<u64> {

@@ -1,0 +1,235 @@
+"""One room over three nodes that share a Redis: what is so on one node is so on all."""
+
+import asyncio
+import secrets
+import time
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from livekit import api, rtc
+from livekit.protocol.rtc import SignalResponse
+
+from cluster import Cluster
+from harness import Server, until
+from people import Person
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Named so that a failed test shows what the nodes said."""
+    running = Cluster(3)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def cluster(server):
+    return server
+
+
+@pytest_asyncio.fixture
+async def join(cluster, room):
+    """Makes people who have joined at a node, and sends them home after the test."""
+    people: list[Person] = []
+
+    async def joined(identity: str, at: int | Server, **grants) -> Person:
+        node = cluster.nodes[at] if isinstance(at, int) else at
+        person = Person(identity)
+        people.append(person)
+        return await person.join(node.url, node.token(room, identity, **grants))
+
+    yield joined
+    await asyncio.gather(*(person.close() for person in people))
+
+
+@pytest_asyncio.fixture
+async def apis(cluster):
+    clients = [node.room_api() for node in cluster.nodes]
+    yield [client.room for client in clients]
+    await asyncio.gather(*(client.aclose() for client in clients))
+
+
+async def test_people_on_different_nodes_know_each_other(join):
+    names = ["ann", "bob", "cat"]
+    people = await asyncio.gather(*(join(name, at) for at, name in enumerate(names)))
+    for one in people:
+        await one.knows(*(name for name in names if name != one.identity))
+    ann, bob, cat = people
+    await asyncio.wait_for(ann.me.set_metadata("own"), 5)
+    for other in (bob, cat):
+        await until("it is seen", lambda: other.other("ann").metadata == "own")
+    await ann.leave()
+    for other in (bob, cat):
+        (gone,) = await other.event("participant_disconnected")
+        assert (gone.identity, gone.disconnect_reason) == ("ann", rtc.DisconnectReason.CLIENT_INITIATED)
+
+
+async def test_every_node_answers_the_same(join, apis, room):
+    await asyncio.gather(*(join(name, at) for at, name in enumerate(["ann", "bob", "cat"])))
+    for rooms in apis:
+        listed = (await rooms.list_participants(api.ListParticipantsRequest(room=room))).participants
+        assert {person.identity for person in listed} == {"ann", "bob", "cat"}
+        (found,) = (await rooms.list_rooms(api.ListRoomsRequest(names=[room]))).rooms
+        assert found.num_participants == 3
+        person = await rooms.get_participant(api.RoomParticipantIdentity(room=room, identity="bob"))
+        assert person.identity == "bob"
+
+
+async def test_a_call_to_any_node_reaches_who_is_on_another(join, apis, room):
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", 1))
+    await bob.knows(ann)
+    info = await apis[2].update_participant(
+        api.UpdateParticipantRequest(room=room, identity="ann", name="Anna", attributes={"role": "chair"})
+    )
+    assert (info.name, dict(info.attributes)) == ("Anna", {"role": "chair"})
+    await until("bob sees it", lambda: bob.other("ann").name == "Anna")
+    published = await ann.publish_tone(440)
+    await until("bob sees the track", lambda: published.sid in bob.other("ann").track_publications)
+    muting = api.MuteRoomTrackRequest(room=room, identity="ann", track_sid=published.sid, muted=True)
+    assert (await apis[2].mute_published_track(muting)).track.muted
+    await bob.event("track_muted")
+    await apis[1].update_room_metadata(api.UpdateRoomMetadataRequest(room=room, metadata="agenda"))
+    await until("both see the room's", lambda: ann.room.metadata == bob.room.metadata == "agenda")
+    await apis[2].remove_participant(api.RoomParticipantIdentity(room=room, identity="ann"))
+    (reason,) = await ann.event("disconnected")
+    assert reason == rtc.DisconnectReason.PARTICIPANT_REMOVED
+    await bob.misses("ann")
+    await apis[0].delete_room(api.DeleteRoomRequest(room=room))
+    (reason,) = await bob.event("disconnected")
+    assert reason == rtc.DisconnectReason.ROOM_DELETED
+
+
+async def test_the_same_identity_on_another_node_replaces_the_first_session(join):
+    bob = await join("bob", 2)
+    first = await join("ann", 0)
+    await bob.knows(first)
+    second = await join("ann", 1)
+    (reason,) = await first.event("disconnected")
+    assert reason == rtc.DisconnectReason.DUPLICATE_IDENTITY
+    await until("bob knows the second", lambda: bob.other("ann") and bob.other("ann").sid == second.me.sid)
+
+
+async def test_one_identity_at_all_nodes_at_once_leaves_one_session(cluster, join, apis, room):
+    witness = await join("witness", 0)
+    for _ in range(10):
+        # Bare signalling: an SDK that is told to leave while it connects tells nobody.
+        sockets = await asyncio.gather(*(open_socket(node, room, "ann") for node in cluster.nodes))
+        left = sockets
+
+        async def one_is_left() -> bool:
+            nonlocal left
+            left = [one for one in left if not await is_told_to_leave(one)]
+            return len(left) == 1
+
+        await until("one is left", one_is_left, within=3)
+        listed = (await apis[0].list_participants(api.ListParticipantsRequest(room=room))).participants
+        assert sorted(person.identity for person in listed) == ["ann", "witness"]
+        await until("it is the one that others see", lambda: witness.other("ann"))
+        await asyncio.gather(*(one.close() for one in sockets))
+
+
+async def test_a_cap_holds_under_a_race_through_all_nodes(join, apis, room):
+    await apis[0].create_room(api.CreateRoomRequest(name=room, max_participants=5))
+    outcomes = await asyncio.gather(
+        *(join(f"p{number}", number % 3) for number in range(18)), return_exceptions=True
+    )
+    seated = [one for one in outcomes if isinstance(one, Person)]
+    assert len(seated) == 5, outcomes
+    listed = (await apis[1].list_participants(api.ListParticipantsRequest(room=room))).participants
+    assert {person.identity for person in listed} == {one.identity for one in seated}
+
+
+async def test_a_ban_made_at_one_node_holds_at_all(join, apis, room, cluster):
+    ann = await join("ann", 1)
+    await apis[0].remove_participant(api.RoomParticipantIdentity(room=room, identity="ann", revoke_token_ts=int(time.time()) + 2))
+    await ann.event("disconnected", within=1)
+    for at in range(3):
+        with pytest.raises(rtc.ConnectError):
+            await join("ann", at)
+
+
+async def test_people_of_a_node_that_dies_are_back_through_another(cluster, join, room):
+    doomed = cluster.node()
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", doomed))
+    await asyncio.gather(ann.knows(bob), bob.knows(ann))
+    old = bob.me.sid
+    doomed.kill()
+    # As its SDK would through a load balancer.
+    again = await join("bob", 1)
+    await until("ann knows the new session", lambda: ann.other("bob") and ann.other("bob").sid == again.me.sid, 5)
+    assert again.me.sid != old
+    await again.knows(ann)
+
+
+async def test_ghosts_of_a_node_that_dies_are_gone_within_ten_seconds(cluster, join, apis, room):
+    doomed = cluster.node()
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", doomed))
+    await ann.knows(bob)
+    doomed.kill()
+    await ann.misses("bob", within=10)
+    (listed,) = (await apis[1].list_participants(api.ListParticipantsRequest(room=room))).participants
+    assert listed.identity == "ann"
+
+
+async def test_a_node_that_leaves_well_says_goodbye_for_its_people(cluster, join):
+    leaving = cluster.node()
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", leaving))
+    await ann.knows(bob)
+    stopped = asyncio.create_task(asyncio.to_thread(leaving.stop))
+    await ann.misses("bob", within=5)
+    assert await stopped == 0
+
+
+async def test_rooms_outlive_a_redis_that_is_wiped(cluster, join, apis, room):
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", 1))
+    await asyncio.gather(ann.knows(bob), bob.knows(ann))
+    assert cluster.redis.ask("FLUSHALL") == "OK"
+
+    async def both() -> bool:
+        try:
+            listed = (await apis[2].list_participants(api.ListParticipantsRequest(room=room))).participants
+        except api.ServerError:
+            return False
+        return {person.identity for person in listed} == {"ann", "bob"}
+
+    await until("the store knows them again", both, within=5)
+    cat = await join("cat", 2)
+    await asyncio.gather(cat.knows(ann, bob), ann.knows(cat), bob.knows(cat))
+    for one in (ann, bob):
+        assert not [name for name, _ in one.events if name in ("participant_disconnected", "reconnecting")]
+
+
+async def test_calls_go_on_while_redis_is_away(cluster, join, room):
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", 1))
+    await asyncio.gather(ann.knows(bob), bob.knows(ann))
+    cluster.redis.kill()
+    await asyncio.sleep(3)
+    cluster.redis.start()
+    await asyncio.wait_for(ann.me.set_metadata(secrets.token_hex(4)), 10)
+    await until("bob hears of it", lambda: bob.other("ann").metadata == ann.me.metadata, 10)
+    cat = await join("cat", 2)
+    await asyncio.gather(cat.knows(ann, bob), ann.knows(cat), bob.knows(cat))
+    for one in (ann, bob):
+        assert not [name for name, _ in one.events if name in ("participant_disconnected", "reconnecting")]
+
+
+async def open_socket(node: Server, room: str, identity: str) -> aiohttp.ClientWebSocketResponse:
+    session = aiohttp.ClientSession()
+    socket = await session.ws_connect(f"{node.url}/rtc?access_token={node.token(room, identity)}&protocol=16")
+    first = SignalResponse.FromString((await asyncio.wait_for(socket.receive(), 5)).data)
+    assert first.WhichOneof("message") == "join", first
+    return socket
+
+
+async def is_told_to_leave(socket: aiohttp.ClientWebSocketResponse) -> bool:
+    """Reads what is there."""
+    while True:
+        try:
+            frame = await asyncio.wait_for(socket.receive(), 0.05)
+        except asyncio.TimeoutError:
+            return False
+        if frame.type != aiohttp.WSMsgType.BINARY:
+            return True
+        if SignalResponse.FromString(frame.data).WhichOneof("message") == "leave":
+            return True
