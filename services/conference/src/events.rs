@@ -305,6 +305,17 @@ impl StoreFailed {
     }
 }
 
+/// What another node said of a room was lost on the way: data messages among it, perhaps.
+#[derive(Debug)]
+pub struct WordsMissed;
+
+impl WordsMissed {
+    pub fn emit(self) {
+        warn!("what other nodes said of the room was missed");
+        instruments().words_missed.add(1, &[]);
+    }
+}
+
 /// Nodes died, and this one removed their people from the store.
 #[derive(Debug)]
 pub struct NodesReaped {

@@ -28,6 +28,7 @@ pub struct Instruments {
     pub refused: Counter<u64>,
     pub store_failures: Counter<u64>,
     pub nodes_reaped: Counter<u64>,
+    pub words_missed: Counter<u64>,
     pub bans_changed: Counter<u64>,
     pub keys_reloaded: Counter<u64>,
     pub issuer_fetches: Counter<u64>,
@@ -69,6 +70,7 @@ impl Instruments {
                 "Signalling sockets shut by the server, by reason",
             ),
             refused: counter("plenary.signal.refused", "{message}", "What clients said and was not taken, by reason"),
+            words_missed: counter("plenary.cluster.missed", "{gap}", "Times that words of other nodes were missed"),
             nodes_reaped: counter("plenary.cluster.reaped", "{node}", "Dead nodes whose people this one removed"),
             store_failures: counter(
                 "plenary.store.failures",

@@ -11,10 +11,12 @@ use actix::{
     WeakAddr, WrapFuture,
 };
 use futures_util::stream;
-use plenary_cluster::{AdminReply, Barred, Joined, Lost, NewRoom, ROOM_LIFE, RoomEvent, Seat, StoreError};
+use plenary_cluster::{
+    AdminReply, Barred, BusError, Event, Joined, Lost, NewRoom, ROOM_LIFE, RoomEvent, Seat, StoreError,
+};
 use plenary_model::{
     Admin, AdminRefusal, Audience, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState,
-    Record, RoomName,
+    Record, RoomName, RoomWord,
 };
 use plenary_protocol::token::Claims;
 use plenary_room_core::{
@@ -27,7 +29,7 @@ use tracing::Instrument;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::{
-    events::{JoinAccepted, PanicCaught, RoomClosed, RoomOpened, StoreFailed},
+    events::{JoinAccepted, PanicCaught, RoomClosed, RoomOpened, StoreFailed, WordsMissed},
     ids,
     media_router::RouterLevels,
     node::{RouterHandle, Shared},
@@ -35,6 +37,10 @@ use crate::{
     rooms::{EnforceBans, JoinRoom, Lapsed, RoomClosing, RoomEnded, Rooms, RouterLost},
     tokens::{Refresher, unix_ms, unix_seconds},
 };
+
+mod outgoing;
+
+use outgoing::Outgoing;
 
 /// The actor of one room on this node.
 pub struct Room {
@@ -56,6 +62,8 @@ pub struct Room {
     /// Changes on their way to the store, one after the other.
     writes: VecDeque<RecordChange>,
     writing: bool,
+    /// On their way to the other nodes, in order.
+    words: Outgoing,
     is_closing: bool,
     timer: Option<(Instant, SpawnHandle)>,
     /// It holds one of the node's places for rooms.
@@ -170,6 +178,7 @@ impl Room {
             next_admin: 0,
             writes: VecDeque::new(),
             writing: false,
+            words: Outgoing::default(),
             is_closing: false,
             timer: None,
             counted: false,
@@ -194,6 +203,7 @@ impl Room {
                 }
                 Output::Welcome { who, welcome } => self.welcome(who, welcome, ctx),
                 Output::Write(change) => self.writes.push_back(change),
+                Output::Say(word) => self.words.push(word),
                 Output::Reread => self.reread(Duration::ZERO, ctx),
                 Output::AdminDone { number, outcome } => {
                     if let Some(reply) = self.admin.remove(&number) {
@@ -211,6 +221,7 @@ impl Room {
             }
         }
         self.write_next(ctx);
+        self.say_next(ctx);
         self.arm(ctx);
     }
 
@@ -365,6 +376,22 @@ impl Room {
         }));
     }
 
+    fn say_next(&mut self, ctx: &mut Context<Self>) {
+        let Some((number, words)) = self.words.next() else { return };
+        let (shared, room) = (self.shared.clone(), self.name.clone());
+        let say = async move {
+            let said = shared.bus.say(room, shared.node.clone(), number, words).await;
+            if said.is_err() {
+                tokio::time::sleep(SAY_AGAIN_AFTER).await;
+            }
+            said
+        };
+        ctx.spawn(say.into_actor(self).map(|said, actor, ctx| {
+            actor.words.done(said.is_ok());
+            actor.say_next(ctx);
+        }));
+    }
+
     /// What the store lost goes back to it. Then it is asked how things stand, until it answers.
     fn restore(&mut self, lost: Lost, ctx: &mut Context<Self>) {
         let (store, room) = (self.shared.store.clone(), self.name.clone());
@@ -440,18 +467,24 @@ impl Actor for Room {
         }
         self.counted = true;
         let subscribe = {
-            let (bus, room) = (self.shared.bus.clone(), self.name.clone());
-            async move { bus.subscribe(room).await }
+            let (shared, room) = (self.shared.clone(), self.name.clone());
+            async move {
+                let words = shared.bus.hear(room.clone(), shared.node.clone()).await?;
+                Ok::<_, BusError>((shared.bus.subscribe(room).await?, words))
+            }
         };
         ctx.run_interval(TOUCH_INTERVAL, Self::touch);
         // Nothing is handled before the room is subscribed, so no change falls between its snapshot and its first delta.
         ctx.wait(subscribe.into_actor(self).map(|outcome, _, ctx| match outcome {
-            Ok(subscription) => {
-                let events = stream::unfold(subscription, async |mut subscription| {
-                    let event = subscription.next().await?;
-                    Some((event, subscription))
-                });
-                ctx.add_stream(Box::pin(events));
+            Ok((changes, words)) => {
+                ctx.add_stream(Box::pin(stream::unfold(changes, async |mut changes| {
+                    let event = changes.next().await?;
+                    Some((event, changes))
+                })));
+                ctx.add_stream(Box::pin(stream::unfold(words, async |mut words| {
+                    let event = words.next().await?;
+                    Some((event, words))
+                })));
             }
             Err(_) => ctx.stop(),
         }));
@@ -648,6 +681,17 @@ impl StreamHandler<RoomEvent> for Room {
     }
 }
 
+impl StreamHandler<Event<RoomWord>> for Room {
+    fn handle(&mut self, event: Event<RoomWord>, ctx: &mut Self::Context) {
+        match event {
+            Event::Delta(word) => self.handle(Input::Heard((*word).clone()), ctx),
+            Event::Resync => WordsMissed.emit(),
+        }
+    }
+
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
 fn refusal_of(barred: Barred) -> StoreError {
     match barred {
         Barred::Banned => StoreError::Banned,
@@ -683,6 +727,9 @@ const MAILBOX: usize = 1024;
 
 /// People whose wish for TCP is remembered; beyond, the wish is not.
 const TCP_ONLY_MAX: usize = 1024;
+
+/// While the bus is away.
+const SAY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 const TOUCH_INTERVAL: Duration = Duration::from_secs(ROOM_LIFE.as_secs() / 3);
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use plenary_model::{
     Admin, AdminRefusal, Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, Participant, ParticipantSid, Record,
-    RoomInfo, RoomName, RoomSid, RoomSnapshot,
+    RoomInfo, RoomName, RoomSid, RoomSnapshot, RoomWord,
 };
 
 use crate::{Inbox, Subscription};
@@ -66,6 +66,17 @@ pub trait Bus: Send + Sync {
     fn subscribe(&self, room: RoomName) -> BoxFuture<'_, Result<Subscription, BusError>>;
     /// Hears every change to the bans from here on.
     fn subscribe_bans(&self) -> BoxFuture<'_, Result<Subscription<BanChange>, BusError>>;
+    /// Hears what other nodes than this one say of a room from here on. After a `Resync` some of it is lost.
+    fn hear(&self, room: RoomName, node: NodeId) -> BoxFuture<'_, Result<Subscription<RoomWord>, BusError>>;
+    /// Says this to the other nodes that hear the room, in this order, at most once each. Words that could not be said may be
+    /// said again under the same number: numbers grow by one with every call of a node about a room.
+    fn say(
+        &self,
+        room: RoomName,
+        node: NodeId,
+        number: u64,
+        words: Vec<RoomWord>,
+    ) -> BoxFuture<'_, Result<(), BusError>>;
     /// Asks the node that hosts somebody.
     fn request(&self, to: NodeId, room: RoomName, ask: Admin) -> BoxFuture<'_, Result<AdminReply, BusError>>;
     /// The requests addressed to this node. At most one receiver at a time: a second one is `Unavailable`.

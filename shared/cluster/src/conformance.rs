@@ -57,6 +57,7 @@ macro_rules! conformance_suite {
             only_what_is_not_over_is_put_back,
             an_ended_room_is_not_put_back,
             a_lease_is_held_until_it_is_released,
+            words_reach_the_other_nodes_of_the_room_in_order,
             random_operations_keep_the_invariants,
         }
     };
@@ -547,6 +548,38 @@ pub async fn a_lease_is_held_until_it_is_released(cluster: Arc<impl Cluster>) {
     assert_eq!(changes(&mut heard, &cluster).await, [removed], "nobody is left behind");
     assert_eq!(cluster.renew(draining.clone()).await.unwrap().nodes, [draining]);
     assert!(!cluster.renew(second).await.unwrap().was_held);
+}
+
+pub async fn words_reach_the_other_nodes_of_the_room_in_order(cluster: Arc<impl Cluster>) {
+    let [mut own, mut other] =
+        [cluster.hear(name("r"), node("ND_1")).await.unwrap(), cluster.hear(name("r"), node("ND_2")).await.unwrap()];
+    let mut elsewhere = cluster.hear(name("another"), node("ND_2")).await.unwrap();
+    let bytes = |text: &'static [u8]| bytes::Bytes::from_static(text);
+    let data = |to, payload| RoomWord::Data { message: DataMessage { channel: Channel::Reliable, to, payload } };
+    let quality = QualityScore { quality: ConnectionQuality::Poor, score: 2.5 };
+    let (asker, key) = (ParticipantSid::from("PA_1"), bytes(b"key"));
+    let found = BlobAnswer::Found { key: key.clone(), contents: bytes(b"") };
+    let words = vec![
+        data(Destination::Everybody, bytes(b"hello")),
+        data(Destination::Identities(vec![identity("ann")]), bytes(b"\xff\0")),
+        RoomWord::DataFrame { track: "DTR_1".into(), packet: bytes(b"frame") },
+        RoomWord::Bound { track: "TR_1".into() },
+        RoomWord::BackupWanted { track: "TR_1".into() },
+        RoomWord::Quality { who: "PA_1".into(), quality },
+        RoomWord::GetBlob { asker: asker.clone(), request_id: 7, owner: identity("bob"), key },
+        RoomWord::Blob { asker: asker.clone(), request_id: 7, answer: found },
+        RoomWord::Blob { asker, request_id: 8, answer: BlobAnswer::NotFound },
+    ];
+    let (first, rest) = words.split_at(1);
+    cluster.say(name("r"), node("ND_1"), 1, first.to_vec()).await.unwrap();
+    cluster.say(name("r"), node("ND_1"), 2, rest.to_vec()).await.unwrap();
+    for word in words {
+        assert_eq!(other.next().await, Some(Event::Delta(Arc::new(word))));
+    }
+    let last = RoomWord::Bound { track: "TR_2".into() };
+    cluster.say(name("r"), node("ND_2"), 1, vec![last.clone()]).await.unwrap();
+    assert_eq!(own.next().await, Some(Event::Delta(Arc::new(last))), "and nothing of its own before");
+    assert_eq!(elsewhere.try_next(), None);
 }
 
 fn ban_of(who: &str, room: Option<&str>, tokens_before_unix_s: Option<u64>, until_unix_s: u64) -> Ban {

@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use plenary_model::{
     Admin, Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomDelta, RoomInfo,
-    RoomName, RoomSnapshot,
+    RoomName, RoomSnapshot, RoomWord,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -39,6 +39,8 @@ struct State {
     bans: Bans,
     bans_audience: Vec<Subscriber<BanChange>>,
     nodes: HashMap<NodeId, mpsc::Sender<Ask>>,
+    /// Who hears what the others say of a room.
+    hearers: HashMap<RoomName, Vec<(NodeId, Subscriber<RoomWord>)>>,
     leases: BTreeMap<NodeId, NodeInfo>,
 }
 
@@ -219,6 +221,34 @@ impl Bus for InProcess {
             let (subscriber, subscription) = Subscriber::pair();
             audience.push(subscriber);
             Ok(subscription)
+        })
+    }
+
+    fn hear(&self, room: RoomName, node: NodeId) -> BoxFuture<'_, Result<Subscription<RoomWord>, BusError>> {
+        Box::pin(async move {
+            let hearers = &mut self.state().hearers;
+            hearers.retain(|_, of_room| of_room.iter().any(|(_, subscriber)| subscriber.listens()));
+            let of_room = hearers.entry(room).or_default();
+            of_room.retain(|(_, subscriber)| subscriber.listens());
+            if of_room.len() >= SUBSCRIBERS_MAX {
+                return Err(BusError::Unavailable);
+            }
+            let (subscriber, subscription) = Subscriber::pair();
+            of_room.push((node, subscriber));
+            Ok(subscription)
+        })
+    }
+
+    /// Nothing is ever repeated here: what is said is heard.
+    fn say(&self, room: RoomName, node: NodeId, _: u64, words: Vec<RoomWord>) -> BoxFuture<'_, Result<(), BusError>> {
+        Box::pin(async move {
+            let hearers = &mut self.state().hearers;
+            for word in words.into_iter().map(Arc::new) {
+                for (_, other) in hearers.get(&room).into_iter().flatten().filter(|(hearer, _)| *hearer != node) {
+                    other.tell(&word);
+                }
+            }
+            Ok(())
         })
     }
 

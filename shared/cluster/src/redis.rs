@@ -4,10 +4,13 @@
 //! a join asks one server; requests between nodes travel over the first. Every call ends within a second.
 
 mod requests;
+mod seal;
 mod shard;
+mod values;
 mod wire;
 
 use std::{
+    collections::HashMap,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -15,19 +18,21 @@ use std::{
 use aws_lc_rs::digest;
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, Ban, BanChange, Departed, Identity, LeaveReason, NodeId, NodeInfo, Participant, ParticipantSid, Record,
-    RoomDelta, RoomInfo, RoomName, RoomSnapshot,
+    Admin, Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomDelta, RoomInfo,
+    RoomName, RoomSnapshot, RoomWord,
 };
 use prost::Message;
-use redis::{Script, Value};
+use redis::Script;
 
 use self::{
     requests::Requests,
+    seal::Seal,
     shard::{Ear, Heard, NoAnswer, Shard},
+    values::{Answer, Settings, WrittenRecord, ban_place, flags, reason_number, stored_bans},
 };
 use crate::{
     AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, NewRoom, ROOM_LIFE,
-    Renewed, Seat, Store, StoreError, Subscription, receive::Subscriber, seats,
+    Renewed, Seat, Store, StoreError, Subscription, receive::Subscriber,
 };
 
 /// See the module.
@@ -35,6 +40,7 @@ use crate::{
 pub struct Redis {
     shards: Vec<Arc<Shard>>,
     prefix: String,
+    seal: Seal,
     requests: Requests,
 }
 
@@ -70,8 +76,9 @@ impl Redis {
         };
         let shards = urls.iter().map(connect).collect::<Result<Vec<_>, _>>()?;
         let first = shards.first().ok_or(RedisConfigError::NoUrl)?.clone();
-        let requests = Requests::new(first, &prefix, &keys, &instance).ok_or(RedisConfigError::NoKey)?;
-        Ok(Self { shards, prefix, requests })
+        let seal = Seal::new(&keys).ok_or(RedisConfigError::NoKey)?;
+        let requests = Requests::new(first, &prefix, seal.clone(), &instance);
+        Ok(Self { shards, prefix, seal, requests })
     }
 
     fn place(&self, room: &RoomName) -> Place<'_> {
@@ -145,6 +152,10 @@ impl Place<'_> {
         format!("{}{{{}}}", self.prefix, self.tag)
     }
 
+    fn words_channel(&self) -> String {
+        format!("{}:words", self.channel())
+    }
+
     fn keys(&self) -> Vec<String> {
         let own = ["x", "p", "i", "g", "ended"].map(|kind| format!("{}:{kind}", self.channel()));
         let shared = ["rooms", "generation", "bans", "hosts:"].map(|kind| format!("{}{kind}", self.prefix));
@@ -194,159 +205,6 @@ impl From<wire::Unreadable> for StoreError {
     fn from(_: wire::Unreadable) -> Self {
         Self::Unavailable
     }
-}
-
-/// The values of a script's answer, one after the other.
-struct Answer(std::vec::IntoIter<Value>);
-
-impl Answer {
-    fn bytes(&mut self) -> Result<Vec<u8>, StoreError> {
-        match self.0.next() {
-            Some(Value::BulkString(bytes)) => Ok(bytes),
-            _ => Err(StoreError::Unavailable),
-        }
-    }
-
-    fn optional(&mut self) -> Option<Vec<u8>> {
-        match self.0.next() {
-            Some(Value::BulkString(bytes)) => Some(bytes),
-            _ => None,
-        }
-    }
-
-    fn array(&mut self) -> Result<Self, StoreError> {
-        match self.0.next() {
-            Some(Value::Array(values)) => Ok(Self(values.into_iter())),
-            _ => Err(StoreError::Unavailable),
-        }
-    }
-
-    /// Numbers travel as text: Lua's own have 53 bits.
-    fn number(&mut self) -> Result<u64, StoreError> {
-        let text = self.bytes()?;
-        std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or(StoreError::Unavailable)
-    }
-
-    fn is_one(&mut self) -> bool {
-        matches!(self.0.next(), Some(Value::Int(1)))
-    }
-
-    fn snapshot(&mut self) -> Result<RoomSnapshot, StoreError> {
-        let mut parts = self.array()?;
-        let view = parts.bytes()?.try_into().map(u64::from_le_bytes).map_err(|_| StoreError::Unavailable)?;
-        let seq = parts.number()?;
-        let room = wire::room_info(&parts.bytes()?)?;
-        let mut people = parts.array()?;
-        let mut records = Vec::new();
-        while let Some(bytes) = people.optional() {
-            records.push(wire::record(&bytes)?);
-        }
-        records.sort_unstable_by(|a, b| a.participant.identity.cmp(&b.participant.identity));
-        let mut lines = parts.array()?;
-        let mut departed = Vec::new();
-        while let (Some(who), Some(line)) = (lines.optional(), lines.optional()) {
-            departed.extend(stored_departure(&who, &line));
-        }
-        departed.sort_unstable_by(|a, b| a.identity.cmp(&b.identity));
-        let mut views = parts.array()?;
-        let mut ended = Vec::new();
-        while let Some(view) = views.optional() {
-            ended.extend(view.try_into().map(u64::from_le_bytes));
-        }
-        Ok(RoomSnapshot { view, seq, room, records, departed, ended })
-    }
-
-    fn texts(&mut self) -> Result<Vec<String>, StoreError> {
-        let mut all = self.array()?;
-        let mut texts = Vec::new();
-        while let Some(bytes) = all.optional() {
-            texts.push(String::from_utf8(bytes).map_err(|_| StoreError::Unavailable)?);
-        }
-        Ok(texts)
-    }
-}
-
-/// A new room's settings as the scripts take them.
-struct Settings {
-    sid: String,
-    view: [u8; 8],
-    created: String,
-    /// Which of the four that follow the caller named.
-    given: String,
-    metadata: String,
-    empty: String,
-    departure: String,
-    cap: String,
-}
-
-impl From<NewRoom> for Settings {
-    fn from(new: NewRoom) -> Self {
-        let given = [
-            new.metadata.is_some(),
-            new.empty_timeout_s.is_some(),
-            new.departure_timeout_s.is_some(),
-            new.max_participants.is_some(),
-        ];
-        let defaults = new.defaults;
-        Self {
-            sid: new.sid.to_string(),
-            view: new.view.to_le_bytes(),
-            created: new.now_unix_ms.to_string(),
-            given: given.map(|one| if one { '1' } else { '0' }).iter().collect(),
-            metadata: new.metadata.unwrap_or_default(),
-            empty: new.empty_timeout_s.unwrap_or(defaults.empty_timeout_s).to_string(),
-            departure: new.departure_timeout_s.unwrap_or(defaults.departure_timeout_s).to_string(),
-            cap: new.max_participants.unwrap_or(defaults.max_participants).to_string(),
-        }
-    }
-}
-
-/// A record as the scripts take it.
-struct WrittenRecord<'r> {
-    record: &'r Record,
-    generation: String,
-    version: String,
-    flags: String,
-    bytes: Vec<u8>,
-}
-
-impl<'r> From<&'r Record> for WrittenRecord<'r> {
-    fn from(record: &'r Record) -> Self {
-        let person = &record.participant;
-        Self {
-            record,
-            generation: record.generation.to_string(),
-            version: person.version.to_string(),
-            flags: flags(person),
-            bytes: wire::Record::from(record).encode_to_vec(),
-        }
-    }
-}
-
-impl WrittenRecord<'_> {
-    fn args(&self) -> [&[u8]; 7] {
-        let person = &self.record.participant;
-        [
-            person.identity.as_str().as_bytes(),
-            person.sid.as_str().as_bytes(),
-            self.generation.as_bytes(),
-            self.version.as_bytes(),
-            self.flags.as_bytes(),
-            self.record.node.as_str().as_bytes(),
-            &self.bytes,
-        ]
-    }
-}
-
-/// What the scripts count somebody as: counted, publisher, recorder, dependent.
-fn flags(person: &Participant) -> String {
-    let counted = seats::is_counted(person);
-    let all = [counted, counted && person.is_publisher, seats::is_recorder(person), seats::is_dependent(person)];
-    all.map(|one| if one { '1' } else { '0' }).iter().collect()
-}
-
-fn ban_place(room: Option<&RoomName>) -> String {
-    room.map_or_else(|| ":".to_owned(), |room| format!("{}:{room}", room.as_str().len()))
 }
 
 impl Store for Redis {
@@ -625,43 +483,6 @@ impl Store for Redis {
     }
 }
 
-/// None for the line that stands for everybody forgotten.
-fn stored_departure(who: &[u8], line: &[u8]) -> Option<Departed> {
-    let identity = Identity::try_from(std::str::from_utf8(who).ok()?).ok()?;
-    let mut numbers = std::str::from_utf8(line).ok()?.split(' ').skip(1);
-    let generation = numbers.next()?.parse().ok()?;
-    let reason = wire::leave_reason(numbers.next()?.parse().ok()?);
-    Some(Departed { identity, generation, reason })
-}
-
-/// A ban and a revocation as they are kept together; none if it cannot be read.
-fn stored_bans(field: &str, line: &str) -> Option<impl Iterator<Item = Ban> + use<>> {
-    let (length, rest) = field.split_once(':')?;
-    let (room, who) = match length {
-        "" => (None, rest),
-        length => {
-            let (room, who) = rest.split_at_checked(length.parse().ok()?)?;
-            (Some(RoomName::try_from(room).ok()?), who)
-        }
-    };
-    let identity = Identity::try_from(who).ok()?;
-    let mut numbers = line.split(' ').map(str::parse::<u64>);
-    let mut next = || numbers.next()?.ok();
-    let (banned_until, before, revoked_until) = (next()?, next()?, next()?);
-    let ban = move |tokens_before_unix_s, until_unix_s| Ban {
-        identity: identity.clone(),
-        room: room.clone(),
-        tokens_before_unix_s,
-        until_unix_s,
-    };
-    let both = [(None, banned_until), (Some(before), revoked_until)];
-    Some(both.into_iter().filter(|(_, until)| *until > 0).map(move |(before, until)| ban(before, until)))
-}
-
-fn reason_number(reason: LeaveReason) -> String {
-    i32::from(wire::LeaveReason::from(reason)).to_string()
-}
-
 impl Bus for Redis {
     fn subscribe(&self, room: RoomName) -> BoxFuture<'_, Result<Subscription, BusError>> {
         Box::pin(async move {
@@ -684,12 +505,74 @@ impl Bus for Redis {
         })
     }
 
+    fn hear(&self, room: RoomName, node: NodeId) -> BoxFuture<'_, Result<Subscription<RoomWord>, BusError>> {
+        Box::pin(async move {
+            let place = self.place(&room);
+            let (subscriber, subscription) = Subscriber::pair();
+            let mut hearing = Hearing { own: node.to_string(), last: HashMap::new() };
+            let (seal, channel) = (self.seal.clone(), place.words_channel());
+            let ear = Box::new(move |heard: Heard<'_>| match heard {
+                Heard::Message(bytes) => {
+                    // Whoever has not the key has nothing to say.
+                    let words = seal.open(&channel, bytes).map(|words| hearing.new_words(words)).unwrap_or_default();
+                    words.into_iter().all(|word| subscriber.tell(&Arc::new(word)))
+                }
+                Heard::Missed => subscriber.tell_missed(),
+                Heard::Check => subscriber.listens(),
+            });
+            place.shard.listen(place.words_channel(), ear).await?;
+            Ok(subscription)
+        })
+    }
+
+    fn say(
+        &self,
+        room: RoomName,
+        node: NodeId,
+        number: u64,
+        words: Vec<RoomWord>,
+    ) -> BoxFuture<'_, Result<(), BusError>> {
+        Box::pin(async move {
+            let place = self.place(&room);
+            let words = words.iter().map(Into::into).collect();
+            let words = wire::Words { node: node.to_string(), number, words };
+            let channel = place.words_channel();
+            place.shard.publish(&channel, &self.seal.close(&channel, &words)).await?;
+            Ok(())
+        })
+    }
+
     fn request(&self, to: NodeId, room: RoomName, ask: Admin) -> BoxFuture<'_, Result<AdminReply, BusError>> {
         Box::pin(async move { self.requests.ask(&to, &room, &ask).await })
     }
 
     fn serve(&self, node: NodeId) -> BoxFuture<'_, Result<Inbox, BusError>> {
         Box::pin(async move { self.requests.serve(&node).await })
+    }
+}
+
+/// What one node has heard of a room.
+struct Hearing {
+    own: String,
+    /// The last number of each other node.
+    last: HashMap<String, u64>,
+}
+
+impl Hearing {
+    fn new_words(&mut self, said: wire::Words) -> Vec<RoomWord> {
+        if said.node == self.own {
+            return Vec::new();
+        }
+        if self.last.len() >= NODES_HEARD_MAX {
+            self.last.clear();
+        }
+        let last = self.last.entry(said.node).or_default();
+        if said.number <= *last {
+            return Vec::new();
+        }
+        *last = said.number;
+        // What a newer node says and this one does not know is not for this one.
+        said.words.into_iter().filter_map(|word| word.into_model().ok()).collect()
     }
 }
 
@@ -745,6 +628,9 @@ const REAP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Records that are put back at once.
 const RESTORED_AT_ONCE: usize = 100;
+
+/// Nodes that ever said something of a room; beyond, all are forgotten, and what is repeated just then is heard twice.
+const NODES_HEARD_MAX: usize = 10_000;
 
 /// Rooms that a list reads at once.
 const LISTED_AT_ONCE: usize = 500;

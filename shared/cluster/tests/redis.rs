@@ -8,8 +8,8 @@ use std::{
 };
 
 use plenary_cluster::{
-    Bus, BusError, LEASE_LIFE, Lost, NewRoom, Redis, RedisConfig, RoomDefaults, RoomEvent, Seat, Store, StoreError,
-    conformance_suite,
+    Bus, BusError, Event, LEASE_LIFE, Lost, NewRoom, Redis, RedisConfig, RoomDefaults, RoomEvent, Seat, Store,
+    StoreError, conformance_suite,
 };
 use plenary_model::*;
 
@@ -120,6 +120,20 @@ async fn a_request_without_the_clusters_seal_is_not_carried_out() {
             assert_eq!((forged, real), (Err(BusError::Timeout), Ok(Ok(None))));
         }
         _ = answer => panic!("the forged one was carried out"),
+    }
+}
+
+#[tokio::test]
+async fn words_that_are_said_again_are_heard_once() {
+    let server = Server::start();
+    let cluster = Redis::new(server.config()).unwrap();
+    let mut heard = cluster.hear(room("r"), "ND_1".into()).await.unwrap();
+    let word = |track: &str| RoomWord::Bound { track: track.into() };
+    for (number, track) in [(1, "TR_1"), (1, "TR_1"), (2, "TR_2")] {
+        cluster.say(room("r"), "ND_2".into(), number, vec![word(track)]).await.unwrap();
+    }
+    for track in ["TR_1", "TR_2"] {
+        assert_eq!(heard.next().await, Some(Event::Delta(Arc::new(word(track)))));
     }
 }
 

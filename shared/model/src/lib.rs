@@ -13,6 +13,7 @@ mod participant;
 mod records;
 mod room;
 mod track;
+mod word;
 
 pub use admin::{Admin, AdminRefusal, ParticipantUpdate};
 pub use ban::{Ban, BanChange};
@@ -32,3 +33,4 @@ pub use track::{
     AudioFeature, BackupCodecPolicy, Encryption, IceServer, Layer, LayerMode, MediaKind, Quality, Source, SpeakerLevel,
     SubscriptionSettings, Target, Track, TrackCodec, TrailerFeature,
 };
+pub use word::{BlobAnswer, RoomWord};

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+pub use plenary_model::BlobAnswer;
 use plenary_model::{
     Audience, Channel, DataMessage, DataTrack, DataTrackSid, Identity, LeaveReason, Participant, ParticipantSid,
     Permission, QualityScore, RoomInfo, SpeakerLevel, Track, TrackSid,
@@ -144,16 +145,6 @@ pub enum Notice {
     End {
         reason: LeaveReason,
     },
-}
-
-/// What came of asking to store a blob or to get one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BlobAnswer {
-    Stored { key: Bytes },
-    Found { key: Bytes, contents: Bytes },
-    NotFound,
-    Duplicate,
-    TooLarge,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

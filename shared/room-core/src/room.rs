@@ -15,6 +15,7 @@ mod replica;
 mod requests;
 mod sessions;
 mod speakers;
+mod words;
 
 use std::{
     collections::VecDeque,
@@ -23,7 +24,7 @@ use std::{
 };
 
 use plenary_model::{
-    LeaveReason, NodeId, ParticipantSid, QualityScore, Record, RoomInfo, RoomSnapshot, SpeakerLevel, TrackSid,
+    LeaveReason, NodeId, ParticipantSid, QualityScore, Record, RoomInfo, RoomSnapshot, RoomWord, SpeakerLevel, TrackSid,
 };
 
 pub use api::{AdminAsk, Deadline, Input, Output, RecordChange, Settings};
@@ -102,6 +103,7 @@ impl Room {
             Input::SessionLost { who, reason } => self.on_leave(&who, reason),
             Input::Levels { levels } => self.on_levels(levels),
             Input::WriteFailed { who } => self.on_write_failed(&who),
+            Input::Heard(word) => self.on_word(word),
             Input::Lapsed => self.restore(),
         }
         self.review(now);
@@ -347,6 +349,9 @@ impl Room {
         let hears = |session: &Session| !hidden || session.record.participant.sid == *who;
         let changed = [(who.clone(), quality)];
         self.tell_everybody(|session| hears(session).then(|| Notice::Quality { changed: changed.to_vec() }));
+        if !hidden {
+            self.say(RoomWord::Quality { who: who.clone(), quality });
+        }
     }
 
     fn on_write_failed(&mut self, who: &ParticipantSid) {

@@ -149,6 +149,39 @@ async def test_a_ban_made_at_one_node_holds_at_all(join, apis, room, cluster):
             await join("ann", at)
 
 
+async def test_data_crosses_nodes_in_order_and_only_to_those_meant(join):
+    ann, bob, cat = await asyncio.gather(*(join(name, at) for at, name in enumerate(["ann", "bob", "cat"])))
+    await asyncio.gather(ann.knows(bob, cat), bob.knows(ann), cat.knows(ann))
+    texts = [f"{number}" for number in range(200)]
+    for text in texts:
+        await ann.me.publish_data(text)
+    await ann.me.publish_data("for bob", destination_identities=["bob"])
+    await ann.me.publish_data("the end")
+    for one in (bob, cat):
+        await one.receives("the end")
+        expected = [*texts, *(["for bob"] if one is bob else []), "the end"]
+        assert [packet.data.decode() for packet in one.packets] == expected
+        assert {packet.participant.identity for packet in one.packets} == {"ann"}
+    assert not ann.packets
+
+
+async def test_text_streams_and_calls_cross_nodes(join):
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", 1))
+    await asyncio.gather(ann.knows(bob), bob.knows(ann))
+    heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def read(reader: rtc.TextStreamReader) -> None:
+        heard.set_result(await reader.read_all())
+
+    bob.room.register_text_stream_handler("chat", lambda reader, _: asyncio.create_task(read(reader)))
+    text = "word " * 20_000
+    await ann.me.send_text(text, topic="chat")
+    assert await asyncio.wait_for(heard, 10) == text
+    bob.me.register_rpc_method("greet", lambda call: asyncio.sleep(0, f"hello {call.caller_identity}"))
+    answer = await ann.me.perform_rpc(destination_identity="bob", method="greet", payload="")
+    assert answer == "hello ann"
+
+
 async def test_people_of_a_node_that_dies_are_back_through_another(cluster, join, room):
     doomed = cluster.node()
     ann, bob = await asyncio.gather(join("ann", 0), join("bob", doomed))
@@ -204,8 +237,10 @@ async def test_calls_go_on_while_redis_is_away(cluster, join, room):
     ann, bob = await asyncio.gather(join("ann", 0), join("bob", 1))
     await asyncio.gather(ann.knows(bob), bob.knows(ann))
     cluster.redis.kill()
+    await ann.me.publish_data("said while it was away")
     await asyncio.sleep(3)
     cluster.redis.start()
+    await bob.receives("said while it was away")
     await asyncio.wait_for(ann.me.set_metadata(secrets.token_hex(4)), 10)
     await until("bob hears of it", lambda: bob.other("ann").metadata == ann.me.metadata, 10)
     cat = await join("cat", 2)

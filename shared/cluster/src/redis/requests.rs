@@ -10,17 +10,16 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::hmac;
 use plenary_model::{Admin, AdminRefusal, NodeId, Participant, RoomName};
-use prost::Message as _;
 use tokio::{
     sync::{OnceCell, mpsc, oneshot},
     time::timeout,
 };
 
 use super::{
+    seal::Seal,
     shard::{Heard, NoAnswer, Shard},
-    wire::{self, Command, Envelope, Message, Reply, message, reply::Outcome},
+    wire::{Command, Message, Reply, message, reply::Outcome},
 };
 use crate::{AdminReply, Ask, BusError, Inbox};
 
@@ -42,47 +41,18 @@ pub(super) struct Requests {
 /// Whose inbox it is may change: one that was dropped makes place for the next.
 type Desk = Arc<Mutex<mpsc::Sender<Ask>>>;
 
-#[derive(Debug, Clone)]
-struct Seal {
-    first: hmac::Key,
-    others: Vec<hmac::Key>,
-}
-
-impl Seal {
-    fn close(&self, channel: &str, message: &Message) -> Vec<u8> {
-        let message = message.encode_to_vec();
-        let mut context = hmac::Context::with_key(&self.first);
-        context.update(channel.as_bytes());
-        context.update(&[0]);
-        context.update(&message);
-        Envelope { message: message.into(), mac: context.sign().as_ref().to_vec().into() }.encode_to_vec()
-    }
-
-    fn open(&self, channel: &str, bytes: &[u8]) -> wire::Read<Message> {
-        let Envelope { message, mac } = wire::decode(bytes)?;
-        let sealed = [channel.as_bytes(), &[0], &message].concat();
-        let opens = |key: &hmac::Key| hmac::verify(key, &sealed, &mac).is_ok();
-        if !opens(&self.first) && !self.others.iter().any(opens) {
-            return Err(wire::Unreadable);
-        }
-        wire::decode(&message)
-    }
-}
-
 impl Requests {
-    /// None without a key.
-    pub(super) fn new(shard: Arc<Shard>, prefix: &str, keys: &[Vec<u8>], instance: &str) -> Option<Self> {
-        let mut keys = keys.iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key));
-        Some(Self {
+    pub(super) fn new(shard: Arc<Shard>, prefix: &str, seal: Seal, instance: &str) -> Self {
+        Self {
             shard,
             prefix: prefix.to_owned(),
-            seal: Seal { first: keys.next()?, others: keys.collect() },
+            seal,
             own_channel: format!("{prefix}replies:{instance}"),
             listens: OnceCell::new(),
             waiting: Arc::default(),
             next: AtomicU64::new(1),
             served: Mutex::default(),
-        })
+        }
     }
 
     pub(super) async fn ask(&self, to: &NodeId, room: &RoomName, ask: &Admin) -> Result<AdminReply, BusError> {

@@ -1,6 +1,8 @@
 //! The model's values as `proto/plenary/v1/cluster.proto` writes them, and back. Whatever comes from Redis is checked again:
 //! others may write there.
 
+mod said;
+
 use std::sync::Arc;
 
 use plenary_model as model;
@@ -538,93 +540,6 @@ pub(super) fn ban_change(bytes: &[u8]) -> Read<model::BanChange> {
             until_unix_s: from.until_unix_s,
         }),
     })
-}
-
-impl Command {
-    pub(super) fn new(room: &RoomName, ask: &model::Admin) -> Self {
-        use command::{Mute, Send, Subscribe, Update, What};
-        let what = match ask {
-            model::Admin::Remove { identity } => What::Remove(identity.to_string()),
-            model::Admin::Mute { identity, track, muted } => {
-                What::Mute(Mute { identity: identity.to_string(), track: track.to_string(), muted: *muted })
-            }
-            model::Admin::Update { identity, update } => What::Update(Update {
-                identity: identity.to_string(),
-                name: update.name.clone(),
-                metadata: update.metadata.clone(),
-                attributes: update.attributes.clone(),
-                permission: update.permission.as_ref().map(Into::into),
-            }),
-            model::Admin::Subscribe { identity, tracks, subscribe } => What::Subscribe(Subscribe {
-                identity: identity.to_string(),
-                tracks: tracks.iter().map(ToString::to_string).collect(),
-                subscribe: *subscribe,
-            }),
-            model::Admin::Send { channel, to, payload } => What::Send(Send {
-                channel: number::<Channel, _>(*channel),
-                to: Some(to.into()),
-                payload: payload.clone(),
-            }),
-        };
-        Self { room: room.to_string(), what: Some(what) }
-    }
-
-    pub(super) fn into_model(self) -> Read<(RoomName, model::Admin)> {
-        use command::What;
-        let room = room_name(&self.room)?;
-        let ask = match self.what.ok_or(Unreadable)? {
-            What::Remove(who) => model::Admin::Remove { identity: identity(&who)? },
-            What::Mute(mute) => {
-                model::Admin::Mute { identity: identity(&mute.identity)?, track: mute.track.into(), muted: mute.muted }
-            }
-            What::Update(update) => model::Admin::Update {
-                identity: identity(&update.identity)?,
-                update: model::ParticipantUpdate {
-                    name: update.name,
-                    metadata: update.metadata,
-                    attributes: update.attributes,
-                    permission: update.permission.map(Into::into),
-                },
-            },
-            What::Subscribe(ask) => model::Admin::Subscribe {
-                identity: identity(&ask.identity)?,
-                tracks: ask.tracks.into_iter().map(Into::into).collect(),
-                subscribe: ask.subscribe,
-            },
-            What::Send(send) => model::Admin::Send {
-                channel: FromNumber::from_number(send.channel),
-                to: send.to.ok_or(Unreadable)?.try_into()?,
-                payload: send.payload,
-            },
-        };
-        Ok((room, ask))
-    }
-}
-
-impl From<&model::Destination> for Destination {
-    fn from(from: &model::Destination) -> Self {
-        use destination::Kind;
-        let (kind, names) = match from {
-            model::Destination::Everybody => (Kind::Everybody, Vec::new()),
-            model::Destination::Identities(all) => (Kind::Identities, all.iter().map(ToString::to_string).collect()),
-            model::Destination::Sids(all) => (Kind::Sids, all.iter().map(ToString::to_string).collect()),
-        };
-        Self { kind: kind.into(), names }
-    }
-}
-
-impl TryFrom<Destination> for model::Destination {
-    type Error = Unreadable;
-
-    fn try_from(from: Destination) -> Read<Self> {
-        use destination::Kind;
-        // What a newer node means by another kind must not reach everybody.
-        Ok(match Kind::try_from(from.kind).map_err(|_| Unreadable)? {
-            Kind::Everybody => Self::Everybody,
-            Kind::Identities => Self::Identities(from.names.iter().map(|one| identity(one)).collect::<Read<_>>()?),
-            Kind::Sids => Self::Sids(from.names.into_iter().map(Into::into).collect()),
-        })
-    }
 }
 
 impl From<&model::NodeInfo> for NodeInfo {

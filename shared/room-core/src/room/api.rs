@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use plenary_model::{
     Admin, AdminRefusal, Identity, LeaveReason, Participant, ParticipantSid, Record, RoomDelta, RoomInfo, RoomSnapshot,
-    SpeakerLevel, TrackSid,
+    RoomWord, SpeakerLevel, TrackSid,
 };
 
 use crate::notice::{Notice, Request, Welcome};
@@ -27,6 +27,8 @@ pub enum Input {
     Levels { levels: Vec<(ParticipantSid, TrackSid, SpeakerLevel)> },
     /// The store refused or lost a record of this session.
     WriteFailed { who: ParticipantSid },
+    /// Another node of the room says something.
+    Heard(RoomWord),
     /// The store may have lost the room, or others may have taken this node's people for gone.
     Lapsed,
 }
@@ -51,6 +53,8 @@ pub enum Output {
     },
     /// To the store, in order.
     Write(RecordChange),
+    /// To the other nodes of the room, in order.
+    Say(RoomWord),
     /// Read the snapshot again: the history has a hole or is another one. One at a time.
     Reread,
     AdminDone {

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use plenary_model::{
-    Channel, DataTrackSid, Destination, LeaveReason, NAME_BYTES_MAX, Participant, ParticipantSid, ParticipantState,
-    Permission, Track, TrackSid, Version,
+    BlobAnswer, Channel, DataTrackSid, Destination, Identity, LeaveReason, NAME_BYTES_MAX, Participant, ParticipantSid,
+    ParticipantState, Permission, RoomWord, Track, TrackSid, Version,
 };
 
 use super::{Output, RecordChange, Room};
-use crate::notice::{Announce, BlobAnswer, Notice, Request};
+use crate::notice::{Announce, Notice, Request};
 
 impl Room {
     pub(super) fn on_ask(&mut self, now: Instant, who: &ParticipantSid, what: Request) {
@@ -35,7 +35,10 @@ impl Room {
             Request::UpdateAudience { audience } => {
                 self.change(who, Announce::No, |person| person.audience = audience);
             }
-            Request::Data { message } => self.deliver(Some(who), message.channel, &message.to, &message.payload),
+            Request::Data { message } => {
+                self.deliver(Some(who), message.channel, &message.to, &message.payload);
+                self.say(RoomWord::Data { message });
+            }
             Request::UpdateDataTracks { tracks } => {
                 let allowed = |person: &Participant| person.permission.can_publish_data;
                 self.change(who, Announce::No, |person| {
@@ -47,21 +50,22 @@ impl Room {
                     session.takes = tracks;
                 }
             }
-            Request::DataFrame { track, packet } => self.deliver_frame(&track, &packet),
+            Request::DataFrame { track, packet } => {
+                self.deliver_frame(&track, &packet);
+                self.say(RoomWord::DataFrame { track, packet });
+            }
             Request::StoreBlob { request_id, key, contents } => {
-                let stored = self.sessions.get_mut(who).map(|session| session.blobs.store(key, contents));
-                self.answer_blob(who, request_id, stored);
-            }
-            Request::GetBlob { request_id, owner, key } => {
-                let found = self.sessions.of(&owner).map(|session| session.blobs.get(&key));
-                self.answer_blob(who, request_id, found);
-            }
-            Request::Bound { track } => self.on_bound(who, &track),
-            Request::WantBackup { track } => {
-                if let Some(publisher) = self.sessions.publisher_of(&track) {
-                    self.tell(&publisher, Notice::BackupWanted { track });
+                if let Some(session) = self.sessions.get_mut(who) {
+                    let answer = session.blobs.store(key, contents);
+                    self.answer_blob(who, request_id, answer);
                 }
             }
+            Request::GetBlob { request_id, owner, key } => self.on_get_blob(who, request_id, owner, key),
+            Request::Bound { track } => self.on_bound(who, &track),
+            Request::WantBackup { track } => match self.sessions.publisher_of(&track) {
+                Some(publisher) => self.tell(&publisher, Notice::BackupWanted { track }),
+                None => self.say(RoomWord::BackupWanted { track }),
+            },
             Request::Leave { reason } => self.on_leave(who, reason),
             Request::Quality { quality } => self.on_quality(who, quality),
             Request::SimulateSpeaker { seconds } => {
@@ -117,16 +121,22 @@ impl Room {
         });
     }
 
-    fn deliver_frame(&mut self, track: &DataTrackSid, packet: &Bytes) {
+    pub(super) fn deliver_frame(&mut self, track: &DataTrackSid, packet: &Bytes) {
         self.tell_everybody(|session| {
             let takes = session.takes.contains(track);
             takes.then(|| Notice::DataFrame { track: track.clone(), packet: packet.clone() })
         });
     }
 
-    fn answer_blob(&mut self, to: &ParticipantSid, request_id: u32, answer: Option<BlobAnswer>) {
-        let answer = answer.unwrap_or(BlobAnswer::NotFound);
-        self.tell(to, Notice::Blob { request_id, answer });
+    fn on_get_blob(&mut self, who: &ParticipantSid, request_id: u32, owner: Identity, key: Bytes) {
+        if let Some(session) = self.sessions.of(&owner) {
+            let answer = session.blobs.get(&key);
+            self.answer_blob(who, request_id, answer);
+        } else if self.replica.record(&owner).is_some() {
+            self.say(RoomWord::GetBlob { asker: who.clone(), request_id, owner, key });
+        } else {
+            self.answer_blob(who, request_id, BlobAnswer::NotFound);
+        }
     }
 
     /// The session has refused, with an answer, what is too large or not allowed; this is the second lock.
@@ -151,7 +161,9 @@ impl Room {
         if hidden {
             return;
         }
-        if let Some(publisher) = self.sessions.first_audience(track) {
+        if self.sessions.publisher_of(track).is_none() {
+            self.say(RoomWord::Bound { track: track.clone() });
+        } else if let Some(publisher) = self.sessions.first_audience(track) {
             self.tell(&publisher, Notice::TrackSubscribed { track: track.clone() });
         }
     }

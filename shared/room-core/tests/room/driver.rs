@@ -27,6 +27,7 @@ pub struct Node {
     pub room: Room,
     pub clients: BTreeMap<ParticipantSid, Client>,
     pub writes: VecDeque<RecordChange>,
+    pub words: VecDeque<RoomWord>,
     pub rereads: usize,
     pub rereads_seen: usize,
     pub outcomes: Vec<(u64, Outcome)>,
@@ -186,7 +187,7 @@ impl World {
             assert!(round < 1000, "the nodes never come to rest");
             let mut moved = false;
             for at in 0..self.nodes.len() {
-                moved |= self.hear(at) || self.write(at) || self.reread(at);
+                moved |= self.hear(at) || self.write(at) || self.reread(at) || self.say(at);
             }
             if !moved {
                 return;
@@ -242,6 +243,15 @@ impl World {
         };
         if let Some(who) = refused {
             self.handle(at, Input::WriteFailed { who });
+        }
+        true
+    }
+
+    /// The node's oldest word reaches the others.
+    pub fn say(&mut self, at: usize) -> bool {
+        let Some(word) = self.nodes[at].words.pop_front() else { return false };
+        for other in (0..self.nodes.len()).filter(|other| *other != at) {
+            self.handle(other, Input::Heard(word.clone()));
         }
         true
     }
@@ -340,6 +350,7 @@ impl Node {
             outcomes: Vec::new(),
             closed: None,
             joined: VecDeque::new(),
+            words: VecDeque::new(),
             heard: done(store.subscribe(name())).unwrap(),
             warm: false,
         }
@@ -365,6 +376,7 @@ impl Node {
                     assert!(before.is_none(), "welcomed twice");
                 }
                 Output::Write(change) => self.writes.push_back(change),
+                Output::Say(word) => self.words.push_back(word),
                 Output::Reread => {
                     self.rereads += 1;
                     self.rereads_seen += 1;

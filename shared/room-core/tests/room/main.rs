@@ -9,3 +9,4 @@ mod random_histories;
 mod requests;
 mod resync;
 mod speakers;
+mod words;

@@ -1,0 +1,136 @@
+//! Words on their way to the other nodes of a room: said together, one call after the other, and again while the bus is away.
+
+use std::collections::VecDeque;
+
+use plenary_model::{Channel, RoomWord};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    waiting: VecDeque<RoomWord>,
+    bytes: usize,
+    /// What is being said.
+    said: Vec<RoomWord>,
+    number: u64,
+    is_busy: bool,
+}
+
+impl Outgoing {
+    /// What does not fit is dropped, lossy data first: it would be late anyway.
+    pub(super) fn push(&mut self, word: RoomWord) {
+        let bytes = bytes_of(&word);
+        if self.bytes.saturating_add(bytes) > BYTES_MAX {
+            self.waiting.retain(|waiting| !may_be_lost(waiting));
+            self.bytes = self.waiting.iter().map(bytes_of).sum();
+            if may_be_lost(&word) || self.bytes.saturating_add(bytes) > BYTES_MAX {
+                return;
+            }
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.waiting.push_back(word);
+    }
+
+    /// What to say now, and under which number.
+    pub(super) fn next(&mut self) -> Option<(u64, Vec<RoomWord>)> {
+        if self.is_busy {
+            return None;
+        }
+        if self.said.is_empty() {
+            let mut bytes = 0usize;
+            while let Some(word) = self.waiting.front() {
+                bytes = bytes.saturating_add(bytes_of(word));
+                if !self.said.is_empty() && bytes > SAID_AT_ONCE_BYTES {
+                    break;
+                }
+                self.said.extend(self.waiting.pop_front());
+            }
+            if self.said.is_empty() {
+                return None;
+            }
+            self.number = self.number.saturating_add(1);
+            self.bytes = self.waiting.iter().map(bytes_of).sum();
+        }
+        self.is_busy = true;
+        Some((self.number, self.said.clone()))
+    }
+
+    /// What was being said has been heard, or must be said again; then without what would be late.
+    pub(super) fn done(&mut self, was_said: bool) {
+        self.is_busy = false;
+        if was_said {
+            self.said.clear();
+        } else {
+            self.said.retain(|word| !may_be_lost(word));
+        }
+    }
+}
+
+fn may_be_lost(word: &RoomWord) -> bool {
+    match word {
+        RoomWord::Data { message } => message.channel != Channel::Reliable,
+        RoomWord::DataFrame { .. } | RoomWord::Quality { .. } => true,
+        RoomWord::Bound { .. } | RoomWord::BackupWanted { .. } | RoomWord::GetBlob { .. } | RoomWord::Blob { .. } => {
+            false
+        }
+    }
+}
+
+fn bytes_of(word: &RoomWord) -> usize {
+    let payload = match word {
+        RoomWord::Data { message } => message.payload.len(),
+        RoomWord::DataFrame { packet, .. } => packet.len(),
+        RoomWord::GetBlob { key, .. } => key.len(),
+        RoomWord::Blob { answer: plenary_model::BlobAnswer::Found { contents, .. }, .. } => contents.len(),
+        _ => 0,
+    };
+    payload.saturating_add(WORD_BYTES)
+}
+
+/// What a word takes besides its payload, roughly.
+const WORD_BYTES: usize = 64;
+/// Of one room; more is dropped.
+const BYTES_MAX: usize = 4 << 20;
+const SAID_AT_ONCE_BYTES: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use plenary_model::{DataMessage, Destination};
+
+    use super::*;
+
+    fn data(channel: Channel, bytes: usize) -> RoomWord {
+        let to = Destination::Everybody;
+        RoomWord::Data { message: DataMessage { channel, to, payload: vec![7; bytes].into() } }
+    }
+
+    #[test]
+    fn words_are_said_in_order_and_again_until_they_are_heard() {
+        let mut words = Outgoing::default();
+        assert_eq!(words.next(), None);
+        let all = [data(Channel::Reliable, 1), data(Channel::Lossy, 2), data(Channel::Reliable, 3)];
+        all.iter().cloned().for_each(|word| words.push(word));
+        assert_eq!(words.next(), Some((1, all.to_vec())), "together");
+        words.push(data(Channel::Reliable, 4));
+        assert_eq!(words.next(), None, "one after the other");
+        words.done(false);
+        let [first, _, third] = all;
+        assert_eq!(words.next(), Some((1, vec![first, third])), "what is late is not said again");
+        words.done(true);
+        assert_eq!(words.next(), Some((2, vec![data(Channel::Reliable, 4)])));
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_reliable_data_stays_longest() {
+        let mut words = Outgoing::default();
+        for _ in 0..10 {
+            words.push(data(Channel::Lossy, 1 << 20));
+        }
+        assert!(words.bytes <= BYTES_MAX);
+        for _ in 0..3 {
+            words.push(data(Channel::Reliable, 1 << 20));
+        }
+        assert_eq!(words.waiting.len(), 3, "lossy data made way");
+        words.push(data(Channel::Reliable, 2 << 20));
+        assert_eq!(words.waiting.len(), 3);
+    }
+}
