@@ -341,6 +341,7 @@ impl Participant {
                     track: one.track,
                     shown: one.shown,
                     publisher: one.publisher,
+                    from: None,
                     settings: one.settings,
                 };
                 if !tracks.is_empty() {
@@ -438,7 +439,7 @@ impl Participant {
             Event::Paused { track, paused, .. } => MediaEvent::Paused { track, paused },
             Event::Demand { track, top, .. } => MediaEvent::Demand { track, top },
             Event::Quality { peer, score } => MediaEvent::Quality { target: self.peers.target(peer)?, score },
-            Event::Levels { .. } => return None,
+            Event::Levels { .. } | Event::LinkUp { .. } | Event::LinkDown { .. } => return None,
             Event::Closed { peer, why } => {
                 let target = self.peers.target(peer)?;
                 PeerClosed { target, why }.emit();

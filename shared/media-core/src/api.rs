@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use bytes::Bytes;
 use plenary_model::{
-    Channel, Codec, MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, Target, TrackSid,
+    Channel, Codec, MediaKind, NodeId, ParticipantSid, PeerId, Source, SubscriptionSettings, Target, TrackSid,
 };
 
 /// The way between one socket of ours and one address of a client.
@@ -103,6 +103,11 @@ pub enum Command {
     Unpublish {
         track: TrackSid,
     },
+    /// The whole set of other media routers that may be spoken to. A link to one begins when something is wanted from it, or
+    /// when it asks. Without [`LinkConfig`] ignored.
+    SetNeighbours {
+        routers: Vec<Neighbour>,
+    },
     /// A ceiling on the downstream estimate of a subscriber transport; 0 lifts it.
     CapBandwidth {
         peer: PeerId,
@@ -168,7 +173,41 @@ pub struct Wanted {
     pub shown: TrackSid,
     /// Whose it is: goes into the stream id `PA_…|TR_…`, from which clients find the participant.
     pub publisher: ParticipantSid,
+    /// The router where it is published; none is this one. Such a track need not be known yet: it is asked for there, and
+    /// the subscription goes on once it is told of.
+    pub from: Option<RouterId>,
     pub settings: SubscriptionSettings,
+}
+
+/// One media router of one life of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouterId {
+    pub node: NodeId,
+    /// Another with each start of the node.
+    pub boot: u64,
+    /// Which of the node's.
+    pub index: u16,
+}
+
+/// Another router, and where it may be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    pub id: RouterId,
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// What a router needs to speak to others.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LinkConfig {
+    pub me: RouterId,
+    /// Secrets of the cluster. What is signed with any of them is good, the first signs.
+    pub keys: Vec<Vec<u8>>,
+}
+
+impl std::fmt::Debug for LinkConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkConfig").field("me", &self.me).finish_non_exhaustive()
+    }
 }
 
 /// A section of the publisher's SDP that was matched to an announced track.
@@ -224,7 +263,16 @@ pub enum Event {
         channel: Channel,
         payload: Bytes,
     },
-    /// First RTP of a published track came in.
+    /// This router and that one hear each other.
+    LinkUp {
+        router: RouterId,
+    },
+    /// They do not any more. What is wanted from there is still wanted.
+    LinkDown {
+        router: RouterId,
+        why: LinkEnd,
+    },
+    /// First RTP of a track that is published here came in.
     FirstPacketIn {
         peer: PeerId,
         track: TrackSid,
@@ -296,6 +344,19 @@ pub enum PeerEnd {
     Fault,
 }
 
+/// Why a link is not usable any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinkEnd {
+    /// Nothing is heard of the other side.
+    Silent,
+    /// The other side says that it does not hear us.
+    Unheard,
+    /// It said that it ends.
+    Bye,
+    /// It is not among the neighbours any more.
+    Removed,
+}
+
 /// Why an SDP was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -335,6 +396,7 @@ pub enum Deadline {
     Allocation,
     Probe,
     Pacing,
+    Link,
 }
 
 /// Every way for something received to be refused without an answer, counted by name.
@@ -374,12 +436,24 @@ pub enum DropReason {
     NackRepeated,
     /// A NACK beyond what may be repaired per second.
     NackOverBudget,
+    /// Of a link, where none is configured.
+    LinkDisabled,
+    LinkMalformed,
+    LinkNotAuthentic,
+    LinkReplayed,
+    /// From or to a router that is not known.
+    LinkUnknownRouter,
+    LinkUnknownSession,
+    LinkUnknownStream,
+    LinkVersion,
+    /// More tracks wanted or told of than a link has room for.
+    LinkOverLimit,
 }
 
 impl DropReason {
     pub const COUNT: usize = Self::ALL.len();
     /// In the order of their numbers.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 39] = [
         Self::UnknownProtocol,
         Self::UnknownUfrag,
         Self::UnknownAddress,
@@ -410,5 +484,14 @@ impl DropReason {
         Self::NackUnknown,
         Self::NackRepeated,
         Self::NackOverBudget,
+        Self::LinkDisabled,
+        Self::LinkMalformed,
+        Self::LinkNotAuthentic,
+        Self::LinkReplayed,
+        Self::LinkUnknownRouter,
+        Self::LinkUnknownSession,
+        Self::LinkUnknownStream,
+        Self::LinkVersion,
+        Self::LinkOverLimit,
     ];
 }

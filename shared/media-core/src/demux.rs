@@ -25,17 +25,20 @@ pub(crate) enum Kind {
     Dtls,
     Rtp,
     Rtcp,
+    /// Of another router.
+    Link,
     Unknown,
 }
 
 /// RFC 7983 section 7 by the first byte; RTP and RTCP share a range there and are told apart by the second
-/// (RFC 5761 section 4).
+/// (RFC 5761 section 4). What RFC 7983 leaves above RTP is of links.
 pub(crate) fn classify(bytes: &[u8]) -> Kind {
     match (bytes.first(), bytes.get(1)) {
         (Some(0..=3), _) => Kind::Stun,
         (Some(20..=63), _) => Kind::Dtls,
         (Some(128..=191), Some(192..=223)) => Kind::Rtcp,
         (Some(128..=191), Some(_)) => Kind::Rtp,
+        (Some(192..), _) => Kind::Link,
         _ => Kind::Unknown,
     }
 }
@@ -115,7 +118,7 @@ impl AddressBook {
     /// Whom a datagram is for. A check goes to the peer it names, wherever it comes from.
     pub fn route(&self, kind: Kind, path: Path, bytes: &[u8]) -> Result<PeerId, DropReason> {
         match kind {
-            Kind::Unknown => Err(DropReason::UnknownProtocol),
+            Kind::Link | Kind::Unknown => Err(DropReason::UnknownProtocol),
             Kind::Stun => {
                 let ufrag = local_ufrag(bytes).ok_or(DropReason::StunMalformed)?;
                 self.by_ufrag.get(ufrag).copied().ok_or(DropReason::UnknownUfrag)
@@ -193,7 +196,7 @@ mod tests {
         assert_eq!(classify(&[0x80, 0x80 | 96]), Kind::Rtp, "the marker bit is not part of the payload type");
         assert_eq!(classify(&[0x80, 200]), Kind::Rtcp);
         assert_eq!(classify(&[0x80, 223]), Kind::Rtcp);
-        assert_eq!(classify(&[192, 200]), Kind::Unknown);
+        assert_eq!(classify(&[192, 200]), Kind::Link);
         assert_eq!(classify(&[64]), Kind::Unknown);
     }
 

@@ -258,6 +258,15 @@ impl Forwarder {
         self.segments.newest().filter(|_| self.live).map(|segment| segment.stream)
     }
 
+    /// The streams that flow or are aimed at.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = StreamId> {
+        let aimed = match self.target {
+            Target::Layer(layer) => Some(self.config.layering.stream_of(layer)),
+            Target::Off => None,
+        };
+        self.current_stream().into_iter().chain(aimed)
+    }
+
     /// The layer that flows.
     pub(crate) fn current_layer(&self) -> Option<LayerId> {
         Some(self.config.layering.layer_of(self.current_stream()?, self.selection.current()))

@@ -8,6 +8,7 @@
 mod association;
 mod description;
 mod handshake;
+mod link;
 mod whole_router;
 
 use crate::{
@@ -46,6 +47,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("dcep", association::dcep),
     ("sdp", description::sdp),
     ("router", whole_router::router),
+    ("link", link::link),
 ];
 
 /// Decisions read off the front of an input. What is not there reads as zero.

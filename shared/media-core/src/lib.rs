@@ -15,6 +15,7 @@ pub mod fuzzing;
 mod ice;
 mod ingress;
 mod levels;
+mod link;
 mod quality;
 mod router;
 mod rtcp;

@@ -11,8 +11,11 @@
 mod commands;
 mod compound;
 mod counters;
+mod links;
 mod peer;
 mod publisher;
+mod pull;
+mod serve;
 mod subscriber;
 mod timers;
 mod track;
@@ -28,15 +31,16 @@ use plenary_model::PeerId;
 
 pub use self::counters::{Count, Counters};
 use self::{
+    links::Links,
     peer::{Peer, Peers, Role},
     publisher::Part,
     subscriber::{Exit, Incoming, KeyframeNeed, Retargeted},
     timers::Timers,
-    track::Tracks,
+    track::{Track, TrackOrigin, Tracks},
 };
 use crate::{
-    Deadline, DropReason, DtlsIdentity, Event, Input, Path, Protocol, SdpLimits, TrackLevel, Transmit,
-    demux::{AddressBook, classify},
+    Deadline, DropReason, DtlsIdentity, Event, Input, LinkConfig, Path, Protocol, SdpLimits, TrackLevel, Transmit,
+    demux::{AddressBook, Kind, classify},
     egress::Spares,
     forward::Origin,
     ingress::{Rtx, Stream, StreamConfig, after},
@@ -56,6 +60,8 @@ pub struct RouterConfig {
     /// What one client may send on data channels, sustained, besides one second's worth at once. 0 is no limit. More is
     /// dropped from lossy channels and slowed down on reliable ones.
     pub data_bytes_per_second: u64,
+    /// For speaking to other routers. Without it they are not heard.
+    pub link: Option<LinkConfig>,
 }
 
 /// An address of this router as clients see it.
@@ -81,6 +87,7 @@ pub struct Router {
     book: AddressBook,
     peers: Peers,
     tracks: Tracks,
+    links: Links,
     timers: Timers,
     /// When subscribers' pacers let more through.
     pacing: Timers,
@@ -105,6 +112,7 @@ impl Router {
             identity,
             candidate_lines: CandidateLines::new(&config.candidates),
             random: Random(config.seed),
+            links: Links::new(config.link.as_ref()),
             config,
             book: AddressBook::default(),
             peers: Peers::default(),
@@ -149,6 +157,7 @@ impl Router {
             self.on_peer_timeout(now, id);
             self.settle(now, id);
         }
+        self.on_links_timeout(now);
         while let Some(id) = self.pacing.due(now) {
             let Some(slot) = self.peers.slot(id) else { continue };
             if let Some(peer) = self.peers.at(slot) {
@@ -160,7 +169,9 @@ impl Router {
 
     pub fn next_deadline(&self) -> Option<(Instant, Deadline)> {
         let levels = self.levels_due.map(|at| (at, Deadline::Levels));
-        levels.into_iter().chain(self.timers.next()).chain(self.pacing.next()).min_by_key(|(at, _)| *at)
+        let link = self.links.due().map(|at| (at, Deadline::Link));
+        let timers = self.timers.next().into_iter().chain(self.pacing.next());
+        levels.into_iter().chain(timers).chain(link).min_by_key(|(at, _)| *at)
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
@@ -176,6 +187,9 @@ impl Router {
             self.control.pop_front();
         }
         let Some(now) = self.now else { return };
+        if !self.links.transmit(now, sink, &self.counters) {
+            return;
+        }
         let Self { peers, ready, spares, pacing, counters, .. } = self;
         ready.retain(|slot| {
             let Some(peer) = peers.at(*slot) else { return false };
@@ -217,7 +231,11 @@ impl Router {
     }
 
     fn on_datagram(&mut self, now: Instant, path: Path, received: Instant, bytes: &mut [u8]) -> Result<(), DropReason> {
-        let id = self.book.route(classify(bytes), path, bytes)?;
+        let kind = classify(bytes);
+        if kind == Kind::Link {
+            return self.on_link_datagram(now, path, bytes);
+        }
+        let id = self.book.route(kind, path, bytes)?;
         let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownAddress)?;
         let outcome = match peer.transport.receive(now, path, bytes) {
             // The only way that does not settle: media changes no deadline but those it says itself.
@@ -284,7 +302,7 @@ impl Router {
         }
         if is_new_stream {
             let sid = track.sid.clone();
-            self.on_new_stream(now, id, &sid);
+            self.on_new_stream(now, &sid);
         }
         let section = self.peers.get_mut(id).and_then(|peer| peer.publisher_section(route));
         let section = section.ok_or(DropReason::UnknownStream)?;
@@ -293,34 +311,19 @@ impl Router {
         let stream = track.stream(route.stream).ok_or(DropReason::UnknownStream)?;
         let origin = Origin { clock: stream.sender_clock(), structure: stream.structure() };
         let incoming = Incoming { stream: route.stream, origin, header: &header, ingested: &ingested, packet };
-        for receiver in &track.receivers {
-            let Some(peer) = self.peers.at(receiver.peer) else { continue };
-            let Role::Subscriber(subscriber) = &mut peer.role else { continue };
-            peer.egress.borrow(&mut self.spares);
-            peer.pacer.refill(now);
-            let backlog = peer.pacer.backlog_bytes();
-            let exit = Exit { transport: &peer.transport, egress: &mut peer.egress, backlog, counters: &self.counters };
-            match subscriber.forward(now, receiver.slot, &incoming, exit) {
-                Ok(is_first) => {
-                    if !peer.is_ready && !peer.egress.is_empty() {
-                        peer.is_ready = true;
-                        self.ready.push_back(receiver.peer);
-                    }
-                    if is_first {
-                        self.events.push_back(Event::FirstPacketOut { peer: peer.id, track: track.sid.clone() });
-                    }
-                }
-                Err(reason) => self.counters.count_drop(reason),
-            }
-        }
+        self.links.forward(now, track, &incoming, &self.counters);
+        let Self { peers, spares, ready, events, counters, .. } = self;
+        distribute(now, track, &incoming, Exits { peers, spares, ready, events, counters });
         Ok(())
     }
 
     /// A layer of a track begins: whoever waited for something else may be served by it.
-    fn on_new_stream(&mut self, now: Instant, publisher: PeerId, sid: &plenary_model::TrackSid) {
+    fn on_new_stream(&mut self, now: Instant, sid: &plenary_model::TrackSid) {
         let Some(track) = self.tracks.get_mut(sid) else { return };
-        if !std::mem::replace(&mut track.heard, true) {
-            self.events.push_back(Event::FirstPacketIn { peer: publisher, track: sid.clone() });
+        if let TrackOrigin::Peer(peer) = track.origin
+            && !std::mem::replace(&mut track.heard, true)
+        {
+            self.events.push_back(Event::FirstPacketIn { peer, track: sid.clone() });
         }
         let receivers: Vec<usize> = track.receivers.iter().map(|receiver| receiver.peer).collect();
         for slot in receivers {
@@ -425,8 +428,13 @@ impl Router {
         for need in needs {
             let Some(track) = self.tracks.get_mut(&need.track) else { continue };
             track.need_keyframe(need.stream);
-            if let Some(at) = track.keyframe_deadline(now) {
-                self.timers.at_latest(track.publisher, at, Deadline::Nack);
+            match track.origin {
+                TrackOrigin::Peer(peer) => {
+                    if let Some(at) = track.keyframe_deadline(now) {
+                        self.timers.at_latest(peer, at, Deadline::Nack);
+                    }
+                }
+                TrackOrigin::Link(slot) => self.links.stir_one(now, slot),
             }
         }
     }
@@ -491,6 +499,40 @@ impl Router {
         self.levels_due = (!levels.is_empty()).then(|| after(now, WINDOW));
         if !levels.is_empty() {
             self.events.push_back(Event::Levels { levels });
+        }
+    }
+}
+
+/// The ways out of a router for what its subscribers get.
+struct Exits<'r> {
+    peers: &'r mut Peers,
+    spares: &'r mut Spares,
+    ready: &'r mut VecDeque<usize>,
+    events: &'r mut VecDeque<Event>,
+    counters: &'r Counters,
+}
+
+/// Hot: a packet of a track, to each of its subscribers.
+fn distribute(now: Instant, track: &Track, incoming: &Incoming<'_>, exits: Exits<'_>) {
+    let Exits { peers, spares, ready, events, counters } = exits;
+    for receiver in &track.receivers {
+        let Some(peer) = peers.at(receiver.peer) else { continue };
+        let Role::Subscriber(subscriber) = &mut peer.role else { continue };
+        peer.egress.borrow(spares);
+        peer.pacer.refill(now);
+        let backlog = peer.pacer.backlog_bytes();
+        let exit = Exit { transport: &peer.transport, egress: &mut peer.egress, backlog, counters };
+        match subscriber.forward(now, receiver.slot, incoming, exit) {
+            Ok(is_first) => {
+                if !peer.is_ready && !peer.egress.is_empty() {
+                    peer.is_ready = true;
+                    ready.push_back(receiver.peer);
+                }
+                if is_first {
+                    events.push_back(Event::FirstPacketOut { peer: peer.id, track: track.sid.clone() });
+                }
+            }
+            Err(reason) => counters.count_drop(reason),
         }
     }
 }

@@ -145,7 +145,7 @@ impl Transport {
             Kind::Dtls => self.receive_dtls(now, path, bytes).map(|()| Received::Consumed),
             Kind::Rtp => self.receive_srtp(now, path, |keys| keys.open_rtp(now, bytes)).map(Received::Rtp),
             Kind::Rtcp => self.receive_srtp(now, path, |keys| keys.open_rtcp(now, bytes)).map(Received::Rtcp),
-            Kind::Unknown => Err(DropReason::UnknownProtocol),
+            Kind::Link | Kind::Unknown => Err(DropReason::UnknownProtocol),
         };
         received.unwrap_or_else(Received::Dropped)
     }

@@ -58,7 +58,8 @@ impl Stage {
     #[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
     pub fn new(stopwatch: Option<Stopwatch>) -> Self {
         let candidates = vec![Candidate { protocol: Protocol::Udp, address: ([192, 0, 2, 1], 7882).into() }];
-        let config = RouterConfig { candidates, seed: 1, sdp: SdpLimits::default(), data_bytes_per_second: 0 };
+        let config =
+            RouterConfig { candidates, seed: 1, sdp: SdpLimits::default(), data_bytes_per_second: 0, link: None };
         let now = Instant::now();
         Self {
             router: Router::new(config, DtlsIdentity::generate().expect("an identity is made")),
@@ -111,6 +112,7 @@ impl Stage {
                 shown: track.clone(),
                 track: track.clone(),
                 publisher: participant(0),
+                from: None,
                 settings: SubscriptionSettings { quality, ..SubscriptionSettings::default() },
             };
             self.command(Command::Want { peer, tracks: tracks.iter().map(wanted).collect() });

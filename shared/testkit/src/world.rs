@@ -92,7 +92,7 @@ impl World {
     #[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
     pub fn with_data_limit(seed: u64, data_bytes_per_second: u64) -> Self {
         let candidates = vec![Candidate { protocol: Protocol::Udp, address: ROUTER_ADDRESS }];
-        let config = RouterConfig { candidates, seed, sdp: SdpLimits::default(), data_bytes_per_second };
+        let config = RouterConfig { candidates, seed, sdp: SdpLimits::default(), data_bytes_per_second, link: None };
         let identity = DtlsIdentity::generate().expect("an identity is generated");
         Self {
             // Some way from the beginning of time, so that subtracting is safe.
@@ -328,7 +328,7 @@ impl World {
         for track in tracks {
             let publisher = participant(self.publication(track).client);
             let settings = SubscriptionSettings::default();
-            let wanted = Wanted { track: track.clone(), shown: track.clone(), publisher, settings };
+            let wanted = Wanted { track: track.clone(), shown: track.clone(), publisher, from: None, settings };
             self.subscriptions.entry(id).or_default().push(wanted);
         }
         self.want(id);

@@ -213,7 +213,7 @@ fn peer_of(event: &Event) -> Option<PeerId> {
         | Event::Demand { peer, .. }
         | Event::Quality { peer, .. }
         | Event::Closed { peer, .. } => Some(*peer),
-        Event::Levels { .. } => None,
+        Event::Levels { .. } | Event::LinkUp { .. } | Event::LinkDown { .. } => None,
     }
 }
 

@@ -81,7 +81,7 @@ impl Supervisor {
         let build = move |_: std::time::Instant, local: &[SocketAddr]| {
             let udp_port = local.first().map(SocketAddr::port);
             let candidates = candidates(&advertise, udp_port, tcp_port);
-            let config = RouterConfig { candidates, seed: ids::seed(), sdp, data_bytes_per_second };
+            let config = RouterConfig { candidates, seed: ids::seed(), sdp, data_bytes_per_second, link: None };
             Router::new(config, identity)
         };
         media_router::start(&settings, index, parent, build).map(Arc::new)

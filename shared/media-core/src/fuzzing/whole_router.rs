@@ -56,7 +56,7 @@ struct Client {
 
 const PUBLISHER: usize = 0;
 const SUBSCRIBER: usize = 1;
-const OFFER: &str = include_str!("../../tests/goldens/sdp/chromium-simulcast.offer.sdp");
+pub(super) const OFFER: &str = include_str!("../../tests/goldens/sdp/chromium-simulcast.offer.sdp");
 
 impl Rig {
     fn connected(options: u8) -> Self {
@@ -67,6 +67,7 @@ impl Rig {
             seed: 7,
             sdp: SdpLimits { bytes: 64 << 10, sections: 32 },
             data_bytes_per_second: if options & 1 == 0 { 0 } else { 100_000 },
+            link: None,
         };
         let clients = [Client::new(now, PeerId(0), 5_000), Client::new(now, PeerId(1), 5_001)];
         let mut rig =
@@ -229,7 +230,8 @@ impl Rig {
     }
 
     fn want(&mut self, settings: SubscriptionSettings) {
-        let wanted = |track: TrackSid| Wanted { shown: track.clone(), track, publisher: "PA_0".into(), settings };
+        let wanted =
+            |track: TrackSid| Wanted { shown: track.clone(), track, publisher: "PA_0".into(), from: None, settings };
         let tracks = (0..3).map(track).map(wanted).collect();
         self.command(Command::Want { peer: PeerId(1), tracks });
     }
@@ -402,7 +404,7 @@ fn udp(port: u16) -> Path {
     Path { protocol: Protocol::Udp, remote: ([198, 51, 100, 7], port).into() }
 }
 
-fn credentials(number: u64) -> IceCredentials {
+pub(super) fn credentials(number: u64) -> IceCredentials {
     IceCredentials { ufrag: format!("ours{number}"), pwd: format!("a-long-password-for-peer-{number}") }
 }
 
@@ -410,7 +412,7 @@ fn track(number: u8) -> TrackSid {
     TrackSid::from(format!("TR_{}", number % 3))
 }
 
-fn announced(track: TrackSid, kind: MediaKind, rids: &[&str]) -> Announced {
+pub(super) fn announced(track: TrackSid, kind: MediaKind, rids: &[&str]) -> Announced {
     let layer = |(at, rid): (usize, &&str)| LayerSize {
         rid: (*rid).to_owned(),
         width: 320 << at,
@@ -433,7 +435,7 @@ fn announced(track: TrackSid, kind: MediaKind, rids: &[&str]) -> Announced {
 }
 
 /// The browser's description with our client's certificate.
-fn of_ours(description: &str) -> String {
+pub(super) fn of_ours(description: &str) -> String {
     let line = |line: &str| match line.split_once("fingerprint:sha-256 ") {
         Some((before, _)) => format!("{before}fingerprint:sha-256 {}\r\n", THEIRS.fingerprint()),
         None => format!("{line}\r\n"),
@@ -441,7 +443,7 @@ fn of_ours(description: &str) -> String {
     description.lines().map(line).collect()
 }
 
-fn answer_to(offer: &str) -> String {
+pub(super) fn answer_to(offer: &str) -> String {
     let answer = offer.replace("a=sendonly", "a=recvonly").replace("a=setup:actpass", "a=setup:active");
     of_ours(&answer.replace("a=ice-lite\r\n", ""))
 }

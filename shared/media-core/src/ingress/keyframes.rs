@@ -19,6 +19,11 @@ impl KeyframeRequests {
         Self { interval, needed: false, quiet_until: None }
     }
 
+    /// What lies between two requests from now on.
+    pub(crate) fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// Somebody cannot decode without one.
     pub(crate) fn need(&mut self) {
         self.needed = true;

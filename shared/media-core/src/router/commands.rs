@@ -9,7 +9,7 @@ use super::{
     peer::{Peer, Role},
     publisher::Publisher,
     subscriber::Subscriber,
-    track::Track,
+    track::{Track, TrackOrigin},
 };
 use crate::{
     Announced, Candidate, Command, DropReason, Event, IceCredentials, PeerEnd, PeerOptions, Protocol, Refusal, Wanted,
@@ -37,8 +37,11 @@ impl Router {
                 Err(why) => self.events.push_back(Event::Refused { peer, why }),
             },
             Command::Want { peer, tracks } => self.want(now, peer, tracks),
-            Command::SetMuted { track, muted } => self.set_muted(now, &track, muted),
-            Command::Unpublish { track } => self.unpublish(&track),
+            // What is published elsewhere is muted and ended there.
+            Command::SetMuted { track, muted } if self.is_published_here(&track) => self.set_muted(now, &track, muted),
+            Command::Unpublish { track } if self.is_published_here(&track) => self.unpublish(&track),
+            Command::SetMuted { .. } | Command::Unpublish { .. } => {}
+            Command::SetNeighbours { routers } => self.set_neighbours(now, routers),
             Command::Send { peers, channel, payload } => {
                 for peer in peers {
                     self.send(now, peer, channel, &payload);
@@ -119,6 +122,7 @@ impl Router {
                 self.tell_demands(&tracks);
             }
         }
+        self.links.stir(now);
         self.counters.peers.set(self.peers.len());
         if why != PeerEnd::Asked {
             self.events.push_back(Event::Closed { peer: id, why });
@@ -150,7 +154,8 @@ impl Router {
             let codec = Codec::of_mime(&track.mime).ok_or(Refusal::Missing("codec"))?;
             let section = receive.iter().find(|section| section.track == track.track);
             let section = section.ok_or(Refusal::Missing("section"))?;
-            let new = Track::new(announced, peer.participant.clone(), id, codec, section);
+            let mut new = Track::new(announced, peer.participant.clone(), id, codec, section);
+            self.links.name(&mut new);
             self.tracks.insert(track.track.clone(), new);
         }
         publisher.set_sections(receive);
@@ -164,6 +169,7 @@ impl Router {
         }
         self.counters.tracks.set(self.tracks.len());
         self.events.push_back(Event::Answered { peer: id, sdp, published, gone });
+        self.links.stir(now);
         self.settle(now, id);
         Ok(())
     }
@@ -203,12 +209,16 @@ impl Router {
         self.counters.subscriptions.moved(before, subscriber.len());
         let retargeted = subscriber.retarget(now, &self.tracks);
         self.tell_demands(&answer.undecodable);
+        self.links.stir(now);
         self.retargeted(now, id, retargeted);
         self.settle(now, id);
         Ok(())
     }
 
-    fn want(&mut self, now: Instant, id: PeerId, wanted: Vec<Wanted>) {
+    fn want(&mut self, now: Instant, id: PeerId, mut wanted: Vec<Wanted>) {
+        for one in &mut wanted {
+            one.from.take_if(|from| self.links.is_own(from));
+        }
         let slot = self.peers.slot(id);
         let Some((slot, peer)) = slot.and_then(|slot| Some((slot, self.peers.at(slot)?))) else { return };
         let Role::Subscriber(subscriber) = &mut peer.role else { return };
@@ -219,6 +229,7 @@ impl Router {
         self.counters.subscriptions.moved(before, subscriber.len());
         let retargeted = subscriber.retarget(now, &self.tracks);
         self.tell_demands(&touched);
+        self.links.stir(now);
         if changed {
             self.events.push_back(Event::OfferNeeded { peer: id });
         }
@@ -226,9 +237,17 @@ impl Router {
         self.settle(now, id);
     }
 
-    fn set_muted(&mut self, now: Instant, sid: &TrackSid, muted: bool) {
+    fn is_published_here(&self, sid: &TrackSid) -> bool {
+        self.tracks.get(sid).is_some_and(Track::is_local)
+    }
+
+    pub(super) fn set_muted(&mut self, now: Instant, sid: &TrackSid, muted: bool) {
         let Some(track) = self.tracks.get_mut(sid) else { return };
         track.muted = muted;
+        if track.is_local() {
+            track.version = self.links.next_version();
+            self.links.stir(now);
+        }
         for receiver in track.receivers.clone() {
             let Some(peer) = self.peers.at(receiver.peer) else { continue };
             let id = peer.id;
@@ -242,22 +261,27 @@ impl Router {
     }
 
     /// Tells publishers what of these tracks is wanted, where that changed.
-    fn tell_demands(&mut self, tracks: &[TrackSid]) {
+    pub(super) fn tell_demands(&mut self, tracks: &[TrackSid]) {
         for sid in tracks {
             let Some(track) = self.tracks.get_mut(sid) else { continue };
-            if let Some(top) = track.changed_demand() {
-                self.events.push_back(Event::Demand { peer: track.publisher, track: sid.clone(), top });
+            let Some(top) = track.changed_demand() else { continue };
+            match track.origin {
+                TrackOrigin::Peer(peer) => self.events.push_back(Event::Demand { peer, track: sid.clone(), top }),
+                // Told with what else is wanted over the link.
+                TrackOrigin::Link(_) => {}
             }
         }
     }
 
+    /// The track is gone, from here or from where it is published.
     pub(super) fn unpublish(&mut self, sid: &TrackSid) {
         let Some(track) = self.tracks.remove(sid) else { return };
+        self.tell_gone(&track);
         for receiver in &track.receivers {
             let Some(peer) = self.peers.at(receiver.peer) else { continue };
             let Role::Subscriber(subscriber) = &mut peer.role else { continue };
             let before = subscriber.len();
-            let changed = subscriber.drop_track(receiver.peer, sid, &mut self.tracks);
+            let changed = subscriber.track_ended(receiver.peer, sid, &mut self.tracks);
             self.counters.subscriptions.moved(before, subscriber.len());
             if changed {
                 self.events.push_back(Event::OfferNeeded { peer: peer.id });

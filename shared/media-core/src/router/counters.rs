@@ -25,7 +25,32 @@ pub struct Counters {
     pub peers: Count,
     pub tracks: Count,
     pub subscriptions: Count,
-    drops: [Count; DropReason::COUNT],
+    /// Usable links to other routers.
+    pub links: Count,
+    /// Sealed datagrams, the repeated among them.
+    pub link_packets_in: Count,
+    pub link_bytes_in: Count,
+    pub link_packets_out: Count,
+    pub link_bytes_out: Count,
+    pub link_retransmitted: Count,
+    /// Datagrams with media that nobody confirmed in time, repaired or not.
+    pub link_lost: Count,
+    /// Tracks that other routers want of this one.
+    pub link_wants: Count,
+    /// Streams that this router wants of others.
+    pub link_pulls: Count,
+    /// Of the link that was measured last.
+    pub link_rtt_us: Count,
+    drops: Drops,
+}
+
+#[derive(Debug)]
+struct Drops([Count; DropReason::COUNT]);
+
+impl Default for Drops {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
+    }
 }
 
 /// One writer, many readers: no read-modify-write is needed.
@@ -54,11 +79,11 @@ impl Count {
 
 impl Counters {
     pub fn dropped(&self, reason: DropReason) -> u64 {
-        self.drops.get(usize::from(reason as u8)).map_or(0, Count::get)
+        self.drops.0.get(usize::from(reason as u8)).map_or(0, Count::get)
     }
 
     pub(crate) fn count_drop(&self, reason: DropReason) {
-        if let Some(count) = self.drops.get(usize::from(reason as u8)) {
+        if let Some(count) = self.drops.0.get(usize::from(reason as u8)) {
             count.add(1);
         }
     }

@@ -123,6 +123,11 @@ impl Peers {
         self.slots.get_mut(slot)?.as_mut()
     }
 
+    /// The slots in use.
+    pub(super) fn slots(&self) -> impl Iterator<Item = usize> {
+        self.by_id.values().copied()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_id.len()
     }

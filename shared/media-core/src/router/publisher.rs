@@ -203,7 +203,7 @@ impl Publisher {
         while out.len() < RTCP_BYTES_MAX && self.twcc.write_feedback(now, self.own_ssrc, media_ssrc, out) {}
         for section in &self.sections {
             let Some(track) = tracks.get_mut(&section.track) else { continue };
-            let nobody_watches = track.muted || track.receivers.is_empty();
+            let nobody_watches = track.muted || !track.is_received();
             for (stream, keyframes) in track.streams_mut() {
                 if nobody_watches {
                     keyframes.withdraw();

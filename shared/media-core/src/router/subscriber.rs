@@ -32,6 +32,8 @@ pub(super) struct Subscriber {
     pub(super) sdp: SubscriberSdp,
     /// Slots are stable, since tracks name them; a free one is `None`.
     subscriptions: Vec<Option<Subscription>>,
+    /// Wanted tracks of other routers that are not known here yet, at most [`UNMET_MAX`].
+    unmet: Vec<Wanted>,
     estimator: Estimator,
     pausing: Pausing,
     takes_trailers: bool,
@@ -140,6 +142,7 @@ impl Subscriber {
         Self {
             sdp: SubscriberSdp::new(options.open_channels),
             subscriptions: Vec::new(),
+            unmet: Vec::new(),
             estimator: Estimator::new(now),
             pausing: if options.allow_pause { Pausing::Allowed } else { Pausing::Forbidden },
             takes_trailers: options.takes_trailers,
@@ -228,41 +231,95 @@ impl Subscriber {
                 paused.extend(gone.paused.then_some(gone.wanted.shown));
             }
         }
+        self.unmet.clear();
         for one in wanted {
-            let Some(track) = tracks.get_mut(&one.track) else { continue };
-            let demand = track.demand_of(now, &one.settings);
-            if let Some(receiver) = track.receivers.iter_mut().find(|receiver| receiver.peer == slot) {
-                receiver.demand = demand;
-            }
-            match self.subscriptions.iter_mut().flatten().find(|known| known.wanted.track == one.track) {
-                Some(known) => known.wanted = one,
-                None => {
-                    let rtx_ssrc = (track.kind == MediaKind::Video).then(|| random.ssrc());
-                    let new = Subscription {
-                        kind: track.kind,
-                        ssrc: random.ssrc(),
-                        rtx_ssrc,
-                        forwarder: None,
-                        flowing: false,
-                        paused: paused.contains(&one.shown),
-                        skips_until: None,
-                        wanted: one,
-                    };
-                    let free = self.subscriptions.iter().position(Option::is_none);
-                    let at = free.unwrap_or(self.subscriptions.len());
-                    match self.subscriptions.get_mut(at) {
-                        Some(place) => *place = Some(new),
-                        None => self.subscriptions.push(Some(new)),
-                    }
-                    // Known to its track before it can flow, so that it goes when its track does.
-                    track.receivers.push(Receiver { peer: slot, slot: at, demand });
-                }
-            }
+            self.subscribe(now, slot, one, &paused, tracks, random);
         }
         self.describe(tracks)
     }
 
-    /// The track is gone, or its codec is not understood here.
+    /// A track of another router is known now. True when sections must change.
+    pub(super) fn track_found(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        sid: &TrackSid,
+        tracks: &mut Tracks,
+        random: &mut Random,
+    ) -> bool {
+        let Some(at) = self.unmet.iter().position(|wanted| wanted.track == *sid) else { return false };
+        let wanted = self.unmet.swap_remove(at);
+        self.subscribe(now, slot, wanted, &[], tracks, random);
+        self.describe(tracks)
+    }
+
+    /// What is wanted and not known here.
+    pub(super) fn unmet(&self) -> &[Wanted] {
+        &self.unmet
+    }
+
+    /// `paused`: what the client believes to be paused.
+    fn subscribe(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        one: Wanted,
+        paused: &[TrackSid],
+        tracks: &mut Tracks,
+        random: &mut Random,
+    ) {
+        let Some(track) = tracks.get_mut(&one.track) else {
+            if one.from.is_some() && self.unmet.len() < UNMET_MAX {
+                self.unmet.push(one);
+            }
+            return;
+        };
+        let demand = track.demand_of(now, &one.settings);
+        if let Some(receiver) = track.receivers.iter_mut().find(|receiver| receiver.peer == slot) {
+            receiver.demand = demand;
+        }
+        match self.subscriptions.iter_mut().flatten().find(|known| known.wanted.track == one.track) {
+            Some(known) => known.wanted = one,
+            None => {
+                let rtx_ssrc = (track.kind == MediaKind::Video).then(|| random.ssrc());
+                let new = Subscription {
+                    kind: track.kind,
+                    ssrc: random.ssrc(),
+                    rtx_ssrc,
+                    forwarder: None,
+                    flowing: false,
+                    paused: paused.contains(&one.shown),
+                    skips_until: None,
+                    wanted: one,
+                };
+                let free = self.subscriptions.iter().position(Option::is_none);
+                let at = free.unwrap_or(self.subscriptions.len());
+                match self.subscriptions.get_mut(at) {
+                    Some(place) => *place = Some(new),
+                    None => self.subscriptions.push(Some(new)),
+                }
+                // Known to its track before it can flow, so that it goes when its track does.
+                track.receivers.push(Receiver { peer: slot, slot: at, demand });
+            }
+        }
+    }
+
+    /// The track is gone. If it is another router's it may come back.
+    pub(super) fn track_ended(&mut self, slot: usize, sid: &TrackSid, tracks: &mut Tracks) -> bool {
+        let ended = self.subscriptions.iter().flatten().find(|one| one.wanted.track == *sid);
+        let unmet = ended.map(|one| one.wanted.clone()).filter(|wanted| wanted.from.is_some());
+        self.unmet.extend(unmet.filter(|_| self.unmet.len() < UNMET_MAX));
+        self.drop_track(slot, sid, tracks)
+    }
+
+    /// The streams that a subscription takes or aims at: bit n is the track's nth.
+    pub(super) fn streams(&self, slot: usize) -> u8 {
+        let forwarder = self.subscriptions.get(slot).and_then(|one| one.as_ref()?.forwarder.as_ref());
+        let bits = forwarder.into_iter().flat_map(Forwarder::streams).filter_map(|one| 1u8.checked_shl(one.0.into()));
+        bits.fold(0, |all, bit| all | bit)
+    }
+
+    /// Nothing of it is sent any more: it is gone, or its codec is not understood here.
     pub(super) fn drop_track(&mut self, slot: usize, sid: &TrackSid, tracks: &mut Tracks) -> bool {
         for place in &mut self.subscriptions {
             place.take_if(|one| one.wanted.track == *sid);
@@ -662,6 +719,9 @@ fn ladder(now: Instant, track: &Track, states: &[LayerState]) -> Vec<LayerRate> 
 
 /// livekit-protocol 5.3: often enough for lip sync.
 const REPORT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// As many as a session keeps of its client's wishes.
+const UNMET_MAX: usize = 4_096;
 
 const ALLOCATION_INTERVAL: Duration = Duration::from_millis(200);
 

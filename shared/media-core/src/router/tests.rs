@@ -42,7 +42,8 @@ impl Rig {
     fn new() -> Self {
         let address = "192.0.2.1:7882".parse().unwrap();
         let candidates = vec![Candidate { protocol: Protocol::Udp, address }];
-        let config = RouterConfig { candidates, seed: 7, sdp: SdpLimits::default(), data_bytes_per_second: 0 };
+        let config =
+            RouterConfig { candidates, seed: 7, sdp: SdpLimits::default(), data_bytes_per_second: 0, link: None };
         let router = Router::new(config, DtlsIdentity::generate().unwrap());
         Self { router, now: Instant::now(), offers: Vec::new(), events: Vec::new(), ufrags: 0 }
     }
@@ -82,6 +83,7 @@ impl Rig {
                     track: sid(track),
                     shown: sid(track),
                     publisher: "PA_x".into(),
+                    from: None,
                     settings,
                 });
                 Command::Want { peer: peer(of), tracks: wanted.collect() }
@@ -131,7 +133,8 @@ impl Rig {
         assert_eq!(counters.tracks.get(), self.router.tracks.len() as u64);
         let mut known = 0;
         for track in self.router.tracks.values() {
-            let owner = self.router.peers.slot(track.publisher).and_then(|slot| self.router.peers.get(slot));
+            let track::TrackOrigin::Peer(publisher) = track.origin else { panic!("{} is not from here", track.sid) };
+            let owner = self.router.peers.slot(publisher).and_then(|slot| self.router.peers.get(slot));
             assert!(matches!(owner.expect("a publisher that is there").role, Role::Publisher(_)), "{}", track.sid);
             for receiver in &track.receivers {
                 let peer = self.router.peers.get(receiver.peer).expect("a receiver that is there");

@@ -21,7 +21,9 @@ use crate::{
 pub(super) struct Track {
     pub(super) sid: TrackSid,
     pub(super) participant: ParticipantSid,
-    pub(super) publisher: PeerId,
+    pub(super) origin: TrackOrigin,
+    /// Changes with all that is told of it, here or where it is published.
+    pub(super) version: u64,
     pub(super) kind: MediaKind,
     pub(super) source: Source,
     /// When its participant was last heard to speak.
@@ -30,12 +32,16 @@ pub(super) struct Track {
     pub(super) muted: bool,
     pub(super) layering: Layering,
     /// Of each spatial layer, low to high, as far as they were announced.
-    sizes: Vec<LayerSize>,
+    pub(super) sizes: Vec<LayerSize>,
     pub(super) encodings: Vec<Encoding>,
     /// Who receives it.
     pub(super) receivers: Vec<Receiver>,
+    /// Other routers that do.
+    pub(super) pullers: Vec<Puller>,
+    /// What its first stream is called on links.
+    pub(super) first_stream: u32,
     /// What of it is wanted, as the publisher was told.
-    demand: Option<u8>,
+    pub(super) demand: Option<u8>,
     /// What its section said of extensions, and of the codec for subscribers.
     pub(super) extensions: Extensions,
     pub(super) send_codec: SendCodec,
@@ -54,6 +60,38 @@ pub(super) struct Track {
 pub(super) struct Encoding {
     pub(super) stream: Option<Stream>,
     pub(super) keyframes: KeyframeRequests,
+    /// Of a track that is published elsewhere.
+    pub(super) remote: RemoteStream,
+}
+
+/// Where a track is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TrackOrigin {
+    Peer(PeerId),
+    /// At the router behind the link in this slot.
+    Link(usize),
+}
+
+/// What a router knows of a stream that comes over a link.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RemoteStream {
+    /// The publisher's SSRC.
+    pub(super) ssrc: Option<u32>,
+    /// When its origin said last that it is being sent there.
+    pub(super) alive: Option<Instant>,
+    /// What it takes, in the words of its origin.
+    pub(super) bits_per_second: u64,
+}
+
+/// Another router that receives a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Puller {
+    /// Slot of the link.
+    pub(super) link: usize,
+    /// Bit n: its nth stream.
+    pub(super) streams: u8,
+    /// The highest spatial layer that somebody there wants.
+    pub(super) demand: Option<u8>,
 }
 
 /// One subscription of a track: whose, and which of theirs.
@@ -103,7 +141,7 @@ impl Track {
     ) -> Self {
         let encoding = |at: usize| {
             let interval = if at == 0 { LOW_LAYER_INTERVAL } else { LAYER_INTERVAL };
-            Encoding { stream: None, keyframes: KeyframeRequests::new(interval) }
+            Encoding { stream: None, keyframes: KeyframeRequests::new(interval), remote: RemoteStream::default() }
         };
         let layering = match codec {
             Codec::Vp9 | Codec::Av1 if section.rids.len() <= 1 => Layering::Svc,
@@ -112,7 +150,8 @@ impl Track {
         Self {
             sid: announced.track.clone(),
             participant,
-            publisher,
+            origin: TrackOrigin::Peer(publisher),
+            version: 0,
             kind: announced.kind,
             source: announced.source,
             spoke: None,
@@ -122,6 +161,8 @@ impl Track {
             sizes: sizes(&announced.layers, &section.rids, layering),
             encodings: (0..section.rids.len().max(1)).map(encoding).collect(),
             receivers: Vec::new(),
+            pullers: Vec::new(),
+            first_stream: 0,
             demand: None,
             extensions: section.extensions,
             send_codec: section.send_codec(),
@@ -131,6 +172,14 @@ impl Track {
             levels: AudioLevels::default(),
             heard: false,
         }
+    }
+
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self.origin, TrackOrigin::Peer(_))
+    }
+
+    pub(super) fn is_from_link(&self, slot: usize) -> bool {
+        self.origin == TrackOrigin::Link(slot)
     }
 
     /// Whose turn it is when bandwidth is short.
@@ -161,8 +210,13 @@ impl Track {
     /// pictures, 0 for all.
     pub(super) fn layer_states(&self, now: Instant, fps: u32) -> Vec<LayerState> {
         let heard = |stream: Option<&Stream>| SpatialLayer { heard: stream.and_then(Stream::last_heard), size: None };
+        // Of a layer that does not cross the link its origin knows whether it is sent.
+        let known = |encoding: &Encoding| {
+            let local = heard(encoding.stream.as_ref());
+            SpatialLayer { heard: local.heard.max(encoding.remote.alive), ..local }
+        };
         let layers: Vec<SpatialLayer> = match self.layering {
-            Layering::Simulcast => self.encodings.iter().map(|encoding| heard(encoding.stream.as_ref())).collect(),
+            Layering::Simulcast => self.encodings.iter().map(known).collect(),
             Layering::Svc => {
                 let stream = self.stream(StreamId(0));
                 let layers = stream.and_then(Stream::layers).map(|layers| layers.spatial_layers().collect());
@@ -198,18 +252,30 @@ impl Track {
 
     /// What of it is wanted now, if that changed since this was asked last.
     pub(super) fn changed_demand(&mut self) -> Option<Option<u8>> {
-        let wanted = self.receivers.iter().filter_map(|receiver| receiver.demand).max();
-        let demand = wanted.filter(|_| !self.muted);
+        let demand = self.demand_here().max(self.pullers.iter().filter_map(|puller| puller.demand).max());
+        let demand = demand.filter(|_| !self.muted);
         (std::mem::replace(&mut self.demand, demand) != demand).then_some(demand)
+    }
+
+    /// The highest spatial layer that somebody wants who is on this router.
+    pub(super) fn demand_here(&self) -> Option<u8> {
+        self.receivers.iter().filter_map(|receiver| receiver.demand).max()
+    }
+
+    /// Whether anybody receives it, here or elsewhere.
+    pub(super) fn is_received(&self) -> bool {
+        !self.receivers.is_empty() || !self.pullers.is_empty()
     }
 
     /// What a layer takes.
     pub(super) fn bits_per_second(&self, now: Instant, layer: LayerId) -> u64 {
-        let Some(stream) = self.stream(self.layering.stream_of(layer)) else { return 0 };
-        match stream.layers() {
+        let Some(encoding) = self.encodings.get(usize::from(self.layering.stream_of(layer).0)) else { return 0 };
+        let stream = encoding.stream.as_ref();
+        let own = stream.map_or(0, |stream| match stream.layers() {
             Some(layers) => layers.bits_per_second(now, self.layering.within_stream(layer)),
             None => stream.bits_per_second(now),
-        }
+        });
+        if own == 0 { encoding.remote.bits_per_second } else { own }
     }
 
     /// Whether a layer's stream has temporal layers, up to which.

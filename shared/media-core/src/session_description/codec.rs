@@ -108,6 +108,31 @@ pub(crate) struct SendCodec {
     pub(super) red: bool,
 }
 
+impl SendCodec {
+    /// As another router tells it. `None`: a codec that this version does not speak.
+    pub(crate) fn of_mime(mime: &str, fmtp: &str, red: bool) -> Option<Self> {
+        let codec = Codec::of_mime(mime).filter(|codec| codec.is_spoken() && *codec != Codec::Red)?;
+        Some(Self { codec, fmtp: fmtp.to_owned(), red })
+    }
+
+    /// Such as `video/VP8`.
+    pub(crate) fn mime(&self) -> &'static str {
+        self.codec.mime()
+    }
+
+    pub(crate) fn fmtp(&self) -> &str {
+        &self.fmtp
+    }
+
+    pub(crate) fn clock_rate(&self) -> u32 {
+        self.codec.clock_rate()
+    }
+
+    pub(crate) fn kind(&self) -> MediaKind {
+        self.codec.kind()
+    }
+}
+
 /// One codec as our own offers describe it. A payload type means one codec in all sections of a bundle (RFC 9143 9.1);
 /// only the stereo words of Opus differ under one number, which every client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,7 +102,8 @@ fn what_strangers_send_changes_nothing_and_is_counted_by_name() {
         ("a check with another password", other_password, DropReason::StunNotAuthenticated),
         ("a check for somebody else", other_ufrag, DropReason::UnknownUfrag),
         ("half a check", check[..30].to_vec(), DropReason::StunMalformed),
-        ("nothing known", vec![255; 40], DropReason::UnknownProtocol),
+        ("nothing known", vec![100; 40], DropReason::UnknownProtocol),
+        ("another router", vec![255; 40], DropReason::LinkDisabled),
         ("nothing", Vec::new(), DropReason::UnknownProtocol),
     ] {
         let dropped = pair.world.counters().dropped(reason);

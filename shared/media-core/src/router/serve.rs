@@ -1,0 +1,294 @@
+//! What other routers want of this one: the tracks that are published here, never what this router itself pulls.
+
+use std::{
+    collections::{HashMap, hash_map},
+    time::{Duration, Instant},
+};
+
+use plenary_model::TrackSid;
+
+use super::{
+    Deadline, Router,
+    pull::source_number,
+    track::{Puller, Track, TrackOrigin},
+};
+use crate::{
+    DropReason,
+    forward::Layering,
+    ingress::{Stream, after},
+    link::{Gone, KeyRequest, LayerInfo, Report, StreamReport, TrackInfo, Want, WantedTrack},
+    rtp::{LayerId, StreamId},
+};
+
+/// What the router behind one link wants.
+#[derive(Debug)]
+pub(super) struct Serves {
+    tracks: HashMap<TrackSid, Served>,
+    report_due: Instant,
+}
+
+#[derive(Debug)]
+struct Served {
+    /// Of the message that says so.
+    version: u64,
+    /// Unless it is said again.
+    until: Instant,
+    streams: u8,
+    top: Option<u8>,
+    known_version: u64,
+    /// Which version was told last, and when.
+    told: Option<(u64, Instant)>,
+}
+
+impl Serves {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { tracks: HashMap::new(), report_due: now }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tracks.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tracks.len()
+    }
+}
+
+impl Router {
+    /// A wish of another router.
+    pub(super) fn on_want(&mut self, now: Instant, slot: usize, want: Want) {
+        let mut touched = Vec::new();
+        for wanted in want.tracks {
+            let sid = TrackSid::from(wanted.track.as_str());
+            if self.note_want(now, slot, want.version, &sid, &wanted) {
+                self.set_puller(slot, &sid);
+                touched.push(sid);
+            }
+        }
+        self.tell_demands(&touched);
+        self.links.stir_one(now, slot);
+    }
+
+    /// False if it is no news.
+    fn note_want(&mut self, now: Instant, slot: usize, version: u64, sid: &TrackSid, wanted: &WantedTrack) -> bool {
+        let is_here = self.tracks.get(sid).is_some_and(Track::is_local);
+        let Some(entry) = self.links.entry(slot) else { return false };
+        let count = entry.serves.tracks.len();
+        if wanted.known_version > 0 && !is_here && !wanted.released {
+            let gone = Gone { track: wanted.track.clone() };
+            entry.link.send_control(now, &gone, &self.counters);
+        }
+        let news = Served {
+            version,
+            until: after(now, WANT_KEPT),
+            streams: u8::try_from(wanted.streams & 0xff).unwrap_or_default(),
+            top: wanted.top.and_then(|top| u8::try_from(top).ok()),
+            known_version: wanted.known_version,
+            told: None,
+        };
+        match entry.serves.tracks.entry(sid.clone()) {
+            hash_map::Entry::Occupied(known) if known.get().version >= version => return false,
+            hash_map::Entry::Occupied(known) if wanted.released => {
+                known.remove();
+            }
+            hash_map::Entry::Occupied(mut known) => {
+                let told = known.get().told;
+                known.insert(Served { told, ..news });
+            }
+            hash_map::Entry::Vacant(_) if wanted.released => return false,
+            hash_map::Entry::Vacant(_) if count >= SERVED_MAX => {
+                self.counters.count_drop(DropReason::LinkOverLimit);
+                return false;
+            }
+            hash_map::Entry::Vacant(place) => {
+                place.insert(news);
+            }
+        }
+        true
+    }
+
+    /// Has a track know what a router wants of it.
+    fn set_puller(&mut self, slot: usize, sid: &TrackSid) {
+        let Some(track) = self.tracks.get_mut(sid).filter(|track| track.is_local()) else { return };
+        let served = self.links.entry(slot).and_then(|entry| entry.serves.tracks.get(sid));
+        let puller = served.map(|served| Puller { link: slot, streams: served.streams, demand: served.top });
+        let known = track.pullers.iter().position(|known| known.link == slot);
+        match (known, puller) {
+            (Some(at), Some(puller)) => {
+                if let Some(place) = track.pullers.get_mut(at) {
+                    *place = puller;
+                }
+            }
+            (Some(at), None) => {
+                track.pullers.swap_remove(at);
+            }
+            (None, Some(puller)) => track.pullers.push(puller),
+            (None, None) => {}
+        }
+    }
+
+    /// Says what is to be said of the tracks that a router wants.
+    pub(super) fn serve(&mut self, now: Instant, slot: usize) {
+        let Some(entry) = self.links.entry(slot) else { return };
+        let is_over = |(sid, served): (&TrackSid, &Served)| (served.until <= now).then(|| sid.clone());
+        let over: Vec<_> = entry.serves.tracks.iter().filter_map(is_over).collect();
+        for sid in &over {
+            entry.serves.tracks.remove(sid);
+        }
+        let wanted: Vec<_> = entry.serves.tracks.keys().cloned().collect();
+        for sid in over.iter().chain(&wanted) {
+            self.set_puller(slot, sid);
+        }
+        self.tell_demands(&over);
+        self.tell_demands(&wanted);
+        let Some(entry) = self.links.entry(slot).filter(|entry| entry.link.is_up()) else { return };
+        let repeated_after = entry.link.rtt().saturating_add(INFO_SLACK);
+        for (sid, served) in &mut entry.serves.tracks {
+            let Some(track) = self.tracks.get(sid).filter(|track| track.is_local()) else { continue };
+            let is_told =
+                served.told.is_some_and(|(version, at)| version == track.version && now < after(at, repeated_after));
+            if served.known_version == track.version || is_told {
+                continue;
+            }
+            served.told = Some((track.version, now));
+            entry.link.send_control(now, &info(track), &self.counters);
+            // How its streams are belongs to it.
+            entry.serves.report_due = now;
+        }
+        if entry.serves.report_due <= now && !wanted.is_empty() {
+            entry.serves.report_due = after(now, REPORT_INTERVAL);
+            let tracks = wanted.iter().filter_map(|sid| self.tracks.get(sid)).filter(|track| track.is_local());
+            let streams: Vec<_> = tracks.flat_map(|track| reports(now, track)).collect();
+            for chunk in streams.chunks(REPORTS_MAX) {
+                entry.link.send_control(now, &Report { streams: chunk.to_vec() }, &self.counters);
+            }
+        }
+    }
+
+    /// Somebody elsewhere cannot decode a stream.
+    pub(super) fn on_key_request(&mut self, now: Instant, slot: usize, asked: KeyRequest) -> Result<(), DropReason> {
+        let entry = self.links.entry(slot).ok_or(DropReason::LinkUnknownSession)?;
+        let numbers = |track: &Track| {
+            let at = asked.stream.wrapping_sub(track.first_stream);
+            usize::try_from(at).ok().filter(|at| *at < track.encodings.len())
+        };
+        let tracks = entry.serves.tracks.keys().filter_map(|sid| self.tracks.get(sid)).filter(|track| track.is_local());
+        let found = tracks.filter_map(|track| Some((track.sid.clone(), numbers(track)?))).next();
+        let (sid, at) = found.ok_or(DropReason::LinkUnknownStream)?;
+        let Some(track) = self.tracks.get_mut(&sid) else { return Ok(()) };
+        track.need_keyframe(StreamId(u8::try_from(at).unwrap_or(u8::MAX)));
+        if let (TrackOrigin::Peer(peer), Some(at)) = (track.origin, track.keyframe_deadline(now)) {
+            self.timers.at_latest(peer, at, Deadline::Nack);
+        }
+        Ok(())
+    }
+
+    /// A track that is published here ends: who pulls it is told at once, and again when it asks.
+    pub(super) fn tell_gone(&mut self, track: &Track) {
+        let Some(now) = self.now else { return };
+        for puller in &track.pullers {
+            if let Some(entry) = self.links.entry(puller.link) {
+                let gone = Gone { track: track.sid.as_str().to_owned() };
+                entry.link.send_control(now, &gone, &self.counters);
+            }
+        }
+    }
+
+    /// The link is gone, and with it all that was wanted over it.
+    pub(super) fn forget_served(&mut self, slot: usize) {
+        let Some(entry) = self.links.entry(slot) else { return };
+        let tracks: Vec<_> = entry.serves.tracks.drain().map(|(sid, _)| sid).collect();
+        for sid in &tracks {
+            self.set_puller(slot, sid);
+        }
+        self.tell_demands(&tracks);
+    }
+}
+
+fn info(track: &Track) -> TrackInfo {
+    let layer = |size: &crate::LayerSize| LayerInfo {
+        rid: size.rid.clone(),
+        width: size.width,
+        height: size.height,
+        bitrate_bps: size.bitrate_bps,
+    };
+    let id = |id: Option<u8>| id.map_or(0, u32::from);
+    let streams = (0u32..).zip(&track.encodings).map(|(at, _)| track.first_stream.wrapping_add(at));
+    TrackInfo {
+        track: track.sid.as_str().to_owned(),
+        version: track.version,
+        participant: track.participant.as_str().to_owned(),
+        source: source_number(track.source),
+        mime: track.send_codec.mime().to_owned(),
+        fmtp: track.send_codec.fmtp().to_owned(),
+        red_payload_type: track.red_payload_type.map(u32::from),
+        clock_rate: track.send_codec.clock_rate(),
+        stereo: track.stereo,
+        muted: track.muted,
+        svc: track.layering == Layering::Svc,
+        audio_level_id: id(track.extensions.audio_level),
+        orientation_id: id(track.extensions.orientation),
+        dependency_id: id(track.extensions.dependency),
+        layers: track.sizes.iter().map(layer).collect(),
+        streams: streams.collect(),
+        trailers: track.trailers,
+    }
+}
+
+fn reports(now: Instant, track: &Track) -> impl Iterator<Item = StreamReport> {
+    let states = track.layer_states(now, 0);
+    let is_alive = move |spatial: u8| states.get(usize::from(spatial)).is_some_and(|state| state.alive);
+    (0u8..).zip(&track.encodings).map(move |(at, encoding)| {
+        let clock = encoding.stream.as_ref().and_then(Stream::sender_clock);
+        let age = clock.map_or(Duration::ZERO, |clock| now.saturating_duration_since(clock.received));
+        StreamReport {
+            stream: track.first_stream.wrapping_add(at.into()),
+            alive: is_alive(at),
+            bits_per_second: track.bits_per_second(now, LayerId::spatial_layer(at)),
+            ntp: clock.map(|clock| clock.ntp),
+            rtp: clock.map_or(0, |clock| clock.rtp),
+            age_us: u64::try_from(age.as_micros()).unwrap_or(u64::MAX),
+        }
+    })
+}
+
+/// Tracks that one router may want of this one; more are ignored.
+const SERVED_MAX: usize = 4_096;
+const WANT_KEPT: Duration = Duration::from_secs(2);
+/// Beyond the round trip, before what was not confirmed is said again.
+const INFO_SLACK: Duration = Duration::from_millis(100);
+/// A layer counts as gone after a second: three of these may be lost.
+const REPORT_INTERVAL: Duration = Duration::from_millis(250);
+/// In one message, which then fits into a datagram.
+const REPORTS_MAX: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Command, DtlsIdentity, Input, LinkConfig, Neighbour, RouterConfig, RouterId, SdpLimits};
+
+    #[test]
+    fn another_routers_wishes_are_bounded_and_an_older_one_undoes_nothing() {
+        let id = |index| RouterId { node: "ND_a".into(), boot: 1, index };
+        let link = Some(LinkConfig { me: id(0), keys: vec![b"secret".to_vec()] });
+        let sdp = SdpLimits::default();
+        let config = RouterConfig { candidates: Vec::new(), seed: 1, sdp, data_bytes_per_second: 0, link };
+        let (mut router, now) = (Router::new(config, DtlsIdentity::generate().unwrap()), Instant::now());
+        let routers = vec![Neighbour { id: id(1), addresses: Vec::new() }];
+        router.handle(now, Input::Command(Command::SetNeighbours { routers }));
+        let wanted =
+            |at: usize, released| WantedTrack { track: format!("TR_{at}"), released, ..WantedTrack::default() };
+        let want = |version, count: usize, released| Want {
+            version,
+            tracks: (0..count).map(|at| wanted(at, released)).collect(),
+        };
+        router.on_want(now, 0, want(5, SERVED_MAX + 3, false));
+        let dropped = router.counters().dropped(DropReason::LinkOverLimit);
+        let served = |router: &mut Router| router.links.entry(0).unwrap().serves.len();
+        assert_eq!((served(&mut router), dropped), (SERVED_MAX, 3));
+        router.on_want(now, 0, want(4, 10, true));
+        assert_eq!(served(&mut router), SERVED_MAX, "said before, heard after");
+        router.on_want(now, 0, want(6, 10, true));
+        assert_eq!(served(&mut router), SERVED_MAX - 10);
+    }
+}
