@@ -5,6 +5,7 @@
 //! arrived. The other implementation draws its own randomness (keys, credentials); everything else follows the seed.
 
 mod client;
+mod cluster;
 pub mod light;
 mod network;
 mod random;
@@ -15,6 +16,7 @@ pub use client::{
     AUDIO_FRAME_INTERVAL, Client, ClientOptions, FrameShape, Inbox, Received, ReceivedStream, SentStream, Source,
     SvcPayload, VIDEO_FRAME_INTERVAL, VideoPayload, vp8,
 };
+pub use cluster::Cluster;
 pub use network::{Bursts, Conditions, Datagram, Direction, LINE_QUEUE_MAX, Network, Wait};
 pub use random::{Random, seed};
 pub use world::{ClientId, Publication, ROUTER_ADDRESS, World};

@@ -9,13 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use plenary_media_core::{
-    Announced, Candidate, Command, Counters, DtlsIdentity, Event, IceCredentials, Input, LayerSize, Path, PeerEnd,
-    PeerOptions, Protocol, Router, RouterConfig, SdpLimits, Sink, Transmit, Wanted,
+    Announced, Candidate, Command, Counters, DtlsIdentity, Event, IceCredentials, Input, LayerSize, LinkConfig, Path,
+    PeerEnd, PeerOptions, Protocol, Router, RouterConfig, RouterId, SdpLimits, Sink, Transmit, Wanted,
 };
 use plenary_model::{Channel, MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, Target, TrackSid};
 
 use crate::{
-    Client, ClientOptions, Random,
+    Client, ClientOptions, Random, cluster,
     network::{Datagram, Direction, Network},
 };
 
@@ -46,6 +46,10 @@ pub struct World {
     pub heap: fn() -> i64,
     /// How much more it holds since the beginning, what it handed out not counted.
     pub router_bytes: i64,
+    /// What the router sends to others of its kind.
+    pub to_routers: Vec<(SocketAddr, Vec<u8>)>,
+    /// Keeps names of one world apart from those of others.
+    prefix: String,
     random: Random,
     credentials: u32,
     ssrcs: u32,
@@ -89,14 +93,21 @@ impl World {
     }
 
     /// Each client may send so much on data channels; 0 is no limit.
-    #[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
     pub fn with_data_limit(seed: u64, data_bytes_per_second: u64) -> Self {
+        Self::with(start(), seed, "", data_bytes_per_second, None)
+    }
+
+    /// One of several whose routers speak to each other.
+    pub(crate) fn linked(now: Instant, seed: u64, prefix: &str, link: LinkConfig) -> Self {
+        Self::with(now, seed, prefix, 0, Some(link))
+    }
+
+    fn with(now: Instant, seed: u64, prefix: &str, data_bytes_per_second: u64, link: Option<LinkConfig>) -> Self {
         let candidates = vec![Candidate { protocol: Protocol::Udp, address: ROUTER_ADDRESS }];
-        let config = RouterConfig { candidates, seed, sdp: SdpLimits::default(), data_bytes_per_second, link: None };
+        let config = RouterConfig { candidates, seed, sdp: SdpLimits::default(), data_bytes_per_second, link };
         let identity = DtlsIdentity::generate().expect("an identity is generated");
         Self {
-            // Some way from the beginning of time, so that subtracting is safe.
-            now: Instant::now() + Duration::from_secs(3_600),
+            now,
             router: Router::new(config, identity),
             network: Network::seeded(seed),
             events: Vec::new(),
@@ -109,9 +120,11 @@ impl World {
             is_stalled: false,
             reads_every: Duration::ZERO,
             unread: Vec::new(),
-            reads_at: Instant::now(),
+            reads_at: now,
             heap: || 0,
             router_bytes: 0,
+            to_routers: Vec::new(),
+            prefix: prefix.to_owned(),
             random: Random::seeded(seed ^ 0x7465_7374),
             credentials: 0,
             ssrcs: 0x1000_0000,
@@ -133,7 +146,7 @@ impl World {
             let ice = self.credentials();
             self.command(Command::Open {
                 peer: peer(id, target),
-                participant: participant(id),
+                participant: self.participant(id),
                 target,
                 ice,
                 options: PeerOptions {
@@ -194,7 +207,7 @@ impl World {
     fn name_track(&mut self) -> (TrackSid, String, u32) {
         let number = self.publications.len();
         self.ssrcs += 1_000;
-        (TrackSid::from(format!("TR_{number}")), format!("cid-{number}"), self.ssrcs)
+        (TrackSid::from(format!("TR_{}{number}", self.prefix)), format!("cid-{number}"), self.ssrcs)
     }
 
     pub fn publish_audio(&mut self, id: ClientId) -> TrackSid {
@@ -276,6 +289,17 @@ impl World {
         stream.unwrap_or_else(|| panic!("{id:?} was offered {track}"))
     }
 
+    /// The same once the client was offered it.
+    pub fn stream(&self, id: ClientId, track: &TrackSid) -> Option<&crate::ReceivedStream> {
+        self.clients[id.0].inbox.stream(track.as_str())
+    }
+
+    /// The next offer publishes a track again that the server ended.
+    pub fn announce_again(&mut self, track: &TrackSid) {
+        let publication = self.publications.iter_mut().find(|one| one.track == *track);
+        publication.expect("a published track").described = false;
+    }
+
     /// The publisher's client offers what it has now.
     pub fn offer_publisher(&mut self, id: ClientId) {
         let now = self.now;
@@ -300,7 +324,7 @@ impl World {
     /// Publishes the source of a track once more, as another track.
     pub fn republish(&mut self, track: &TrackSid) -> TrackSid {
         let mut again = self.publication(track);
-        again.track = TrackSid::from(format!("TR_{}", self.publications.len()));
+        again.track = TrackSid::from(format!("TR_{}{}", self.prefix, self.publications.len()));
         again.announced.track = again.track.clone();
         again.described = false;
         let (track, client) = (again.track.clone(), again.client);
@@ -325,13 +349,24 @@ impl World {
 
     /// Adds tracks to what a client receives.
     pub fn subscribe(&mut self, id: ClientId, tracks: &[TrackSid]) {
-        for track in tracks {
-            let publisher = participant(self.publication(track).client);
-            let settings = SubscriptionSettings::default();
-            let wanted = Wanted { track: track.clone(), shown: track.clone(), publisher, from: None, settings };
-            self.subscriptions.entry(id).or_default().push(wanted);
-        }
+        let wanted = tracks.iter().map(|track| self.wanted(track, None)).collect();
+        self.subscribe_to(id, wanted);
+    }
+
+    /// A wish for a track that is published here, as it is said here or at another router.
+    pub(crate) fn wanted(&self, track: &TrackSid, from: Option<RouterId>) -> Wanted {
+        let publisher = self.participant(self.publication(track).client);
+        let settings = SubscriptionSettings::default();
+        Wanted { track: track.clone(), shown: track.clone(), publisher, from, settings }
+    }
+
+    pub(crate) fn subscribe_to(&mut self, id: ClientId, wanted: Vec<Wanted>) {
+        self.subscriptions.entry(id).or_default().extend(wanted);
         self.want(id);
+    }
+
+    fn participant(&self, id: ClientId) -> ParticipantSid {
+        ParticipantSid::from(format!("PA_{}{}", self.prefix, id.0))
     }
 
     pub fn unsubscribe(&mut self, id: ClientId, track: &TrackSid) {
@@ -430,12 +465,22 @@ impl World {
     }
 
     fn step(&mut self, end: Instant) {
+        let next = self.next_deadline().unwrap_or(end);
+        // An end that asks for a time already past gets a little progress.
+        self.advance(next.max(self.now + RESOLUTION).min(end.max(self.now + RESOLUTION)));
+    }
+
+    /// When something happens next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let router = self.router.next_deadline().map(|(at, _)| at);
         let clients = self.clients.iter().filter_map(Client::next_deadline);
         let read = (!self.unread.is_empty()).then_some(self.reads_at);
-        let next = clients.chain(router).chain(self.network.next_arrival()).chain(read).min().unwrap_or(end);
-        // An end that asks for a time already past gets a little progress.
-        self.now = next.max(self.now + RESOLUTION).min(end.max(self.now + RESOLUTION));
+        clients.chain(router).chain(self.network.next_arrival()).chain(read).min()
+    }
+
+    /// Lets everything happen that is due by then.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        self.now = now;
         while let Some(Datagram { direction, client, mut bytes }) = self.network.receive(self.now) {
             match direction {
                 Direction::Up if self.reads_every.is_zero() => self.give(self.now, client, &mut bytes),
@@ -488,6 +533,10 @@ impl World {
             self.scratch = sink;
         }
         for (client, bytes) in self.scratch.datagrams.drain(..) {
+            if cluster::is_router(client) {
+                self.to_routers.push((client, bytes));
+                continue;
+            }
             self.network.send(self.now, Datagram { direction: Direction::Down, client, bytes });
         }
         for client in &mut self.clients {
@@ -606,8 +655,10 @@ fn owner(peer: PeerId) -> ClientId {
     ClientId(usize::try_from(peer.0 / 2).expect("few clients"))
 }
 
-fn participant(id: ClientId) -> ParticipantSid {
-    ParticipantSid::from(format!("PA_{}", id.0))
+/// When virtual time begins: some way from the beginning of time, so that subtracting is safe.
+#[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
+pub(crate) fn start() -> Instant {
+    Instant::now() + Duration::from_secs(3_600)
 }
 
-const RESOLUTION: Duration = Duration::from_micros(500);
+pub(crate) const RESOLUTION: Duration = Duration::from_micros(500);
