@@ -19,7 +19,7 @@ use plenary_media_core::{Sink, Transmit};
 use plenary_model::{Quality, Target};
 use plenary_testkit::{
     light::Section,
-    stage::{Call, Dropped, Media, Meter, Part, Passes, Seal, Shape, Stage, Stopwatch, is_rtp, packets},
+    stage::{Call, Dropped, Hop, Media, Meter, Part, Passes, Seal, Shape, Stage, Stopwatch, is_rtp, packets},
 };
 
 use self::allocator::{CountingAllocator, malloc_bytes};
@@ -33,7 +33,7 @@ fn main() {
     let other = Seal::new(&AES_128_GCM, 50, 1_100).ns_per_packet(stopwatch, OUTPUTS_PER_RUN);
     println!("Seal of 1,100 bytes with AEAD_AES_128_GCM, for comparison: {other:.0} ns");
     println!("\n| {} |\n|{}", COLUMNS.join(" | "), "---|".repeat(COLUMNS.len()));
-    // Cargo adds an option of its own; a word picks shapes by their names, `subscriptions` and `joins` the other tables.
+    // Cargo adds an option of its own; a word picks shapes by their names, `subscriptions`, `joins` and `hops` the other tables.
     let word = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or_default();
     for shape in SHAPES.iter().filter(|shape| shape.name.contains(&word)) {
         println!("{}", measure_shape(shape, stopwatch));
@@ -43,6 +43,9 @@ fn main() {
     }
     if "joins".contains(&word) {
         print_join(stopwatch);
+    }
+    if "hops".contains(&word) {
+        print_hops(stopwatch);
     }
 }
 
@@ -243,6 +246,48 @@ fn print_subscriptions(stopwatch: Stopwatch) {
 }
 
 /// What the engine does for a participant until both transports stand: descriptions, check, handshake.
+/// What media costs that goes to another router first: there, and here.
+fn print_hops(stopwatch: Stopwatch) {
+    println!(
+        "\n| From router to router | first, per packet | second, per packet and subscriber | allocations per packet |"
+    );
+    println!("|---|---|---|---|");
+    for subscribers in [1, 50] {
+        let mut hop = Hop::steady(subscribers);
+        let [mut near, mut far] = std::array::from_fn(|_| Passes::default());
+        let (mut allocations, before) = (0, hop.sent_to_clients());
+        for _ in 0..PASSES {
+            near.start_pass();
+            far.start_pass();
+            for _ in 0..HOP_RUNS {
+                let [mut sends, mut receives] = std::array::from_fn(|_| HopMeter { stopwatch, ns: 0, allocations: 0 });
+                (0..HOP_FRAMES).for_each(|_| hop.frame(&mut sends, &mut receives));
+                near.add(sends.ns as f64 / (HOP_FRAMES * Hop::PACKETS) as f64);
+                far.add(receives.ns as f64 / (HOP_FRAMES * Hop::PACKETS * subscribers) as f64);
+                allocations += sends.allocations + receives.allocations;
+            }
+        }
+        let packets = PASSES * HOP_RUNS * HOP_FRAMES * Hop::PACKETS;
+        assert!(hop.sent_to_clients() - before >= (packets * subscribers) as u64, "everybody got everything");
+        let each = allocations as f64 / packets as f64;
+        println!("| video 1 → {subscribers} | {} | {} | {each:.5} |", near.show(0), far.show(0));
+    }
+}
+
+struct HopMeter {
+    stopwatch: Stopwatch,
+    ns: u64,
+    allocations: u64,
+}
+
+impl Meter for HopMeter {
+    fn measure(&mut self, _: Part, work: &mut dyn FnMut()) {
+        let before = CountingAllocator::allocations();
+        self.ns += self.stopwatch.ns(work);
+        self.allocations += CountingAllocator::allocations() - before;
+    }
+}
+
 fn print_join(stopwatch: Stopwatch) {
     let (mut join, mut described) = (Passes::default(), Passes::default());
     let (mut heap, mut with_c) = (0, 0);
@@ -295,6 +340,8 @@ fn print_machine() {
 
 const SUBSCRIPTIONS: [usize; 3] = [10, 100, 1_000];
 const PASSES: usize = 3;
+const HOP_RUNS: usize = 5;
+const HOP_FRAMES: usize = 100;
 const RUNS: usize = 7;
 const OUTPUTS_PER_RUN: usize = 120_000;
 const PARTICIPANTS: u64 = 40;

@@ -4,6 +4,7 @@
 
 mod call;
 mod client;
+mod hop;
 mod measure;
 mod seal;
 
@@ -14,14 +15,15 @@ use std::{
 };
 
 use plenary_media_core::{
-    Announced, Candidate, Command, DtlsIdentity, Event, IceCredentials, Input, LayerSize, PeerOptions, Protocol,
-    Router, RouterConfig, SdpLimits, Sink, Transmit, Wanted,
+    Announced, Candidate, Command, DtlsIdentity, Event, IceCredentials, Input, LayerSize, LinkConfig, PeerOptions,
+    Protocol, Router, RouterConfig, RouterId, SdpLimits, Sink, Transmit, Wanted,
 };
 use plenary_model::{MediaKind, ParticipantSid, PeerId, Quality, Source, SubscriptionSettings, Target, TrackSid};
 
 use self::client::Client;
 pub use self::{
     call::{Call, Dropped, Media, Meter, Part, Shape, Unmeasured, is_rtp, packets},
+    hop::Hop,
     measure::{Passes, Stopwatch},
     seal::Seal,
 };
@@ -55,11 +57,15 @@ impl Sink for Kept {
 }
 
 impl Stage {
-    #[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
     pub fn new(stopwatch: Option<Stopwatch>) -> Self {
+        Self::linked(stopwatch, None)
+    }
+
+    /// With what its router needs to speak to others.
+    #[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
+    fn linked(stopwatch: Option<Stopwatch>, link: Option<LinkConfig>) -> Self {
         let candidates = vec![Candidate { protocol: Protocol::Udp, address: ([192, 0, 2, 1], 7882).into() }];
-        let config =
-            RouterConfig { candidates, seed: 1, sdp: SdpLimits::default(), data_bytes_per_second: 0, link: None };
+        let config = RouterConfig { candidates, seed: 1, sdp: SdpLimits::default(), data_bytes_per_second: 0, link };
         let now = Instant::now();
         Self {
             router: Router::new(config, DtlsIdentity::generate().expect("an identity is made")),
@@ -106,17 +112,28 @@ impl Stage {
 
     /// What a subscriber wants, our offer, and its answer.
     pub fn subscribe(&mut self, at: usize, tracks: &[TrackSid], quality: Quality) {
+        self.want(at, tracks, quality, None);
+        self.negotiate(at);
+    }
+
+    /// `from`: the router where the tracks are published.
+    fn want(&mut self, at: usize, tracks: &[TrackSid], quality: Quality, from: Option<RouterId>) {
         let peer = self.clients[at].peer;
         if !tracks.is_empty() {
             let wanted = |track: &TrackSid| Wanted {
                 shown: track.clone(),
                 track: track.clone(),
                 publisher: participant(0),
-                from: None,
+                from: from.clone(),
                 settings: SubscriptionSettings { quality, ..SubscriptionSettings::default() },
             };
             self.command(Command::Want { peer, tracks: tracks.iter().map(wanted).collect() });
         }
+    }
+
+    /// Our offer, and the client's answer.
+    fn negotiate(&mut self, at: usize) {
+        let peer = self.clients[at].peer;
         let events = self.command(Command::MakeOffer { peer, restart: None });
         let [Event::Offered { sdp, .. }] = &events[..] else { panic!("{events:?}") };
         let sdp = answer(&self.identity, sdp);
