@@ -305,6 +305,35 @@ impl StoreFailed {
     }
 }
 
+/// A media router of ours and another one hear each other.
+#[derive(Debug)]
+pub struct LinkUp<'a> {
+    pub router: &'a media::RouterId,
+}
+
+impl LinkUp<'_> {
+    pub fn emit(self) {
+        let media::RouterId { node, index, .. } = self.router;
+        info!(%node, router = index, "link up");
+        instruments().links_up.add(1, &[]);
+    }
+}
+
+/// They do not any more. What was wanted of it is still wanted.
+#[derive(Debug)]
+pub struct LinkDown<'a> {
+    pub router: &'a media::RouterId,
+    pub why: media::LinkEnd,
+}
+
+impl LinkDown<'_> {
+    pub fn emit(self) {
+        let media::RouterId { node, index, .. } = self.router;
+        warn!(%node, router = index, why = ?self.why, "link down");
+        instruments().links_down.add(1, &[KeyValue::new("reason", label(self.why))]);
+    }
+}
+
 /// What another node said of a room was lost on the way: data messages among it, perhaps.
 #[derive(Debug)]
 pub struct WordsMissed;

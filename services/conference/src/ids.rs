@@ -7,8 +7,16 @@ use plenary_model::{NodeId, ParticipantSid, PeerId, RoomSid};
 
 use crate::node::RouterHandle;
 
-pub fn participant() -> ParticipantSid {
-    format!("PA_{}", text::<SID_CHARACTERS>()).into()
+/// Says which node hosts the session, so that whoever has it knows where to find its tracks.
+pub fn participant(node: &NodeId) -> ParticipantSid {
+    let host = node.as_str().strip_prefix(NODE).unwrap_or(node.as_str());
+    format!("{PARTICIPANT}{host}{}", text::<SID_CHARACTERS>()).into()
+}
+
+/// Which node hosts this session; none if the sid is not of our making.
+pub fn host_of(sid: &ParticipantSid) -> Option<NodeId> {
+    let host = sid.as_str().strip_prefix(PARTICIPANT)?.get(..SID_CHARACTERS)?;
+    Some(format!("{NODE}{host}").into())
 }
 
 pub fn room() -> RoomSid {
@@ -16,7 +24,7 @@ pub fn room() -> RoomSid {
 }
 
 pub fn node() -> NodeId {
-    format!("ND_{}", text::<SID_CHARACTERS>()).into()
+    format!("{NODE}{}", text::<SID_CHARACTERS>()).into()
 }
 
 pub fn peer() -> PeerId {
@@ -55,6 +63,9 @@ fn text<const N: usize>() -> String {
     out
 }
 
+const PARTICIPANT: &str = "PA_";
+const NODE: &str = "ND_";
+
 const SID_CHARACTERS: usize = 12;
 
 /// RFC 8445 5.3 asks for 24 bits.
@@ -73,9 +84,14 @@ mod tests {
 
     #[test]
     fn ids_have_their_prefix_and_length_and_do_not_repeat() {
-        let sids: HashSet<_> = (0..10_000).map(|_| participant()).collect();
+        let node = node();
+        let sids: HashSet<_> = (0..10_000).map(|_| participant(&node)).collect();
         assert_eq!(sids.len(), 10_000);
-        assert!(sids.iter().all(|sid| sid.as_str().starts_with("PA_") && sid.as_str().len() == 15));
+        assert!(sids.iter().all(|sid| sid.as_str().starts_with("PA_") && sid.as_str().len() == 27));
+        assert!(sids.iter().all(|sid| host_of(sid).as_ref() == Some(&node)));
+        for not_ours in ["PA_short", "TR_aaaaaaaaaaaaaaaaaaaaaaaa", ""] {
+            assert_eq!(host_of(&not_ours.into()), None);
+        }
     }
 
     #[test]

@@ -18,10 +18,17 @@ pub async fn hold(shared: Arc<Shared>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_held = false;
     let mut fails = false;
+    // To whom the others were introduced.
+    let mut introduced = Vec::new();
     loop {
         tick.tick().await;
         match shared.store.renew(info(&shared)).await {
-            Ok(Renewed { was_held, nodes: _ }) => {
+            Ok(Renewed { was_held, nodes }) => {
+                let routers = shared.neighbours.own_routers();
+                if shared.neighbours.replace(nodes) || introduced != routers {
+                    shared.introduce_routers();
+                    introduced = routers;
+                }
                 if is_held && !was_held {
                     shared.room_threads().for_each(|rooms| rooms.do_send(Lapsed));
                 }
@@ -48,7 +55,7 @@ fn info(shared: &Shared) -> NodeInfo {
         node: shared.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state: if shared.unready().is_some() { NodeState::Full } else { NodeState::Serving },
-        routers: Vec::new(),
+        routers: shared.neighbours.own_routers(),
     }
 }
 

@@ -19,6 +19,7 @@ pub mod keys;
 mod lease;
 pub mod media_router;
 pub mod metrics;
+mod neighbours;
 pub mod node;
 pub mod participant;
 pub mod room;

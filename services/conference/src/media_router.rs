@@ -214,10 +214,16 @@ impl<C: Core> Handler<Tell> for MediaRouter<C> {
     type Result = ();
 
     fn handle(&mut self, Tell(command): Tell, _ctx: &mut Context<Self>) {
-        // An `Open` here would make a peer that nobody hears.
-        if !matches!(command, Command::Open { .. }) {
-            self.command(command);
+        match &command {
+            // It would make a peer that nobody hears.
+            Command::Open { .. } => return,
+            Command::Want { peer, tracks } => {
+                let elsewhere = tracks.iter().filter(|one| one.from.is_some());
+                self.routes.want(*peer, elsewhere.map(|one| one.publisher.clone()).collect());
+            }
+            _ => {}
         }
+        self.command(command);
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Instruments {
     pub store_failures: Counter<u64>,
     pub nodes_reaped: Counter<u64>,
     pub words_missed: Counter<u64>,
+    pub links_up: Counter<u64>,
+    pub links_down: Counter<u64>,
     pub bans_changed: Counter<u64>,
     pub keys_reloaded: Counter<u64>,
     pub issuer_fetches: Counter<u64>,
@@ -70,6 +72,8 @@ impl Instruments {
                 "Signalling sockets shut by the server, by reason",
             ),
             refused: counter("plenary.signal.refused", "{message}", "What clients said and was not taken, by reason"),
+            links_up: counter("plenary.link.up", "{link}", "Links to other media routers that came up"),
+            links_down: counter("plenary.link.down", "{link}", "Links to other media routers that went down, by reason"),
             words_missed: counter("plenary.cluster.missed", "{gap}", "Times that words of other nodes were missed"),
             nodes_reaped: counter("plenary.cluster.reaped", "{node}", "Dead nodes whose people this one removed"),
             store_failures: counter(

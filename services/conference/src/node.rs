@@ -6,7 +6,6 @@ mod memory;
 mod supervisor;
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
     sync::{
         Arc, OnceLock, PoisonError, RwLock,
@@ -18,7 +17,7 @@ use std::{
 use actix::{Actor, Addr, Arbiter};
 use actix_web::dev::ServerHandle;
 use plenary_cluster::{Bus, InProcess, NewRoom, Redis, RedisConfig, RoomDefaults, Store};
-use plenary_media_core::{DtlsIdentity, Router};
+use plenary_media_core::{Command, DtlsIdentity, Router};
 use plenary_model::{NodeId, RoomName};
 use plenary_protocol::token::Claims;
 use plenary_room_core::{room, session};
@@ -35,7 +34,8 @@ use crate::{
     ids,
     keys::{self, KeyRing},
     lease,
-    media_router::MediaRouterHandle,
+    media_router::{MediaRouterHandle, Tell},
+    neighbours::{Neighbours, slot},
     participant::Shutdown,
     rooms::Rooms,
     tokens::unix_ms,
@@ -52,6 +52,7 @@ pub struct Shared {
     pub bus: Arc<dyn Bus>,
     pub keys: Arc<KeyRing>,
     pub bans: Arc<BanCopy>,
+    pub neighbours: Arc<Neighbours>,
     pub server_identity: Arc<ServerIdentity>,
     pub session_settings: session::Settings,
     pub room_settings: room::Settings,
@@ -78,6 +79,7 @@ impl Shared {
             codecs: settings.room.codecs.clone().into(),
         };
         Self {
+            neighbours: Arc::new(Neighbours::new(node.clone())),
             node,
             store,
             bus,
@@ -119,6 +121,16 @@ impl Shared {
     pub fn router_for(&self, room: &RoomName) -> RouterHandle {
         let routers = self.routers.read().unwrap_or_else(PoisonError::into_inner);
         routers[slot(room, routers.len())].clone()
+    }
+
+    /// Tells every router which others there are.
+    pub fn introduce_routers(&self) {
+        let routers = self.routers.read().unwrap_or_else(PoisonError::into_inner);
+        for (at, router) in routers.iter().enumerate() {
+            let told = Command::SetNeighbours { routers: self.neighbours.of_router(at) };
+            // A router that is so far behind hears of the next change.
+            let _ = router.addr.try_send(Tell(told));
+        }
     }
 
     /// Why nobody can be taken now.
@@ -323,14 +335,6 @@ pub(crate) fn session_settings(settings: &Settings) -> session::Settings {
         messages_window: Duration::from_secs(10),
         messages_burst: limits.signal_messages_burst,
     }
-}
-
-/// The same slot for the same name for as long as the process lives.
-fn slot(room: &RoomName, slots: usize) -> usize {
-    let mut hasher = DefaultHasher::new();
-    room.hash(&mut hasher);
-    let spread = hasher.finish() % u64::try_from(slots.max(1)).unwrap_or(1);
-    usize::try_from(spread).unwrap_or_default()
 }
 
 /// Rooms are light next to media: one thread for every four cores.

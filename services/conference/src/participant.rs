@@ -15,7 +15,7 @@ use plenary_model::{Channel, LeaveAction, LeaveReason, ParticipantSid, PeerId, R
 use plenary_protocol::livekit;
 use plenary_room_core::{
     notice::Notice,
-    session::{Input, MediaCommand, MediaEvent, Output, Published, Session, SocketEnd},
+    session::{Input, MediaCommand, MediaEvent, Output, Published, Session, SocketEnd, Wanted},
     signal::{ClientSignal, Scenario, ServerSignal},
 };
 
@@ -28,6 +28,7 @@ use crate::{
     front::convert,
     ids,
     media_router::{FromRouter, Open, Tell},
+    neighbours::{Host, Neighbours},
     node::RouterHandle,
     room::{FromSession, PreferTcp, Room, SessionEnded},
     tokens::{Refresher, unix_seconds},
@@ -39,6 +40,7 @@ use crate::{
 pub struct Participant {
     session: Session,
     sid: ParticipantSid,
+    room_name: RoomName,
     room: WeakAddr<Room>,
     router: RouterHandle,
     peers: Peers,
@@ -51,6 +53,9 @@ pub struct Participant {
     stuck_since: Option<Instant>,
     refresher: Refresher,
     turn: Arc<TurnServers>,
+    neighbours: Arc<Neighbours>,
+    /// What is wanted of people on nodes that are not known yet: all that is wanted.
+    unresolved: Option<Vec<Wanted>>,
     trace: SessionTrace,
     /// The client asked for media over TCP in the session before.
     tcp_only: bool,
@@ -131,6 +136,7 @@ pub struct Begin {
     pub router: RouterHandle,
     pub refresher: Refresher,
     pub turn: Arc<TurnServers>,
+    pub neighbours: Arc<Neighbours>,
     /// Offer no UDP candidates.
     pub tcp_only: bool,
     /// The trace of the join request.
@@ -139,11 +145,12 @@ pub struct Begin {
 
 impl Participant {
     pub fn new(now: Instant, begin: Begin) -> Self {
-        let Begin { session, room_name, room, router, refresher, turn, tcp_only, join } = begin;
+        let Begin { session, room_name, room, router, refresher, turn, neighbours, tcp_only, join } = begin;
         let own = session.own();
         Self {
             trace: SessionTrace::begin(room_name.as_str(), own.identity.as_str(), &own.sid, join),
             sid: own.sid.clone(),
+            room_name,
             takes_trailers: livekit::takes_trailers(&own.capabilities),
             session,
             room,
@@ -155,6 +162,8 @@ impl Participant {
             stuck_since: None,
             refresher,
             turn,
+            neighbours,
+            unresolved: None,
             tcp_only,
             timer: None,
             started: now,
@@ -287,6 +296,34 @@ impl Participant {
         self.stuck_since = None;
     }
 
+    /// Where each track is published. What cannot be found yet is left out and tried again.
+    fn located(&mut self, tracks: Vec<Wanted>, ctx: &mut Context<Self>) -> Vec<media::Wanted> {
+        let mut found = Vec::with_capacity(tracks.len());
+        for one in &tracks {
+            let from = match self.neighbours.host(&one.publisher, &self.room_name) {
+                Host::Here => None,
+                Host::Elsewhere(router) => Some(router),
+                Host::Unknown => continue,
+            };
+            found.push(media::Wanted {
+                track: one.track.clone(),
+                shown: one.shown.clone(),
+                publisher: one.publisher.clone(),
+                from,
+                settings: one.settings,
+            });
+        }
+        self.unresolved = (found.len() < tracks.len()).then_some(tracks);
+        if self.unresolved.is_some() {
+            ctx.run_later(LOCATE_AGAIN_AFTER, |actor, ctx| {
+                if let Some(tracks) = actor.unresolved.take() {
+                    actor.tell_router(MediaCommand::Want { tracks }, ctx);
+                }
+            });
+        }
+        found
+    }
+
     fn tell_router(&mut self, command: MediaCommand, ctx: &mut Context<Self>) {
         use media::Command;
         let command = match command {
@@ -337,17 +374,10 @@ impl Participant {
             }
             MediaCommand::Want { tracks } => {
                 let Some(peer) = self.peers.subscriber else { return };
-                let wanted = |one: plenary_room_core::session::Wanted| media::Wanted {
-                    track: one.track,
-                    shown: one.shown,
-                    publisher: one.publisher,
-                    from: None,
-                    settings: one.settings,
-                };
                 if !tracks.is_empty() {
                     self.trace.has_media(Target::Subscriber);
                 }
-                Command::Want { peer, tracks: tracks.into_iter().map(wanted).collect() }
+                Command::Want { peer, tracks: self.located(tracks, ctx) }
             }
             MediaCommand::SetMuted { track, muted } => Command::SetMuted { track, muted },
             MediaCommand::Unpublish { track } => Command::Unpublish { track },
@@ -649,6 +679,9 @@ const SOCKET_RETRY: Duration = Duration::from_millis(50);
 
 /// How long a client may not read before it is cut.
 const SLOW_CONSUMER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A node is heard of within a second of its start.
+const LOCATE_AGAIN_AFTER: Duration = Duration::from_millis(300);
 
 /// From the verdict to the socket being there.
 const ATTACH_PATIENCE: Duration = Duration::from_secs(10);

@@ -314,6 +314,7 @@ impl Room {
             router: self.router.clone(),
             refresher,
             turn: self.shared.turn.clone(),
+            neighbours: self.shared.neighbours.clone(),
             tcp_only: self.tcp_only.contains(&identity),
             join: joining.trace,
         };
@@ -519,7 +520,7 @@ impl Handler<Join> for Room {
             }
             return;
         }
-        let sid = ids::participant();
+        let sid = ids::participant(&self.shared.node);
         let Join { identity, claims, client, create, trace, reply } = join;
         let span = tracing::info_span!(parent: None, "seat");
         // Without telemetry behind it there is no trace to belong to.

@@ -4,7 +4,7 @@
 //! mailbox, which would make a mailbox unbounded; so the events that a session has not handled yet are counted here.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -19,6 +19,7 @@ use plenary_media_core::{Command, Event, PeerEnd, TrackLevel};
 use plenary_model::{Channel, ParticipantSid, PeerId};
 
 use super::counters::{IoCounters, IoLoss};
+use crate::events::{LinkDown, LinkUp};
 
 /// What happened to a peer. To its session, in order. When the session does not keep up, lossy data is dropped, and
 /// anything else closes the peer as [`PeerEnd::SlowReceiver`].
@@ -72,6 +73,8 @@ impl Drop for Ticket {
 pub(super) struct Routes {
     peers: HashMap<PeerId, Route>,
     rooms: HashMap<ParticipantSid, RoomRoute>,
+    /// People of other routers: who of ours wants their tracks, so that their rooms hear how loud they are.
+    elsewhere: HashMap<ParticipantSid, RoomRoute>,
     counters: Arc<IoCounters>,
 }
 
@@ -80,6 +83,8 @@ struct Route {
     participant: ParticipantSid,
     events: WeakRecipient<FromRouter>,
     pending: Arc<AtomicU32>,
+    /// Of people on other routers.
+    wants: BTreeSet<ParticipantSid>,
 }
 
 /// By participant, because levels name participants; as many as there are participants with peers.
@@ -92,7 +97,7 @@ struct RoomRoute {
 
 impl Routes {
     pub fn new(counters: Arc<IoCounters>) -> Self {
-        Self { peers: HashMap::new(), rooms: HashMap::new(), counters }
+        Self { peers: HashMap::new(), rooms: HashMap::new(), elsewhere: HashMap::new(), counters }
     }
 
     /// Whether there was room for the peer. If not, its session is told that it closed.
@@ -117,15 +122,32 @@ impl Routes {
         });
         room.levels = levels;
         room.peers += 1;
-        self.peers.insert(peer, Route { participant, events, pending: Arc::default() });
+        self.peers.insert(peer, Route { participant, events, pending: Arc::default(), wants: BTreeSet::new() });
         true
+    }
+
+    /// Whose tracks of other routers a peer wants from now on.
+    pub fn want(&mut self, peer: PeerId, publishers: BTreeSet<ParticipantSid>) {
+        let Some(route) = self.peers.get_mut(&peer) else { return };
+        let Some(room) = self.rooms.get(&route.participant) else { return };
+        let before = std::mem::replace(&mut route.wants, publishers);
+        for publisher in route.wants.difference(&before) {
+            let levels = || RoomRoute { levels: room.levels.clone(), pending: room.pending.clone(), peers: 0 };
+            self.elsewhere.entry(publisher.clone()).or_insert_with(levels).peers += 1;
+        }
+        for publisher in before.difference(&route.wants) {
+            release(&mut self.elsewhere, publisher);
+        }
     }
 
     /// Sends an event to whom it concerns. A peer whose session is gone or does not keep up is to be closed.
     pub fn dispatch(&mut self, event: Event) -> Option<Command> {
         let Some(peer) = peer_of(&event) else {
-            if let Event::Levels { levels } = event {
-                self.dispatch_levels(levels);
+            match event {
+                Event::Levels { levels } => self.dispatch_levels(levels),
+                Event::LinkUp { router } => LinkUp { router: &router }.emit(),
+                Event::LinkDown { router, why } => LinkDown { router: &router, why }.emit(),
+                _ => {}
             }
             return None;
         };
@@ -158,11 +180,9 @@ impl Routes {
 
     fn close(&mut self, peer: PeerId) {
         let Some(route) = self.peers.remove(&peer) else { return };
-        if let Some(room) = self.rooms.get_mut(&route.participant) {
-            room.peers = room.peers.saturating_sub(1);
-            if room.peers == 0 {
-                self.rooms.remove(&route.participant);
-            }
+        release(&mut self.rooms, &route.participant);
+        for publisher in &route.wants {
+            release(&mut self.elsewhere, publisher);
         }
     }
 
@@ -170,7 +190,8 @@ impl Routes {
     fn dispatch_levels(&mut self, levels: Vec<TrackLevel>) {
         let mut by_room: HashMap<Recipient<RouterLevels>, (Ticket, Vec<TrackLevel>)> = HashMap::new();
         for level in levels {
-            let Some(room) = self.rooms.get(&level.participant) else { continue };
+            let room = self.rooms.get(&level.participant).or_else(|| self.elsewhere.get(&level.participant));
+            let Some(room) = room else { continue };
             let Some(recipient) = living(&room.levels) else { continue };
             match by_room.entry(recipient) {
                 std::collections::hash_map::Entry::Occupied(mut entry) => entry.get_mut().1.push(level),
@@ -185,6 +206,15 @@ impl Routes {
         }
         for (room, (ticket, levels)) in by_room {
             room.do_send(RouterLevels { levels, _ticket: Some(ticket) });
+        }
+    }
+}
+
+fn release(rooms: &mut HashMap<ParticipantSid, RoomRoute>, who: &ParticipantSid) {
+    if let Some(room) = rooms.get_mut(who) {
+        room.peers = room.peers.saturating_sub(1);
+        if room.peers == 0 {
+            rooms.remove(who);
         }
     }
 }

@@ -11,8 +11,9 @@ use std::{
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
 use plenary_cluster::Inbox;
-use plenary_media_core::{DtlsIdentity, Router, RouterConfig, SdpLimits};
-use plenary_model::AdminRefusal;
+use plenary_media_core::{DtlsIdentity, LinkConfig, Router, RouterConfig, RouterId, SdpLimits};
+use plenary_model::{AdminRefusal, RouterInfo};
+use secrecy::ExposeSecret;
 use tokio::sync::watch;
 
 use super::{RouterHandle, Shared, media_metrics};
@@ -32,6 +33,8 @@ use crate::{
 
 pub(super) struct Supervisor {
     media: Media,
+    /// Secrets that this cluster's routers know each other by; none for a node that is alone.
+    link_keys: Vec<Vec<u8>>,
     limits: crate::config::Limits,
     identity: DtlsIdentity,
     shared: Arc<Shared>,
@@ -61,6 +64,7 @@ impl Supervisor {
     pub(super) fn new(settings: &Settings, identity: DtlsIdentity, shared: Arc<Shared>) -> Self {
         Self {
             media: settings.media.clone(),
+            link_keys: link_keys(settings),
             limits: settings.limits.clone(),
             identity,
             shared,
@@ -78,13 +82,22 @@ impl Supervisor {
         let sdp = SdpLimits { bytes: self.limits.sdp_bytes, sections: self.limits.sdp_sections };
         let data_bytes_per_second = self.limits.data_bytes_per_second;
         let parent = ctx.address().downgrade().recipient();
+        let (boot, at) = (ids::seed(), usize::from(index));
+        let link = u16::try_from(at).ok().filter(|_| !self.link_keys.is_empty()).map(|index| LinkConfig {
+            me: RouterId { node: self.shared.node.clone(), boot, index },
+            keys: self.link_keys.clone(),
+        });
         let build = move |_: std::time::Instant, local: &[SocketAddr]| {
             let udp_port = local.first().map(SocketAddr::port);
             let candidates = candidates(&advertise, udp_port, tcp_port);
-            let config = RouterConfig { candidates, seed: ids::seed(), sdp, data_bytes_per_second, link: None };
+            let config = RouterConfig { candidates, seed: ids::seed(), sdp, data_bytes_per_second, link };
             Router::new(config, identity)
         };
-        media_router::start(&settings, index, parent, build).map(Arc::new)
+        let router = media_router::start(&settings, index, parent, build)?;
+        let port = router.local.first().map_or(port, SocketAddr::port);
+        let addresses = self.media.advertise.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        self.shared.neighbours.set_own(at, RouterInfo { boot, addresses });
+        Ok(Arc::new(router))
     }
 
     /// Another router in the place of one that died. Until it is there, the sessions of its rooms end as they begin, and
@@ -183,6 +196,11 @@ impl Handler<StopRouters> for Supervisor {
             router.addr.do_send(Stop);
         }
     }
+}
+
+fn link_keys(settings: &Settings) -> Vec<Vec<u8>> {
+    let keys = settings.cluster.iter().flat_map(|cluster| &cluster.keys);
+    keys.map(|key| key.expose_secret().as_bytes().to_vec()).collect()
 }
 
 /// Where clients reach the media: every advertised address, by UDP and by TCP.

@@ -13,6 +13,7 @@ from livekit.protocol.rtc import SignalResponse
 from cluster import Cluster
 from harness import Server, until
 from people import Person
+from test_media import BLUE, RED
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +148,49 @@ async def test_a_ban_made_at_one_node_holds_at_all(join, apis, room, cluster):
     for at in range(3):
         with pytest.raises(rtc.ConnectError):
             await join("ann", at)
+
+
+async def test_people_on_different_nodes_hear_and_see_each_other(join):
+    ann, bob, cat = await asyncio.gather(*(join(name, at) for at, name in enumerate(["ann", "bob", "cat"])))
+    await asyncio.gather(
+        ann.publish_tone(440), bob.publish_tone(880), ann.publish_colour(RED), cat.publish_colour(BLUE, simulcast=True)
+    )
+    await asyncio.gather(
+        bob.hears("ann", 440), cat.hears("ann", 440), ann.hears("bob", 880), cat.hears("bob", 880),
+        bob.sees("ann", RED), cat.sees("ann", RED), ann.sees("cat", BLUE), bob.sees("cat", BLUE),
+    )  # fmt: skip
+
+
+async def test_who_speaks_on_one_node_is_a_speaker_on_another(join):
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", 1))
+    await ann.publish_tone(440)
+    await bob.hears("ann", 440)
+    await bob.event("active_speakers_changed", lambda speakers: [one.identity for one in speakers] == ["ann"])
+
+
+async def test_who_comes_later_at_another_node_receives_what_is_there(join, apis, room):
+    ann = await join("ann", 0)
+    published = await ann.publish_colour(RED)
+    for at in (1, 2, 0):
+        late = await join(f"late-{at}", at)
+        await late.sees("ann", RED)
+    bob = await join("bob", 1)
+    await bob.sees("ann", RED)
+    await ann.me.unpublish_track(published.sid)
+    await bob.event("track_unpublished")
+    await ann.publish_colour(BLUE)
+    await bob.sees("ann", BLUE)
+
+
+async def test_media_goes_on_while_redis_is_away(cluster, join):
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", 1))
+    await ann.publish_colour(RED)
+    await bob.sees("ann", RED)
+    cluster.redis.kill()
+    await asyncio.sleep(5)
+    await bob.sees("ann", RED)
+    cluster.redis.start()
+    assert not [name for name, _ in bob.events if name in ("participant_disconnected", "reconnecting")]
 
 
 async def test_data_crosses_nodes_in_order_and_only_to_those_meant(join):
