@@ -73,7 +73,11 @@ impl Instruments {
             ),
             refused: counter("plenary.signal.refused", "{message}", "What clients said and was not taken, by reason"),
             links_up: counter("plenary.link.up", "{link}", "Links to other media routers that came up"),
-            links_down: counter("plenary.link.down", "{link}", "Links to other media routers that went down, by reason"),
+            links_down: counter(
+                "plenary.link.down",
+                "{link}",
+                "Links to other media routers that went down, by reason",
+            ),
             words_missed: counter("plenary.cluster.missed", "{gap}", "Times that words of other nodes were missed"),
             nodes_reaped: counter("plenary.cluster.reaped", "{node}", "Dead nodes whose people this one removed"),
             store_failures: counter(
@@ -116,10 +120,16 @@ pub enum Observed {
     IoLosses,
     /// A message found a full mailbox; label `actor`.
     MailboxFull,
+    /// Sealed datagrams between routers; label `direction`.
+    LinkPackets,
+    /// Their bytes; label `direction`.
+    LinkIo,
+    LinkRetransmitted,
+    LinkLost,
 }
 
 impl Observed {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 12] = [
         Self::RtpPackets,
         Self::RtpIo,
         Self::RtpLost,
@@ -128,6 +138,10 @@ impl Observed {
         Self::MediaDrops,
         Self::IoLosses,
         Self::MailboxFull,
+        Self::LinkPackets,
+        Self::LinkIo,
+        Self::LinkRetransmitted,
+        Self::LinkLost,
     ];
 
     const fn describe(self) -> (&'static str, &'static str, &'static str) {
@@ -140,6 +154,10 @@ impl Observed {
             Self::MediaDrops => ("plenary.media.drops", "{packet}", "Packets refused without an answer"),
             Self::IoLosses => ("plenary.media.io.losses", "{event}", "What the sockets lost, delayed or refused"),
             Self::MailboxFull => ("plenary.actor.mailbox.full", "{message}", "Messages that found a full mailbox"),
+            Self::LinkPackets => ("plenary.link.packets", "{packet}", "Datagrams between media routers"),
+            Self::LinkIo => ("plenary.link.io", "By", "Bytes between media routers"),
+            Self::LinkRetransmitted => ("plenary.link.retransmitted", "{packet}", "Datagrams sent again to a router"),
+            Self::LinkLost => ("plenary.link.lost", "{packet}", "Datagrams that no router confirmed in time"),
         }
     }
 }

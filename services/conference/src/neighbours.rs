@@ -73,6 +73,11 @@ impl Neighbours {
         }
     }
 
+    /// The other nodes that live.
+    pub fn others(&self) -> Vec<NodeInfo> {
+        self.read().nodes.values().cloned().collect()
+    }
+
     /// Every router but this one of our own.
     pub fn of_router(&self, own: usize) -> Vec<Neighbour> {
         let known = self.read();

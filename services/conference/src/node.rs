@@ -201,16 +201,23 @@ impl Shared {
         self.sessions.load(Ordering::Relaxed) > 0
     }
 
-    pub fn session_opened(&self) {
+    /// Counts a session until what this gives back is dropped.
+    pub fn session_opens(self: &Arc<Self>) -> SessionCounted {
         self.sessions.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn session_closed(&self) {
-        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        SessionCounted(self.clone())
     }
 
     pub fn room_closed(&self) {
         self.rooms_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One session of this node.
+pub struct SessionCounted(Arc<Shared>);
+
+impl Drop for SessionCounted {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

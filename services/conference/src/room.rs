@@ -32,7 +32,7 @@ use crate::{
     events::{JoinAccepted, PanicCaught, RoomClosed, RoomOpened, StoreFailed, WordsMissed},
     ids,
     media_router::RouterLevels,
-    node::{RouterHandle, Shared},
+    node::{RouterHandle, SessionCounted, Shared},
     participant::{Begin, FromRoom, Participant, Shutdown},
     rooms::{EnforceBans, JoinRoom, Lapsed, RoomClosing, RoomEnded, Rooms, RouterLost},
     tokens::{Refresher, unix_ms, unix_seconds},
@@ -78,6 +78,8 @@ struct Seated {
     /// When its token was issued.
     issued_unix_s: Option<u64>,
     addr: Addr<Participant>,
+    /// Gone with the session, also when the room is lost.
+    _counted: SessionCounted,
 }
 
 struct Joining {
@@ -320,7 +322,10 @@ impl Room {
         };
         let addr = Participant::new(now, begin).start();
         JoinAccepted { after: joining.asked.elapsed() }.emit();
-        self.sessions.insert(who.clone(), Seated { identity, issued_unix_s, addr: addr.clone() });
+        self.sessions.insert(
+            who.clone(),
+            Seated { identity, issued_unix_s, addr: addr.clone(), _counted: self.shared.session_opens() },
+        );
         if joining.reply.send(Ok(addr)).is_err() {
             // The client gave up while the store decided; its seat must not stay.
             self.handle(Input::SessionLost { who, reason: LeaveReason::JoinFailure }, ctx);

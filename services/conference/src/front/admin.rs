@@ -1,4 +1,5 @@
-//! The private listener: who is kept out, set and lifted by whoever operates the service.
+//! The private listener: how the node sees its cluster, and who is kept out, set and lifted by whoever operates the
+//! service.
 //!
 //! It speaks JSON and asks for the same tokens as the room API. A ban of one room takes `roomAdmin` of that room; a ban
 //! of every room takes `roomAdmin` together with `roomCreate`, the grant that can end any room. Every change leaves a
@@ -14,13 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     authorize::{Authorizer, authorization},
-    room_api::{ApiError, RoomApi, RoomCall, RoomReply},
+    room_api::{ApiError, NodeView, RoomApi, RoomCall, RoomReply},
     twirp::{Code, TwirpError},
 };
-use crate::{events::BansChanged, tokens::unix_seconds};
+use crate::{events::BansChanged, metrics::label, tokens::unix_seconds};
 
 pub fn configure(config: &mut ServiceConfig) {
     config
+        .service(web::resource("/admin/v1/node").route(web::get().to(node_endpoint)))
         .service(web::resource("/admin/v1/bans").route(web::get().to(list_endpoint)))
         .service(web::resource("/admin/v1/ban").route(web::post().to(ban_endpoint)))
         .service(web::resource("/admin/v1/unban").route(web::post().to(unban_endpoint)));
@@ -61,6 +63,47 @@ struct BanTold {
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens_issued_before: Option<u64>,
     until: u64,
+}
+
+/// How the node sees itself and its cluster. Takes the grants of a ban of every room.
+async fn node_endpoint(request: HttpRequest, authorizer: Data<Authorizer>, rooms: Data<dyn RoomApi>) -> HttpResponse {
+    answer(async {
+        let claims = authorizer.bearer(authorization(&request), unix_seconds()).await?;
+        scope(&claims, None)?;
+        match rooms.call(RoomCall::DescribeNode).await? {
+            RoomReply::Node(view) => Ok(HttpResponse::Ok().json(told(&view))),
+            _ => Err(ApiError::Fault.into()),
+        }
+    })
+    .await
+}
+
+fn told(view: &NodeView) -> serde_json::Value {
+    let routers = view.routers.iter().map(|router| {
+        serde_json::json!({
+            "transports": router.transports,
+            "tracks": router.tracks,
+            "subscriptions": router.subscriptions,
+            "links": router.links,
+            "link_rtt_us": router.link_rtt_us,
+            "pulled_streams": router.pulled_streams,
+            "wanted_tracks": router.wanted_tracks,
+        })
+    });
+    let others = view.others.iter().map(|other| {
+        let addresses: Vec<_> = other.routers.iter().map(|router| &router.addresses).collect();
+        let (node, state) = (other.node.as_str(), label(other.state));
+        serde_json::json!({ "node": node, "version": other.version, "state": state, "routers": addresses })
+    });
+    serde_json::json!({
+        "node": view.node.as_str(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "state": view.unready.unwrap_or("serving"),
+        "rooms": view.rooms,
+        "sessions": view.sessions,
+        "routers": routers.collect::<Vec<_>>(),
+        "others": others.collect::<Vec<_>>(),
+    })
 }
 
 async fn ban_endpoint(

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-use plenary_model::{Admin, AdminRefusal, Ban, Codec, Identity, Participant, RoomInfo, RoomName};
+use plenary_model::{Admin, AdminRefusal, Ban, Codec, Identity, NodeId, NodeInfo, Participant, RoomInfo, RoomName};
 
 /// The rooms behind the doors. Calls may come from any thread; a future stays on the thread that asked.
 pub trait RoomApi: Send + Sync {
@@ -41,6 +41,36 @@ pub enum RoomCall {
     LiftBan { room: Option<RoomName>, identity: Identity },
     /// Answered by `Bans`: those of a room, or all.
     ListBans { room: Option<RoomName> },
+    /// How this node sees itself and the others. Answered by `Node`.
+    DescribeNode,
+}
+
+/// A node and its cluster as the node sees them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeView {
+    pub node: NodeId,
+    /// Why it takes nobody now, in one word.
+    pub unready: Option<&'static str>,
+    pub rooms: usize,
+    pub sessions: usize,
+    pub routers: Vec<RouterView>,
+    /// The others whose lease runs.
+    pub others: Vec<NodeInfo>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouterView {
+    pub transports: u64,
+    pub tracks: u64,
+    pub subscriptions: u64,
+    /// Usable links to other routers.
+    pub links: u64,
+    /// Of the link that was measured last.
+    pub link_rtt_us: u64,
+    /// Streams that this router wants of others.
+    pub pulled_streams: u64,
+    /// Tracks that others want of this one.
+    pub wanted_tracks: u64,
 }
 
 /// Fields that are `None` stay as they are, or get the configured default in a new room.
@@ -61,6 +91,7 @@ pub enum RoomReply {
     Participant(Arc<Participant>),
     Participants(Vec<Arc<Participant>>),
     Bans(Vec<Ban>),
+    Node(NodeView),
 }
 
 /// Why a call was not carried out. The texts go to host applications, whose SDKs know some of them.

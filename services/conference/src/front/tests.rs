@@ -52,7 +52,8 @@ impl RoomApi for FakeNode {
             RoomCall::GetParticipant { .. } => RoomReply::Participant(ann()),
             RoomCall::Admin { what: Admin::Mute { .. } | Admin::Update { .. }, .. } => RoomReply::Participant(ann()),
             RoomCall::ListBans { .. } => RoomReply::Bans(vec![ban()]),
-            RoomCall::DeleteRoom { .. }
+            RoomCall::DescribeNode
+            | RoomCall::DeleteRoom { .. }
             | RoomCall::Admin { .. }
             | RoomCall::Revoke { .. }
             | RoomCall::Ban { .. }

@@ -1,6 +1,10 @@
 //! The room API and the join door's questions, answered from the store and by the node that hosts whoever is meant.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::future::LocalBoxFuture;
 use plenary_cluster::{BusError, NewRoom, StoreError};
@@ -9,11 +13,12 @@ use plenary_model::{
 };
 use tokio::time::timeout;
 
-use super::Shared;
+use super::{RouterHandle, Shared};
 use crate::{
     front::{
         authorize::{JoinAsk, Refusal, RoomGate},
-        room_api::{ApiError, CreateRoom, RoomApi, RoomCall, RoomReply},
+        health::Unready,
+        room_api::{ApiError, CreateRoom, NodeView, RoomApi, RoomCall, RoomReply, RouterView},
     },
     rooms::HostRoom,
     tokens::unix_seconds,
@@ -112,11 +117,36 @@ impl Shared {
                 true => Ok(RoomReply::Done),
                 false => Err(ApiError::NoSuchBan),
             },
+            RoomCall::DescribeNode => Ok(RoomReply::Node(self.describe())),
             RoomCall::ListBans { room } => {
                 let mut bans = self.store.bans(unix_seconds()).await?;
                 bans.retain(|ban| room.is_none() || ban.room == room);
                 Ok(RoomReply::Bans(bans))
             }
+        }
+    }
+
+    fn describe(&self) -> NodeView {
+        let routers = self.routers.read().unwrap_or_else(PoisonError::into_inner);
+        let router = |router: &RouterHandle| {
+            let counters = &router.counters;
+            RouterView {
+                transports: counters.peers.get(),
+                tracks: counters.tracks.get(),
+                subscriptions: counters.subscriptions.get(),
+                links: counters.links.get(),
+                link_rtt_us: counters.link_rtt_us.get(),
+                pulled_streams: counters.link_pulls.get(),
+                wanted_tracks: counters.link_wants.get(),
+            }
+        };
+        NodeView {
+            node: self.node.clone(),
+            unready: self.unready().map(Unready::name),
+            rooms: self.rooms_open.load(Ordering::Relaxed),
+            sessions: self.sessions.load(Ordering::Relaxed),
+            routers: routers.iter().map(router).collect(),
+            others: self.neighbours.others(),
         }
     }
 

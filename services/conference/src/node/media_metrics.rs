@@ -22,6 +22,12 @@ pub(super) fn register(router: &RouterHandle) {
     count(Observed::RtpIo, Some("out"), |all| &all.bytes_out);
     count(Observed::NacksSent, None, |all| &all.nacks_sent);
     count(Observed::PlisSent, None, |all| &all.keyframe_requests);
+    count(Observed::LinkPackets, Some("in"), |all| &all.link_packets_in);
+    count(Observed::LinkPackets, Some("out"), |all| &all.link_packets_out);
+    count(Observed::LinkIo, Some("in"), |all| &all.link_bytes_in);
+    count(Observed::LinkIo, Some("out"), |all| &all.link_bytes_out);
+    count(Observed::LinkRetransmitted, None, |all| &all.link_retransmitted);
+    count(Observed::LinkLost, None, |all| &all.link_lost);
     for reason in DropReason::ALL {
         let counters = Arc::clone(&router.counters);
         observe(Observed::MediaDrops, &[("reason", label(reason))], move || counters.dropped(reason));

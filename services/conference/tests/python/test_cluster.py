@@ -11,7 +11,7 @@ from livekit import api, rtc
 from livekit.protocol.rtc import SignalResponse
 
 from cluster import Cluster
-from harness import Server, until
+from harness import Server, free_port, until
 from people import Person
 from test_media import BLUE, RED
 
@@ -180,6 +180,27 @@ async def test_who_comes_later_at_another_node_receives_what_is_there(join, apis
     await bob.event("track_unpublished")
     await ann.publish_colour(BLUE)
     await bob.sees("ann", BLUE)
+
+
+async def test_a_node_shows_its_cluster_to_whoever_may_see_it(cluster, join, room):
+    seeing = cluster.node(PLENARY__ADMIN__BIND=f"127.0.0.1:{(port := free_port())}")
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", seeing))
+    await ann.publish_tone(440)
+    await bob.hears("ann", 440)
+    url = f"http://127.0.0.1:{port}/admin/v1/node"
+    async with aiohttp.ClientSession() as session:
+        token = seeing.token("", "operator", room_join=False, room_admin=True, room_create=True)
+        async with session.get(url, headers={"Authorization": f"Bearer {token}"}) as response:
+            assert response.status == 200
+            seen = await response.json()
+        async with session.get(url, headers={"Authorization": f"Bearer {seeing.token(room, 'ann')}"}) as response:
+            assert response.status == 403
+    assert (seen["state"], seen["rooms"], seen["sessions"]) == ("serving", 1, 1)
+    assert sum(router["links"] for router in seen["routers"]) == 1
+    assert sum(router["pulled_streams"] for router in seen["routers"]) == 1
+    assert {other["state"] for other in seen["others"]} == {"serving"}
+    assert len(seen["others"]) == 3
+    seeing.stop()
 
 
 async def test_media_goes_on_while_redis_is_away(cluster, join):
