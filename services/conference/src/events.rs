@@ -145,6 +145,19 @@ impl RoomClosed {
     }
 }
 
+/// All of the room's people are on other nodes; this one hosts it no longer.
+#[derive(Debug)]
+pub struct RoomLeft {
+    pub after: Duration,
+}
+
+impl RoomLeft {
+    pub fn emit(self) {
+        info!(after_s = self.after.as_secs_f64(), "room left to other nodes");
+        instruments().rooms.add(-1, &[]);
+    }
+}
+
 /// A session exists and its join response is on its way.
 #[derive(Debug)]
 pub struct JoinAccepted {

@@ -29,7 +29,7 @@ use tracing::Instrument;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::{
-    events::{JoinAccepted, PanicCaught, RoomClosed, RoomOpened, StoreFailed, WordsMissed},
+    events::{JoinAccepted, PanicCaught, RoomClosed, RoomLeft, RoomOpened, StoreFailed, WordsMissed},
     ids,
     media_router::RouterLevels,
     node::{RouterHandle, SessionCounted, Shared},
@@ -206,6 +206,12 @@ impl Room {
                 Output::Welcome { who, welcome } => self.welcome(who, welcome, ctx),
                 Output::Write(change) => self.writes.push_back(change),
                 Output::Say(word) => self.words.push(word),
+                // Who is on the way in keeps it.
+                Output::Unattended if !self.joining.is_empty() => {}
+                Output::Unattended => {
+                    RoomLeft { after: self.opened.elapsed() }.emit();
+                    self.close(ctx);
+                }
                 Output::Reread => self.reread(Duration::ZERO, ctx),
                 Output::AdminDone { number, outcome } => {
                     if let Some(reply) = self.admin.remove(&number) {
@@ -215,16 +221,21 @@ impl Room {
                 }
                 Output::Closed { reason } => {
                     RoomClosed { reason, after: self.opened.elapsed() }.emit();
-                    self.is_closing = true;
-                    if let Some(rooms) = self.rooms.upgrade() {
-                        rooms.do_send(RoomClosing { name: self.name.clone(), room: ctx.address() });
-                    }
+                    self.close(ctx);
                 }
             }
         }
         self.write_next(ctx);
         self.say_next(ctx);
         self.arm(ctx);
+    }
+
+    /// The room takes nobody any more and ends when it has written what it owes the store.
+    fn close(&mut self, ctx: &mut Context<Self>) {
+        self.is_closing = true;
+        if let Some(rooms) = self.rooms.upgrade() {
+            rooms.do_send(RoomClosing { name: self.name.clone(), room: ctx.address() });
+        }
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>) {

@@ -48,6 +48,8 @@ pub struct Room {
     speakers: Speakers,
     info: ToldInfo,
     vacancy: Vacancy,
+    /// Since when only other nodes have people in it.
+    unattended_since: Option<Instant>,
     /// Accepted by the store before the first snapshot came.
     early: Vec<Arc<Record>>,
     /// People whom the store says are served here, as an earlier room of this node left them behind, and until when they
@@ -78,6 +80,7 @@ impl Room {
             speakers: Speakers::default(),
             info: ToldInfo::default(),
             vacancy: Vacancy::since(now),
+            unattended_since: None,
             early: Vec::new(),
             orphans: None,
             is_started: false,
@@ -122,6 +125,10 @@ impl Room {
                 Deadline::Counts => self.tell_info(now),
                 Deadline::Orphans => self.remove_orphans(),
                 Deadline::Unconfirmed => self.ask_for_snapshot(),
+                Deadline::Unattended => {
+                    self.unattended_since = Some(now);
+                    self.outputs.push_back(Output::Unattended);
+                }
                 Deadline::SimulatedSpeaker => {
                     self.speakers.end_simulations(now);
                     self.tell_speakers();
@@ -149,6 +156,7 @@ impl Room {
             self.orphans.as_ref().map(|(at, _)| (*at, Deadline::Orphans)),
             self.speakers.simulated_until().map(|at| (at, Deadline::SimulatedSpeaker)),
             self.replica.confirm_by().map(|at| (at, Deadline::Unconfirmed)),
+            self.unattended_since.map(|since| (since + UNATTENDED_PATIENCE, Deadline::Unattended)),
         ]
         .into_iter()
         .flatten()
@@ -392,7 +400,10 @@ impl Room {
         if self.phase == Phase::Closed || !std::mem::take(&mut self.recount) || self.replica.info().is_none() {
             return;
         }
-        self.vacancy.review(now, self.census().alive);
+        let is_alive = self.census().alive;
+        self.vacancy.review(now, is_alive);
+        let is_unattended = is_alive && self.sessions.is_empty();
+        self.unattended_since = is_unattended.then(|| self.unattended_since.unwrap_or(now));
         self.tell_info(now);
     }
 
@@ -495,6 +506,9 @@ fn reason_for_itself(reason: LeaveReason) -> LeaveReason {
 
 /// Longer than a join takes.
 const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whoever comes back within this finds the room as it was.
+const UNATTENDED_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Joins that wait for the first snapshot; more are unseated again and time out at the door.
 const EARLY_MAX: usize = 1024;

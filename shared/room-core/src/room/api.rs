@@ -61,6 +61,8 @@ pub enum Output {
         number: u64,
         outcome: Result<Option<Arc<Participant>>, AdminRefusal>,
     },
+    /// The people of this room are all on other nodes: this one need not host it. Said again after a while.
+    Unattended,
     /// Nobody is here any more and the timeouts have run out, or the room was deleted. Always the last output.
     Closed {
         reason: LeaveReason,
@@ -108,4 +110,6 @@ pub enum Deadline {
     SimulatedSpeaker,
     /// Whoever the store lost was not put back.
     Unconfirmed,
+    /// Nobody of this node is in the room.
+    Unattended,
 }

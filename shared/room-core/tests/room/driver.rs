@@ -28,6 +28,7 @@ pub struct Node {
     pub clients: BTreeMap<ParticipantSid, Client>,
     pub writes: VecDeque<RecordChange>,
     pub words: VecDeque<RoomWord>,
+    pub unattended: usize,
     pub rereads: usize,
     pub rereads_seen: usize,
     pub outcomes: Vec<(u64, Outcome)>,
@@ -351,6 +352,7 @@ impl Node {
             closed: None,
             joined: VecDeque::new(),
             words: VecDeque::new(),
+            unattended: 0,
             heard: done(store.subscribe(name())).unwrap(),
             warm: false,
         }
@@ -377,6 +379,7 @@ impl Node {
                 }
                 Output::Write(change) => self.writes.push_back(change),
                 Output::Say(word) => self.words.push_back(word),
+                Output::Unattended => self.unattended += 1,
                 Output::Reread => {
                     self.rereads += 1;
                     self.rereads_seen += 1;

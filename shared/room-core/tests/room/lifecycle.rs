@@ -237,3 +237,21 @@ fn whoever_is_just_joining_was_not_left_behind() {
     assert!(!world.wait(seconds(20)).contains(&Deadline::Orphans));
     world.check_agreement("after the patience");
 }
+
+#[test]
+fn a_node_whose_people_have_left_leaves_the_room_to_the_others() {
+    let mut world = World::with_nodes(2);
+    let ann = world.join("ann");
+    let bob = world.seat(1, "bob", |_| {}).unwrap();
+    world.welcome(1);
+    world.settle();
+    world.ask(&ann, Request::Leave { reason: LeaveReason::ClientInitiated });
+    world.wait(seconds(9));
+    assert_eq!(world.nodes[0].unattended, 0, "she may come back");
+    world.wait(seconds(2));
+    assert_eq!((world.nodes[0].unattended, world.nodes[1].unattended), (1, 0));
+    world.ask(&bob, Request::Leave { reason: LeaveReason::ClientInitiated });
+    let before = world.nodes[0].unattended;
+    world.wait(seconds(15));
+    assert_eq!(world.nodes[0].unattended, before, "a room without anybody is not left but closed");
+}
