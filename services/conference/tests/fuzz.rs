@@ -17,7 +17,12 @@ use plenary_testkit::{Random, seed};
 fn made_up_input_breaks_nothing() {
     let seconds = std::env::var("PLENARY_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     let seed = seed(std::process::id().into());
-    let targets = [plenary_media_core::fuzzing::TARGETS, plenary_protocol::fuzzing::TARGETS, plenary::fuzzing::TARGETS];
+    let targets = [
+        plenary_cluster::fuzzing::TARGETS,
+        plenary_media_core::fuzzing::TARGETS,
+        plenary_protocol::fuzzing::TARGETS,
+        plenary::fuzzing::TARGETS,
+    ];
     let targets = targets.concat();
     let each = Duration::from_secs(seconds) / u32::try_from(targets.len()).unwrap();
     println!("{} targets for {each:?} each", targets.len());

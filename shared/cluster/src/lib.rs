@@ -8,6 +8,8 @@ mod api;
 mod bans;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod in_process;
 mod receive;
 mod redis;
