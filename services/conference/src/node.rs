@@ -252,19 +252,26 @@ impl Node {
         if shared.rooms.set(rooms.collect()).is_err() {
             unreachable!("a node starts once");
         }
-        let inbox = shared.bus.serve(shared.node.clone()).await?;
-        supervisor.do_send(ServeInbox(inbox));
         let Settings { keys, published_keys: published, key_files: files, key_source, .. } = settings.clone();
         shared.keys.replace(KeySettings { keys, published, files: files.clone() })?;
         let reload_keys = Arc::new(Notify::new());
-        let tasks = vec![
+        let serving = serve(shared.clone(), supervisor.clone());
+        let mut tasks = vec![
             tokio::spawn(keys::watch(key_source, files, shared.keys.clone(), reload_keys.clone())),
             tokio::spawn(bans::follow(shared.clone())),
             tokio::spawn(lease::hold(shared.clone())),
         ];
         let Opened { doors, http, admin } = front::listen(&settings, shared.clone())?;
-        shared.phase.store(SERVING, Ordering::Relaxed);
         NodeStarted { node: shared.node.clone(), http }.emit();
+        if serving.await.is_none() {
+            // Until Redis is there nobody is sent here, and the node waits for it.
+            let (shared, supervisor) = (shared.clone(), supervisor.clone());
+            tasks.push(tokio::spawn(async move {
+                while serve(shared.clone(), supervisor.clone()).await.is_none() {
+                    tokio::time::sleep(SERVE_AGAIN_AFTER).await;
+                }
+            }));
+        }
         Ok(Self { shared, supervisor, doors, tasks, reload_keys, arbiters, http, admin })
     }
 
@@ -300,6 +307,14 @@ impl Node {
             arbiter.stop();
         }
     }
+}
+
+/// The node takes what others ask of it, and people. None while the bus is away.
+async fn serve(shared: Arc<Shared>, supervisor: Addr<Supervisor>) -> Option<()> {
+    let inbox = shared.bus.serve(shared.node.clone()).await.ok()?;
+    supervisor.do_send(ServeInbox(inbox));
+    shared.phase.store(SERVING, Ordering::Relaxed);
+    Some(())
 }
 
 /// What is true of rooms, and who hears of it: in this process for a node that is alone.
@@ -362,6 +377,8 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
 const OFFER_DEBOUNCE: Duration = Duration::from_millis(20);
 const ANNOUNCED_TIMEOUT: Duration = Duration::from_secs(30);
 const NOT_FOUND_TIMEOUT: Duration = Duration::from_secs(60);
+
+const SERVE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// How long people get to hear that the node is leaving.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(3);

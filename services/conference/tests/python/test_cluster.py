@@ -314,6 +314,19 @@ async def test_calls_go_on_while_redis_is_away(cluster, join, room):
         assert not [name for name, _ in one.events if name in ("participant_disconnected", "reconnecting")]
 
 
+async def test_a_node_that_starts_before_redis_waits_for_it(cluster, join):
+    cluster.redis.kill()
+    # Returns when the node is ready.
+    starting = asyncio.create_task(asyncio.to_thread(cluster.node))
+    await asyncio.sleep(2)
+    assert not starting.done()
+    cluster.redis.start()
+    late = await starting
+    ann, bob = await asyncio.gather(join("ann", late), join("bob", 0))
+    await asyncio.gather(ann.knows(bob), bob.knows(ann))
+    assert late.stop() == 0
+
+
 async def open_socket(node: Server, room: str, identity: str) -> aiohttp.ClientWebSocketResponse:
     session = aiohttp.ClientSession()
     socket = await session.ws_connect(f"{node.url}/rtc?access_token={node.token(room, identity)}&protocol=16")
