@@ -163,6 +163,11 @@ impl Room {
         .min_by_key(|(at, _)| *at)
     }
 
+    /// Whether a person of this node publishes anything.
+    pub fn publishes(&self, who: &ParticipantSid) -> bool {
+        self.sessions.get(who).is_some_and(|session| !session.record.participant.tracks.is_empty())
+    }
+
     fn on_snapshot(&mut self, now: Instant, snapshot: RoomSnapshot) {
         for change in self.replica.restart(now, snapshot) {
             self.apply(change);

@@ -11,6 +11,7 @@ mod backup;
 mod data_tracks;
 mod demand;
 mod limits;
+mod moving;
 mod negotiation;
 mod publish;
 mod quality;
@@ -70,6 +71,8 @@ pub struct Session {
     speaking: BTreeMap<ParticipantSid, SpeakerLevel>,
     qualities: Qualities,
     timers: Timers,
+    /// Since when the client knows that it shall start over elsewhere.
+    told_to_move: Option<Instant>,
     phase: Phase,
     outputs: VecDeque<Output>,
 }
@@ -149,6 +152,7 @@ impl Session {
             data: DataGate::default(),
             speaking: BTreeMap::new(),
             qualities: Qualities::default(),
+            told_to_move: None,
             phase: Phase::Joining,
             outputs: VecDeque::new(),
             own: welcome.own,
@@ -176,6 +180,7 @@ impl Session {
                 let action = if reconnect { LeaveAction::Reconnect } else { LeaveAction::Disconnect };
                 self.end(LeaveReason::ServerShutdown, Some(action));
             }
+            Input::Move => self.on_move(now),
         }
     }
 
@@ -191,6 +196,7 @@ impl Session {
                     self.on_socket_lost(now);
                 }
                 Deadline::Resume => self.end(LeaveReason::SignalClose, None),
+                Deadline::Move => self.on_move_deadline(now),
                 Deadline::Negotiation => self.end(LeaveReason::StateMismatch, Some(LeaveAction::Reconnect)),
                 Deadline::Debounce => self.make_offer_if_needed(now),
                 Deadline::Quality => self.tell_quality(now),
@@ -222,9 +228,15 @@ impl Session {
         if self.phase == Phase::Ended {
             return None;
         }
+        let moves = self.move_deadline().map(|at| (at, Deadline::Move));
+        if moves.is_some() && !self.link.is_live() {
+            // Nobody is there for whom anything else could be late.
+            return moves;
+        }
         let media_lives = self.primary_state() == TransportState::Connected;
         let join = if self.phase == Phase::Joining { self.timers.join } else { None };
         [
+            moves,
             join.map(|at| (at, Deadline::Join)),
             self.link.silent_at(self.settings.ping_timeout).map(|at| (at, Deadline::PingTimeout)),
             self.link.given_up_at(&self.settings, media_lives).map(|at| (at, Deadline::Resume)),
@@ -292,6 +304,8 @@ impl Session {
                 }
                 self.want(now);
             }
+            // A part of its move: it closes what it has before it starts over.
+            ClientSignal::Leave { .. } if self.told_to_move.is_some() => self.set_out(now),
             ClientSignal::Leave { .. } => self.finish(LeaveReason::ClientInitiated, SocketEnd::Left),
             ClientSignal::SyncState(state) => self.on_sync_state(now, state),
             ClientSignal::Simulate(scenario) => self.on_simulate(scenario),
@@ -385,6 +399,9 @@ impl Session {
                 self.wish(now, tracks, subscribe);
                 self.want(now);
             }
+            Notice::End { reason: LeaveReason::DuplicateIdentity } if self.told_to_move.is_some() => {
+                self.finish(LeaveReason::Migration, SocketEnd::Moved);
+            }
             Notice::End { reason } => self.end(reason, Some(action_after(reason))),
         }
     }
@@ -458,7 +475,7 @@ impl Session {
         *self.transport_mut(target) = TransportState::Closed;
         // The association is gone on our side, so an ICE restart could not bring it back: a whole new session can. While the
         // socket is away the short detached timeout runs instead (see `next_deadline`).
-        if self.link.is_live() {
+        if self.link.is_live() && self.told_to_move.is_none() {
             self.end(reason, Some(LeaveAction::Reconnect));
         }
     }

@@ -54,6 +54,8 @@ pub enum Input {
     DataFrame { packet: Bytes },
     /// The node is leaving; tell the client so.
     Shutdown { reconnect: bool },
+    /// The node is drained: tell the client to start over, and keep everything until it does.
+    Move,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +101,8 @@ pub enum SocketEnd {
     Replaced,
     /// The node is leaving or the room ended it.
     Ended,
+    /// The client is on its way to another node.
+    Moved,
 }
 
 /// What a session wants of its two transports. The shell adds ids and credentials.
@@ -262,6 +266,7 @@ pub enum Deadline {
     Join,
     PingTimeout,
     Resume,
+    Move,
     Negotiation,
     Debounce,
     Quality,

@@ -68,6 +68,10 @@ impl Link {
         }
     }
 
+    pub(super) fn lose(&mut self, now: Instant) {
+        self.state = State::Lost { since: now };
+    }
+
     pub(super) fn missed(&mut self, changed: &[Arc<Participant>]) {
         let gone = changed.iter().filter(|who| who.state == ParticipantState::Disconnected).cloned();
         self.missed.extend(gone);
@@ -90,8 +94,8 @@ impl Session {
         if !self.link.is_live() {
             return;
         }
-        self.link.state = State::Lost { since: now };
-        if self.phase == Phase::Joining {
+        self.link.lose(now);
+        if self.phase == Phase::Joining && self.told_to_move.is_none() {
             // Nothing was ever up: there is nothing to resume.
             self.end(LeaveReason::SignalClose, None);
         }
@@ -100,6 +104,10 @@ impl Session {
     pub(super) fn on_resumed(&mut self, now: Instant, protocol: u32, ice_servers: Vec<IceServer>) {
         self.link.state = State::Live { heard: now };
         self.protocol = protocol;
+        if self.told_to_move.is_some() {
+            self.refuse_resume(now);
+            return;
+        }
         if self.link.simulated.drops_before_messages > 0 {
             self.link.simulated.drops_before_messages -= 1;
             self.drop_socket(now);
@@ -140,7 +148,7 @@ impl Session {
 
     fn drop_socket(&mut self, now: Instant) {
         self.outputs.push_back(Output::CloseSocket(SocketEnd::Simulated));
-        self.link.state = State::Lost { since: now };
+        self.link.lose(now);
     }
 
     pub(super) fn on_sync_state(&mut self, now: Instant, state: SyncState) {

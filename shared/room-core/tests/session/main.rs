@@ -6,6 +6,7 @@ mod data;
 mod data_tracks;
 mod demand;
 mod driver;
+mod moving;
 mod negotiating;
 mod publishing;
 mod random_orders;

@@ -38,6 +38,7 @@ enum Step {
     Sync,
     Simulate(u8),
     TransportClosed,
+    Move,
     Wait(u16),
 }
 
@@ -66,6 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::Sync),
         (0..6u8).prop_map(Step::Simulate),
         Just(Step::TransportClosed),
+        Just(Step::Move),
         (0..3000u16).prop_map(Step::Wait),
     ]
 }
@@ -255,6 +257,7 @@ proptest! {
                 Step::TransportClosed => {
                     driver.media(MediaEvent::Closed { target: Target::Publisher, reason: LeaveReason::MediaFailure });
                 }
+                Step::Move => driver.give(Input::Move),
                 Step::Wait(ms) => driver.wait(Duration::from_millis(ms.into())),
                 _ => {}
             }
