@@ -22,7 +22,7 @@ use serde_json::Value;
 pub use cluster::Cluster;
 pub use keys::{KeySettings, KeySource, PublishedKeys, is_public};
 pub use sections::{
-    Admin, Codecs, Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles, Turn,
+    Admin, Codecs, Drain, Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles, Turn,
 };
 
 use cluster::ClusterFile;
@@ -49,6 +49,7 @@ pub struct Settings {
     pub log: Log,
     pub room_api: RoomApi,
     pub turn: Vec<Turn>,
+    pub drain: Drain,
     /// None for a node that is alone.
     pub cluster: Option<Cluster>,
     /// Where it came from, for the first log line.
@@ -113,6 +114,7 @@ impl Settings {
             log: document.log,
             room_api: document.room_api,
             turn,
+            drain: document.drain,
             cluster,
             source: place,
         })
@@ -172,6 +174,7 @@ impl Settings {
         let sections = serde_json::json!({
             "http": self.http, "metrics": self.metrics, "admin": self.admin, "media": self.media, "room": self.room,
             "limits": self.limits, "signal": self.signal, "log": self.log, "room_api": self.room_api,
+            "drain": self.drain,
         });
         let mut lines = Vec::new();
         collect_lines(String::new(), &sections, &mut lines);
@@ -221,6 +224,7 @@ struct Document {
     signal: Signal,
     log: Log,
     room_api: RoomApi,
+    drain: Drain,
     #[serde(skip_serializing)]
     turn: Vec<TurnFile>,
     #[serde(skip_serializing)]

@@ -98,6 +98,46 @@ impl AdminOpened {
     }
 }
 
+/// The node's people shall go to the other nodes.
+#[derive(Debug)]
+pub struct NodeDraining {
+    pub deadline: Duration,
+}
+
+impl NodeDraining {
+    pub fn emit(self) {
+        info!(deadline_s = self.deadline.as_secs_f64(), "node draining");
+    }
+}
+
+/// Everybody has gone, or had to.
+#[derive(Debug)]
+pub struct NodeDrained {
+    /// Sessions that the deadline ended.
+    pub left: usize,
+    pub after: Duration,
+}
+
+impl NodeDrained {
+    pub fn emit(self) {
+        info!(left = self.left, after_s = self.after.as_secs_f64(), "node drained");
+    }
+}
+
+/// Somebody with the right to do it had the node drained, or serve again.
+#[derive(Debug)]
+pub struct DrainAsked<'a> {
+    pub what: &'static str,
+    /// The key of the token.
+    pub by: &'a str,
+}
+
+impl DrainAsked<'_> {
+    pub fn emit(self) {
+        info!(what = self.what, by = self.by, "drain asked");
+    }
+}
+
 /// The node takes nobody any more and tells its people to go.
 #[derive(Debug)]
 pub struct NodeStopping;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use plenary_cluster::Renewed;
-use plenary_model::{NodeInfo, NodeState};
+use plenary_model::NodeInfo;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
@@ -54,7 +54,7 @@ fn info(shared: &Shared) -> NodeInfo {
     NodeInfo {
         node: shared.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        state: if shared.unready().is_some() { NodeState::Full } else { NodeState::Serving },
+        state: shared.state(),
         routers: shared.neighbours.own_routers(),
     }
 }

@@ -77,14 +77,24 @@ async fn run(settings: Settings, telemetry: &Telemetry) -> anyhow::Result<Ending
     let tls = settings.http.tls.is_some();
     let node = Node::start(settings).await?;
     MeetPageOpened { http: node.http, tls }.emit();
-    while let Asked::Reload = signals.next().await {
-        node.reload_keys();
-    }
-
-    let stopping = Instant::now();
-    let ending = tokio::select! {
-        () = node.stop() => Ending::Graceful,
-        () = signals.end() => Ending::AtOnce,
+    let (stopping, ending) = loop {
+        if let Asked::Reload = signals.next().await {
+            node.reload_keys();
+            continue;
+        }
+        let stopping = Instant::now();
+        let is_empty = tokio::select! {
+            is_empty = node.drain() => is_empty,
+            () = signals.end() => break (stopping, Ending::AtOnce),
+        };
+        // Otherwise somebody wants the node to go on.
+        if is_empty {
+            let ending = tokio::select! {
+                () = node.stop() => Ending::Graceful,
+                () = signals.end() => Ending::AtOnce,
+            };
+            break (stopping, ending);
+        }
     };
     if let Some(scrape) = scrape {
         scrape.stop(false).await;

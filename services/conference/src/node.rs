@@ -1,6 +1,7 @@
 //! The node: starts everything in order, holds what its threads share, and stops it in order.
 
 mod calls;
+pub mod drain;
 mod media_metrics;
 mod memory;
 mod supervisor;
@@ -9,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -18,11 +19,14 @@ use actix::{Actor, Addr, Arbiter};
 use actix_web::dev::ServerHandle;
 use plenary_cluster::{Bus, InProcess, NewRoom, Redis, RedisConfig, RoomDefaults, Store};
 use plenary_media_core::{Command, DtlsIdentity, Router};
-use plenary_model::{NodeId, RoomName};
+use plenary_model::{NodeId, NodeState, RoomName};
 use plenary_protocol::token::Claims;
 use plenary_room_core::{room, session};
 use secrecy::ExposeSecret;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 
 use self::memory::MemoryWatch;
 use self::supervisor::{ServeInbox, StartRouters, StopRouters, Supervisor};
@@ -67,7 +71,29 @@ pub struct Shared {
     rooms_open: AtomicUsize,
     sessions: AtomicUsize,
     memory: MemoryWatch,
-    phase: AtomicU8,
+    phase: watch::Sender<Phase>,
+    /// Without others nobody could go anywhere.
+    is_alone: bool,
+}
+
+/// A node's life, in order but for a drain that is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Serving,
+    /// Balancers shall send nobody new; who comes nevertheless is served.
+    Draining,
+    /// Nobody is taken, and those who are here are moved.
+    Leaving,
+    /// The drain is over.
+    Empty,
+    Stopping,
+}
+
+impl Phase {
+    fn drains(self) -> bool {
+        matches!(self, Self::Draining | Self::Leaving)
+    }
 }
 
 impl Shared {
@@ -102,7 +128,8 @@ impl Shared {
             rooms_open: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
             memory: MemoryWatch::new(settings.limits.memory_percent),
-            phase: AtomicU8::new(STARTING),
+            phase: watch::Sender::new(Phase::Starting),
+            is_alone: settings.cluster.is_none(),
         }
     }
 
@@ -133,13 +160,55 @@ impl Shared {
         }
     }
 
-    /// Why nobody can be taken now.
+    /// Why nobody shall be sent here now.
     pub fn unready(&self) -> Option<Unready> {
-        match self.phase.load(Ordering::Relaxed) {
-            STARTING => Some(Unready::Starting),
-            LEAVING => Some(Unready::Leaving),
-            _ => self.memory.is_short().then_some(Unready::Overloaded),
+        match *self.phase.borrow() {
+            Phase::Draining => Some(Unready::Leaving),
+            _ => self.turns_away(),
         }
+    }
+
+    /// Why whoever comes now is not taken.
+    pub fn turns_away(&self) -> Option<Unready> {
+        match *self.phase.borrow() {
+            Phase::Starting => Some(Unready::Starting),
+            Phase::Serving | Phase::Draining => self.memory.is_short().then_some(Unready::Overloaded),
+            Phase::Leaving | Phase::Empty | Phase::Stopping => Some(Unready::Leaving),
+        }
+    }
+
+    /// As the other nodes hear of it.
+    pub fn state(&self) -> NodeState {
+        match self.unready() {
+            None => NodeState::Serving,
+            Some(Unready::Leaving) => NodeState::Draining,
+            Some(Unready::Starting | Unready::Overloaded) => NodeState::Full,
+        }
+    }
+
+    /// Has the node's people go to the others, if there are any. True if that is under way or done.
+    fn drain(&self) -> bool {
+        self.turn_phase(Phase::Serving, Phase::Draining);
+        let phase = *self.phase.borrow();
+        phase.drains() || phase == Phase::Empty
+    }
+
+    /// Takes people again. Who was told to go goes. True if the node serves.
+    fn undrain(&self) -> bool {
+        for drained in [Phase::Draining, Phase::Leaving, Phase::Empty] {
+            self.turn_phase(drained, Phase::Serving);
+        }
+        *self.phase.borrow() == Phase::Serving
+    }
+
+    fn turn_phase(&self, from: Phase, to: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let turns = *phase == from;
+            if turns {
+                *phase = to;
+            }
+            turns
+        });
     }
 
     pub fn may_create(&self, claims: &Claims) -> bool {
@@ -260,6 +329,7 @@ impl Node {
             tokio::spawn(keys::watch(key_source, files, shared.keys.clone(), reload_keys.clone())),
             tokio::spawn(bans::follow(shared.clone())),
             tokio::spawn(lease::hold(shared.clone())),
+            tokio::spawn(drain::carry(shared.clone(), settings.drain.clone())),
         ];
         let Opened { doors, http, admin } = front::listen(&settings, shared.clone())?;
         NodeStarted { node: shared.node.clone(), http }.emit();
@@ -280,10 +350,21 @@ impl Node {
         self.reload_keys.notify_one();
     }
 
+    /// Has everybody go to the other nodes, if there are any. True once they have or their time is up, false if somebody
+    /// undid it.
+    pub async fn drain(&self) -> bool {
+        if self.shared.is_alone {
+            return true;
+        }
+        let mut phase = self.shared.phase.subscribe();
+        self.shared.drain();
+        phase.wait_for(|phase| !phase.drains()).await.is_ok_and(|phase| *phase != Phase::Serving)
+    }
+
     /// Tells everybody to leave, waits until they have heard it, then closes the doors.
     pub async fn stop(self) {
         NodeStopping.emit();
-        self.shared.phase.store(LEAVING, Ordering::Relaxed);
+        self.shared.phase.send_replace(Phase::Stopping);
         for task in &self.tasks {
             task.abort();
         }
@@ -313,7 +394,7 @@ impl Node {
 async fn serve(shared: Arc<Shared>, supervisor: Addr<Supervisor>) -> Option<()> {
     let inbox = shared.bus.serve(shared.node.clone()).await.ok()?;
     supervisor.do_send(ServeInbox(inbox));
-    shared.phase.store(SERVING, Ordering::Relaxed);
+    shared.turn_phase(Phase::Starting, Phase::Serving);
     Some(())
 }
 
@@ -363,10 +444,6 @@ pub(crate) fn session_settings(settings: &Settings) -> session::Settings {
 fn room_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(4))
 }
-
-const STARTING: u8 = 0;
-const SERVING: u8 = 1;
-const LEAVING: u8 = 2;
 
 /// Clients know a server-made frame by this many bytes at its end.
 const SIF_TRAILER_BYTES: usize = 16;

@@ -127,6 +127,11 @@ pub struct Shutdown {
     pub reconnect: bool,
 }
 
+/// The node is drained: the client shall start over on another. From the room.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Move;
+
 /// What a participant begins with.
 #[derive(Debug)]
 pub struct Begin {
@@ -612,6 +617,14 @@ impl Handler<Shutdown> for Participant {
 
     fn handle(&mut self, Shutdown { reconnect }: Shutdown, ctx: &mut Self::Context) {
         self.handle(Input::Shutdown { reconnect }, ctx);
+    }
+}
+
+impl Handler<Move> for Participant {
+    type Result = ();
+
+    fn handle(&mut self, Move: Move, ctx: &mut Self::Context) {
+        self.handle(Input::Move, ctx);
     }
 }
 

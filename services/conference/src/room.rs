@@ -7,8 +7,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, SpawnHandle, StreamHandler,
-    WeakAddr, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, SpawnHandle,
+    StreamHandler, WeakAddr, WrapFuture,
 };
 use futures_util::stream;
 use plenary_cluster::{
@@ -32,9 +32,12 @@ use crate::{
     events::{JoinAccepted, PanicCaught, RoomClosed, RoomLeft, RoomOpened, StoreFailed, WordsMissed},
     ids,
     media_router::RouterLevels,
-    node::{RouterHandle, SessionCounted, Shared},
-    participant::{Begin, FromRoom, Participant, Shutdown},
-    rooms::{EnforceBans, JoinRoom, Lapsed, RoomClosing, RoomEnded, Rooms, RouterLost},
+    node::{
+        RouterHandle, SessionCounted, Shared,
+        drain::{Person, Seats},
+    },
+    participant::{Begin, FromRoom, Move, Participant, Shutdown},
+    rooms::{CountRoom, EnforceBans, JoinRoom, Lapsed, MovePeople, RoomClosing, RoomEnded, Rooms, RouterLost},
     tokens::{Refresher, unix_ms, unix_seconds},
 };
 
@@ -78,6 +81,8 @@ struct Seated {
     /// When its token was issued.
     issued_unix_s: Option<u64>,
     addr: Addr<Participant>,
+    /// To go to another node.
+    told: bool,
     /// Gone with the session, also when the room is lost.
     _counted: SessionCounted,
 }
@@ -333,10 +338,9 @@ impl Room {
         };
         let addr = Participant::new(now, begin).start();
         JoinAccepted { after: joining.asked.elapsed() }.emit();
-        self.sessions.insert(
-            who.clone(),
-            Seated { identity, issued_unix_s, addr: addr.clone(), _counted: self.shared.session_opens() },
-        );
+        let counted = self.shared.session_opens();
+        let seated = Seated { identity, issued_unix_s, addr: addr.clone(), told: false, _counted: counted };
+        self.sessions.insert(who.clone(), seated);
         if joining.reply.send(Ok(addr)).is_err() {
             // The client gave up while the store decided; its seat must not stay.
             self.handle(Input::SessionLost { who, reason: LeaveReason::JoinFailure }, ctx);
@@ -650,6 +654,32 @@ impl Handler<EnforceBans> for Room {
             let number = self.next_admin;
             self.next_admin = number.wrapping_add(1);
             self.handle(Input::Admin(AdminAsk { number, what: Admin::Remove { identity } }), ctx);
+        }
+    }
+}
+
+impl Handler<CountRoom> for Room {
+    type Result = MessageResult<CountRoom>;
+
+    fn handle(&mut self, CountRoom: CountRoom, _: &mut Self::Context) -> Self::Result {
+        let person = |(sid, seated): (&ParticipantSid, &Seated)| Person {
+            sid: sid.clone(),
+            publishes: self.core.publishes(sid),
+            told: seated.told,
+        };
+        MessageResult(Seats { room: self.name.clone(), people: self.sessions.iter().map(person).collect() })
+    }
+}
+
+impl Handler<MovePeople> for Room {
+    type Result = ();
+
+    fn handle(&mut self, MovePeople { people, .. }: MovePeople, _: &mut Self::Context) {
+        for sid in people {
+            if let Some(seated) = self.sessions.get_mut(&sid) {
+                seated.told = true;
+                seated.addr.do_send(Move);
+            }
         }
     }
 }

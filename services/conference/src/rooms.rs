@@ -5,13 +5,14 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
-use plenary_model::RoomName;
+use futures_util::future::join_all;
+use plenary_model::{ParticipantSid, RoomName};
 
 use crate::{
     events::PanicCaught,
     heartbeat::{BEAT_INTERVAL, Heartbeat},
     media_router::RouterIndex,
-    node::Shared,
+    node::{Shared, drain::Seats},
     participant::{Participant, Shutdown},
     room::{Find, Host, Join, Room},
 };
@@ -74,6 +75,24 @@ pub struct RoomClosing {
 #[rtype(result = "()")]
 pub struct EnforceBans {
     pub room: Option<RoomName>,
+}
+
+/// Who is served in the rooms of this thread. From whoever empties the node.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<Seats>")]
+pub struct Count;
+
+/// The same of one room.
+#[derive(Debug, Message)]
+#[rtype(result = "Seats")]
+pub struct CountRoom;
+
+/// These shall start over on another node.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct MovePeople {
+    pub room: RoomName,
+    pub people: Vec<ParticipantSid>,
 }
 
 /// A room's death notice.
@@ -172,6 +191,26 @@ impl Handler<EnforceBans> for Rooms {
         let meant = |(name, _): &(&RoomName, &Addr<Room>)| ask.room.as_ref().is_none_or(|room| room == *name);
         for (_, room) in self.rooms.iter().filter(meant) {
             room.do_send(ask.clone());
+        }
+    }
+}
+
+impl Handler<Count> for Rooms {
+    type Result = ResponseFuture<Vec<Seats>>;
+
+    fn handle(&mut self, Count: Count, _: &mut Self::Context) -> Self::Result {
+        let rooms: Vec<_> = self.rooms.values().map(|room| room.send(CountRoom)).collect();
+        // A room that ends meanwhile has nobody.
+        Box::pin(async move { join_all(rooms).await.into_iter().flatten().collect() })
+    }
+}
+
+impl Handler<MovePeople> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, wave: MovePeople, _: &mut Self::Context) {
+        if let Some(room) = self.rooms.get(&wave.room) {
+            room.do_send(wave);
         }
     }
 }

@@ -74,7 +74,7 @@ impl Default for Metrics {
     }
 }
 
-/// `[admin]`: bans, on a listener of its own. It asks for tokens like every door, but has no business outside.
+/// `[admin]`: bans and drains, on a listener of its own. It asks for tokens like every door, but has no business outside.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
@@ -319,6 +319,24 @@ impl Signal {
             return Err("ping_timeout is not longer than ping_interval");
         }
         Ok(())
+    }
+}
+
+/// `[drain]`: how a node of a cluster empties itself before it ends, by SIGTERM or on demand.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drain {
+    /// How long whoever still comes is served: balancers learn late that they shall send nobody.
+    #[serde(with = "duration")]
+    pub accept_for: Duration,
+    /// From its begin until whoever is left is cut off.
+    #[serde(with = "duration")]
+    pub deadline: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { accept_for: Duration::from_secs(5), deadline: Duration::from_secs(60) }
     }
 }
 

@@ -214,6 +214,7 @@ impl Socket {
         let code = match end {
             SocketEnd::TooManyMessages => ws::CloseCode::Policy,
             SocketEnd::Left | SocketEnd::Ended | SocketEnd::Silent => ws::CloseCode::Normal,
+            SocketEnd::Moved => ws::CloseCode::Restart,
             // Looks to the client like a socket that broke.
             SocketEnd::Simulated | SocketEnd::Replaced => ws::CloseCode::Away,
         };

@@ -1,9 +1,9 @@
-//! The private listener: how the node sees its cluster, and who is kept out, set and lifted by whoever operates the
-//! service.
+//! The private listener: how the node sees its cluster, whether it takes people, and who is kept out, said by whoever
+//! operates the service.
 //!
 //! It speaks JSON and asks for the same tokens as the room API. A ban of one room takes `roomAdmin` of that room; a ban
-//! of every room takes `roomAdmin` together with `roomCreate`, the grant that can end any room. Every change leaves a
-//! line in the log with the key that asked for it.
+//! of every room takes `roomAdmin` together with `roomCreate`, the grant that can end any room, and so does a drain. Every
+//! change leaves a line in the log with the key that asked for it.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -18,14 +18,20 @@ use super::{
     room_api::{ApiError, NodeView, RoomApi, RoomCall, RoomReply},
     twirp::{Code, TwirpError},
 };
-use crate::{events::BansChanged, metrics::label, tokens::unix_seconds};
+use crate::{
+    events::{BansChanged, DrainAsked},
+    metrics::label,
+    tokens::unix_seconds,
+};
 
 pub fn configure(config: &mut ServiceConfig) {
     config
         .service(web::resource("/admin/v1/node").route(web::get().to(node_endpoint)))
         .service(web::resource("/admin/v1/bans").route(web::get().to(list_endpoint)))
         .service(web::resource("/admin/v1/ban").route(web::post().to(ban_endpoint)))
-        .service(web::resource("/admin/v1/unban").route(web::post().to(unban_endpoint)));
+        .service(web::resource("/admin/v1/unban").route(web::post().to(unban_endpoint)))
+        .service(web::resource("/admin/v1/drain").route(web::post().to(drain_endpoint)))
+        .service(web::resource("/admin/v1/undrain").route(web::post().to(undrain_endpoint)));
 }
 
 /// Who, and where; without a room everywhere.
@@ -160,6 +166,32 @@ async fn list_endpoint(
         }
     })
     .await
+}
+
+async fn drain_endpoint(request: HttpRequest, authorizer: Data<Authorizer>, rooms: Data<dyn RoomApi>) -> HttpResponse {
+    answer(ask_of_node(&request, &authorizer, &**rooms, RoomCall::Drain, "drain")).await
+}
+
+async fn undrain_endpoint(
+    request: HttpRequest,
+    authorizer: Data<Authorizer>,
+    rooms: Data<dyn RoomApi>,
+) -> HttpResponse {
+    answer(ask_of_node(&request, &authorizer, &**rooms, RoomCall::Undrain, "undrain")).await
+}
+
+async fn ask_of_node(
+    request: &HttpRequest,
+    authorizer: &Authorizer,
+    rooms: &dyn RoomApi,
+    call: RoomCall,
+    what: &'static str,
+) -> Result<HttpResponse, TwirpError> {
+    let claims = authorizer.bearer(authorization(request), unix_seconds()).await?;
+    scope(&claims, None)?;
+    rooms.call(call).await?;
+    DrainAsked { what, by: &claims.issuer }.emit();
+    Ok(HttpResponse::NoContent().finish())
 }
 
 /// The room that is meant, if these claims may decide there.

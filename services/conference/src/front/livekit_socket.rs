@@ -72,7 +72,7 @@ async fn admit(
 }
 
 async fn join(shared: &Arc<Shared>, ask: JoinAsk, unfit: UnfitCodecs) -> Result<Upgrade, Refusal> {
-    if let Some(why) = shared.unready() {
+    if let Some(why) = shared.turns_away() {
         return Err(Refusal::NodeUnavailable(why.name()));
     }
     let create = shared.may_create(&ask.claims).then(|| shared.new_room(ask.room.clone(), &ask.claims));

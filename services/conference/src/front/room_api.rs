@@ -41,6 +41,10 @@ pub enum RoomCall {
     LiftBan { room: Option<RoomName>, identity: Identity },
     /// Answered by `Bans`: those of a room, or all.
     ListBans { room: Option<RoomName> },
+    /// Has the people of this node go to others. Answered by `Done` as soon as it begins.
+    Drain,
+    /// Takes people here again. Answered by `Done`.
+    Undrain,
     /// How this node sees itself and the others. Answered by `Node`.
     DescribeNode,
 }
@@ -115,6 +119,8 @@ pub enum ApiError {
     TooManyBans,
     #[error("this node has as many rooms as it may")]
     TooManyRooms,
+    #[error("this node is alone: its people have nowhere to go")]
+    Alone,
     #[error("the room did not answer in time")]
     Timeout,
     #[error("the node cannot serve this now")]

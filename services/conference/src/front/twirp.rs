@@ -119,7 +119,7 @@ impl From<ApiError> for TwirpError {
             ApiError::NoSuchRoom | ApiError::NoSuchParticipant | ApiError::NoSuchTrack | ApiError::NoSuchBan => {
                 Code::NotFound
             }
-            ApiError::RemoteUnmuteDisabled => Code::FailedPrecondition,
+            ApiError::RemoteUnmuteDisabled | ApiError::Alone => Code::FailedPrecondition,
             ApiError::TooLarge | ApiError::BadTime => Code::InvalidArgument,
             ApiError::TooManyRooms | ApiError::TooManyBans => Code::ResourceExhausted,
             ApiError::Timeout => Code::DeadlineExceeded,

@@ -37,7 +37,7 @@ impl RoomApi for Shared {
 impl RoomGate for Shared {
     fn admit<'a>(&'a self, ask: &'a JoinAsk) -> LocalBoxFuture<'a, Result<(), Refusal>> {
         Box::pin(async move {
-            if let Some(why) = self.unready() {
+            if let Some(why) = self.turns_away() {
                 return Err(Refusal::NodeUnavailable(why.name()));
             }
             match self.store.snapshot(ask.room.clone()).await {
@@ -113,6 +113,9 @@ impl Shared {
                 self.store.ban(ban, now_unix_s).await?;
                 Ok(RoomReply::Done)
             }
+            RoomCall::Drain if self.is_alone => Err(ApiError::Alone),
+            RoomCall::Drain => self.drain().then_some(RoomReply::Done).ok_or(ApiError::Unavailable),
+            RoomCall::Undrain => self.undrain().then_some(RoomReply::Done).ok_or(ApiError::Unavailable),
             RoomCall::LiftBan { room, identity } => match self.store.lift_ban(identity, room).await? {
                 true => Ok(RoomReply::Done),
                 false => Err(ApiError::NoSuchBan),

@@ -82,10 +82,18 @@ class Server:
         """Asks it to read its keys again."""
         self._process.send_signal(signal.SIGHUP)
 
+    def terminate(self) -> None:
+        """Asks it to end."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> int:
+        """Until it has ended; returns its exit code."""
+        return self._process.wait(seconds)
+
     def stop(self) -> int:
         """Asks it to end, makes sure, and returns its exit code."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            self.terminate()
             try:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
@@ -136,6 +144,10 @@ class Relay:
 
     def accept(self) -> None:
         self._refusing = False
+
+    def lead_to(self, target: int) -> None:
+        """Where connections go from now on; those that are open stay."""
+        self._target = target
 
     def close(self) -> None:
         self.refuse()

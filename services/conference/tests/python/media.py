@@ -66,6 +66,8 @@ class Ear:
         self._recent: collections.deque[np.ndarray] = collections.deque(maxlen=50)
         self._tenth: list[np.ndarray] = []
         self.tenths: list[float] = []
+        # When something was last heard, on the loop's clock.
+        self.heard_at: float | None = None
         self._task = asyncio.create_task(self._listen())
 
     def mark(self) -> None:
@@ -85,6 +87,8 @@ class Ear:
         async for event in self._stream:
             samples = np.frombuffer(event.frame.data, dtype=np.int16).astype(np.float64) / 32767
             self._recent.append(samples)
+            if np.abs(samples).max() > AUDIBLE:
+                self.heard_at = asyncio.get_running_loop().time()
             self._tenth.append(samples)
             if sum(map(len, self._tenth)) >= SAMPLE_RATE // 10:
                 whole = np.concatenate(self._tenth)
@@ -154,6 +158,9 @@ async def _cancelled(task: asyncio.Task) -> None:
     with contextlib.suppress(asyncio.CancelledError, Exception):
         await task
 
+
+# Far below any tone of the tests, and above what fades out.
+AUDIBLE = 0.05
 
 # Compression and two conversions of the colour space; the colours of the tests are farther apart.
 COLOUR_TOLERANCE = 30

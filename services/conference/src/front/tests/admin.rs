@@ -89,10 +89,28 @@ async fn a_ban_takes_the_right_over_what_it_closes() {
 }
 
 #[actix_web::test]
+async fn a_drain_takes_the_right_over_every_room() {
+    let node = Arc::new(FakeNode::default());
+    let app = private_doors!(node);
+    for path in ["/admin/v1/drain", "/admin/v1/undrain"] {
+        for (video, status) in [(joiner(), 403), (admin(), 403), (every_room(), 204)] {
+            let response = call_service(&app, post(path, video, Value::Null).to_request()).await;
+            assert_eq!(response.status().as_u16(), status, "{path}");
+        }
+        let no_token = TestRequest::post().uri(path).to_request();
+        assert_eq!(call_service(&app, no_token).await.status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(*node.calls.lock().unwrap(), [RoomCall::Drain, RoomCall::Undrain]);
+    *node.refuses.lock().unwrap() = Some(ApiError::Alone);
+    let drain = post("/admin/v1/drain", every_room(), Value::Null);
+    assert_eq!(call_service(&app, drain.to_request()).await.status(), StatusCode::PRECONDITION_FAILED);
+}
+
+#[actix_web::test]
 async fn the_public_doors_do_not_lead_there() {
     let node = Arc::new(FakeNode::default());
     let app = doors!(node);
-    for path in ["/admin/v1/ban", "/admin/v1/unban", "/admin/v1/bans"] {
+    for path in ["/admin/v1/ban", "/admin/v1/unban", "/admin/v1/bans", "/admin/v1/drain", "/admin/v1/undrain"] {
         let body = json!({ "identity": "ann", "until": 9 });
         assert_eq!(
             call_service(&app, post(path, every_room(), body).to_request()).await.status(),
