@@ -6,6 +6,8 @@ import time
 
 from harness import Server, free_port
 
+# Nodes end at once unless a test is about how they do.
+PROMPT = {"PLENARY__DRAIN__ACCEPT_FOR": "0s", "PLENARY__DRAIN__DEADLINE": "1s"}
 CLUSTER_KEY = "a cluster key for tests, which is long enough"
 
 
@@ -57,7 +59,7 @@ class Cluster:
         return Server(
             PLENARY__CLUSTER__REDIS=self.redis.url,
             PLENARY__CLUSTER__KEY=CLUSTER_KEY,
-            **{**self._environment, **environment},
+            **{**PROMPT, **self._environment, **environment},
         )
 
     def close(self) -> None:

@@ -36,8 +36,9 @@ def leaving(cluster):
     """Makes nodes that are to leave, and ends them after the test."""
     made: list[Server] = []
 
-    def node(deadline: str = f"{DEADLINE_SECONDS}s", **environment: str) -> Server:
-        made.append(cluster.node(PLENARY__DRAIN__DEADLINE=deadline, **environment))
+    def node(deadline: str = f"{DEADLINE_SECONDS}s", accept_for: str = "5s", **environment: str) -> Server:
+        drain = {"PLENARY__DRAIN__DEADLINE": deadline, "PLENARY__DRAIN__ACCEPT_FOR": accept_for}
+        made.append(cluster.node(**drain, **environment))
         cluster.nodes.append(made[-1])
         return made[-1]
 
@@ -159,7 +160,7 @@ async def test_the_people_of_a_node_that_leaves_go_on_at_another(cluster, leavin
 
 
 async def test_who_comes_while_balancers_do_not_know_yet_is_served_and_moved(cluster, leaving, join, balancer):
-    home, node = cluster.nodes[0], leaving(PLENARY__DRAIN__ACCEPT_FOR="8s")
+    home, node = cluster.nodes[0], leaving(accept_for="8s")
     ann = await join("ann", home)
     node.terminate()
     await until("balancers hear of it", lambda: status(node, "/readyz", not_ready=True))
@@ -198,7 +199,7 @@ async def test_a_second_signal_ends_a_drain_at_once(cluster, leaving, join):
 
 async def test_a_drain_can_be_undone(cluster, leaving, join):
     port = free_port()
-    node = leaving(PLENARY__ADMIN__BIND=f"127.0.0.1:{port}", PLENARY__DRAIN__ACCEPT_FOR="0s")
+    node = leaving(PLENARY__ADMIN__BIND=f"127.0.0.1:{port}", accept_for="0s")
     assert await ask_admin(node, port, "drain") == 204
     assert await status(node, "/readyz") == 404
     await until("nobody is taken", lambda: refuses(node))
