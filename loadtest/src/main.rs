@@ -32,6 +32,9 @@ struct Options {
     /// Media threads of the server, if not its default.
     #[arg(long)]
     media_threads: Option<usize>,
+    /// With so many rooms of each shape that the one media thread is this busy, percent of a core; for delays under load.
+    #[arg(long)]
+    busy: Option<f64>,
     /// JSON instead of tables.
     #[arg(long)]
     json: bool,
@@ -64,7 +67,10 @@ fn main() -> Result<()> {
     for round in 1..=options.repeat {
         for (shape, measured) in shapes.iter().zip(&mut sheet.shapes) {
             eprintln!("{round}/{}: {}", options.repeat, shape.name);
-            measured.windows.push(measure::forwarding(&plan, shape)?);
+            measured.windows.push(match options.busy {
+                None => measure::forwarding(&plan, shape)?,
+                Some(percent) => measure::forwarding_at(&plan, shape, percent)?,
+            });
         }
         if with_joins {
             eprintln!("{round}/{}: joins", options.repeat);

@@ -27,6 +27,7 @@ pub struct Plan {
 /// One window of one shape.
 #[derive(Debug, Clone, Serialize)]
 pub struct Forwarding {
+    pub rooms: usize,
     pub packets_in_per_s: f64,
     pub packets_out_per_s: f64,
     /// CPU of the whole server process per packet that arrived.
@@ -34,6 +35,7 @@ pub struct Forwarding {
     pub system_us: f64,
     pub packets_per_cpu_second: f64,
     pub server_cpu_percent: f64,
+    pub busiest_thread_percent: f64,
     pub bot_cpu_percent: f64,
     /// Datagrams of media per message of the kernel.
     pub run_mean: f64,
@@ -75,6 +77,22 @@ pub fn forwarding(plan: &Plan, shape: &Shape) -> Result<Forwarding> {
     let mut server = Server::start(&plan.binary, plan.media_threads)?;
     let measured = forward(&server, plan, shape);
     measured.map_err(|error| error.context(format!("{}; the server wrote:\n{}", shape.name, server.log())))
+}
+
+/// As many rooms of a shape as keep one media thread about this busy, found by trying; the window says how busy it was.
+pub fn forwarding_at(plan: &Plan, shape: &Shape, busy_percent: f64) -> Result<Forwarding> {
+    let plan = Plan { media_threads: Some(1), ..plan.clone() };
+    let trial = Plan { window: TRIAL, ..plan.clone() };
+    let mut shape = *shape;
+    for _ in 0..TRIALS_MAX {
+        let reached = forwarding(&trial, &shape)?.busiest_thread_percent;
+        let rooms = (shape.rooms as f64 * busy_percent / reached).round().max(1.0) as usize;
+        if rooms == shape.rooms || (reached - busy_percent).abs() < BUSY_WITHIN {
+            break;
+        }
+        shape.rooms = rooms;
+    }
+    forwarding(&plan, &shape)
 }
 
 fn forward(server: &Server, plan: &Plan, shape: &Shape) -> Result<Forwarding> {
@@ -145,12 +163,14 @@ fn forward(server: &Server, plan: &Plan, shape: &Shape) -> Result<Forwarding> {
     first.sort_unstable();
     let first_media = |share| percentile(&first, share).map_or(f64::NAN, |after| after.as_secs_f64() * 1_000.0);
     Ok(Forwarding {
+        rooms: shape.rooms,
         packets_in_per_s: rate("in"),
         packets_out_per_s: rate("out"),
         user_us: user_ns / 1_000.0 / packets,
         system_us: system_ns / 1_000.0 / packets,
         packets_per_cpu_second: packets * 1e9 / (user_ns + system_ns),
         server_cpu_percent: percent_of_core(user_ns + system_ns),
+        busiest_thread_percent: percent_of_core(after.busiest_since(&before)),
         bot_cpu_percent: percent_of_core(own_user_ns + own_system_ns),
         run_mean: (packets + totals.repairs as f64) / runs,
         runs_percent: std::array::from_fn(|at| totals.runs[at] as f64 * (at + 1) as f64 * 100.0 / packets),
@@ -236,6 +256,10 @@ fn percentile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
     sorted.get((last as f64 * share).round() as usize).copied()
 }
 
+const TRIAL: Duration = Duration::from_secs(2);
+const TRIALS_MAX: usize = 5;
+/// Percent of a core.
+const BUSY_WITHIN: f64 = 3.0;
 const JOIN_EVERY: Duration = Duration::from_millis(10);
 const WARM_UP_MAX: Duration = Duration::from_secs(15);
 const ROOM: usize = 10;

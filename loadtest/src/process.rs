@@ -1,15 +1,17 @@
 //! What the kernel says about a process and about this machine.
 
-use std::{fs, process::Command};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 /// What a process has used until now.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Usage {
     /// All threads, as the scheduler counted it.
     pub cpu_ns: u64,
+    /// The same by thread.
+    threads_ns: BTreeMap<String, u64>,
     user_ticks: u64,
     system_ticks: u64,
     pub resident_bytes: u64,
@@ -17,11 +19,13 @@ pub struct Usage {
 
 impl Usage {
     pub fn of(pid: u32) -> Result<Self> {
-        let mut cpu_ns = 0;
+        let mut threads_ns = BTreeMap::new();
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let task = task?;
             // A thread may end in between.
-            let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
-            cpu_ns += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).context("schedstat of a thread")?;
+            let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
+            let ns = text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).context("schedstat of a thread")?;
+            threads_ns.insert(task.file_name().to_string_lossy().into_owned(), ns);
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The name of the process stands in parentheses and may hold anything; times are fields 14 and 15 (proc(5)).
@@ -31,7 +35,8 @@ impl Usage {
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = resident.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         Ok(Self {
-            cpu_ns,
+            cpu_ns: threads_ns.values().sum(),
+            threads_ns,
             user_ticks: field(14).context("utime")?,
             system_ticks: field(15).context("stime")?,
             resident_bytes: kib.context("VmRSS")? * 1024,
@@ -44,6 +49,13 @@ impl Usage {
         let (user, system) = (self.user_ticks - then.user_ticks, self.system_ticks - then.system_ticks);
         let user_share = if user + system == 0 { 1.0 } else { user as f64 / (user + system) as f64 };
         (total * user_share, total * (1.0 - user_share))
+    }
+
+    /// Nanoseconds of the thread that worked most since then: under media, a media thread.
+    pub fn busiest_since(&self, then: &Self) -> f64 {
+        let before = |thread: &str| then.threads_ns.get(thread).copied().unwrap_or(0);
+        let worked = self.threads_ns.iter().map(|(thread, ns)| ns.saturating_sub(before(thread)));
+        worked.max().unwrap_or(0) as f64
     }
 }
 

@@ -40,6 +40,7 @@ impl Measured {
         let peer = |peer: f64| format!("{peer} ({:.1} ×)", peer / median(&self.windows, per_packet));
         row(&[
             self.name.to_owned(),
+            range(0, |all| all.rooms as f64),
             format!("{} / {}", range(0, |all| all.packets_in_per_s), range(0, |all| all.packets_out_per_s)),
             format!(
                 "{} = {} + {}",
@@ -57,7 +58,12 @@ impl Measured {
             range(1, |all| all.delivered_percent),
             range(0, |all| all.resident_mib),
             format!("{} / {}", range(0, |all| all.first_media_p50_ms), range(0, |all| all.first_media_p95_ms)),
-            format!("{} / {}", range(0, |all| all.server_cpu_percent), range(0, |all| all.bot_cpu_percent)),
+            [
+                range(0, |all| all.server_cpu_percent),
+                range(0, |all| all.busiest_thread_percent),
+                range(0, |all| all.bot_cpu_percent),
+            ]
+            .join(" / "),
         ])
     }
 
@@ -129,8 +135,9 @@ fn median<T>(all: &[T], read: impl Fn(&T) -> f64) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "Shape",
+    "rooms",
     "packets/s in / out",
     "CPU per forwarded packet, µs = user + system",
     "aim",
@@ -142,7 +149,7 @@ const COLUMNS: [&str; 13] = [
     "delivered, %",
     "RSS, MiB",
     "join → first packet p50 / p95, ms",
-    "CPU of server / bot, % of a core",
+    "CPU of server / its busiest thread / bot, % of a core",
 ];
 const JOIN_COLUMNS: [&str; 4] =
     ["A join of 100 people", "CPU per join, ms", "connected p50 / p95, ms", "RSS per person, KiB"];
