@@ -55,8 +55,9 @@ class Cluster:
         self._environment = environment
         self.nodes = [self.node() for _ in range(size)]
 
-    def node(self, **environment: str) -> Server:
+    def node(self, port: int | None = None, **environment: str) -> Server:
         return Server(
+            port,
             PLENARY__CLUSTER__REDIS=self.redis.url,
             PLENARY__CLUSTER__KEY=CLUSTER_KEY,
             **{**PROMPT, **self._environment, **environment},

@@ -66,7 +66,8 @@ class Ear:
         self._recent: collections.deque[np.ndarray] = collections.deque(maxlen=50)
         self._tenth: list[np.ndarray] = []
         self.tenths: list[float] = []
-        # When something was last heard, on the loop's clock.
+        # When something was first and last heard, on the loop's clock.
+        self.heard_since: float | None = None
         self.heard_at: float | None = None
         self._task = asyncio.create_task(self._listen())
 
@@ -89,6 +90,7 @@ class Ear:
             self._recent.append(samples)
             if np.abs(samples).max() > AUDIBLE:
                 self.heard_at = asyncio.get_running_loop().time()
+                self.heard_since = self.heard_since or self.heard_at
             self._tenth.append(samples)
             if sum(map(len, self._tenth)) >= SAMPLE_RATE // 10:
                 whole = np.concatenate(self._tenth)
