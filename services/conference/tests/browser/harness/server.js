@@ -104,6 +104,10 @@ export class Server {
     return end;
   }
 
+  kill() {
+    this.#child.kill('SIGKILL');
+  }
+
   terminate() {
     this.#child.kill('SIGTERM');
   }

@@ -10,10 +10,11 @@ import { serveSite } from './site.js';
 import { until } from './until.js';
 
 /**
- * @param {{ server?: Record<string, string>, browser?: string[], deadline?: number }} [options] environment of the
- *   server, switches of the browser, and how long the whole file may take in ms
+ * @param {{ server?: Record<string, string>, start?: () => Promise<any>, browser?: string[], deadline?: number }} [options]
+ *   environment of the server or what is started in its place, switches of the browser, and how long the whole file may
+ *   take in ms
  */
-export function stage({ server: environment, browser: switches, deadline = FILE_DEADLINE_MS } = {}) {
+export function stage({ server: environment, start = () => Server.start(environment), browser: switches, deadline = FILE_DEADLINE_MS } = {}) {
   /** @type {{ server: Server, browser: import('playwright-core').Browser, site: { origin: string, close: () => Promise<void> } }} */
   const set = /** @type {any} */ ({});
   setTimeout(() => {
@@ -22,7 +23,7 @@ export function stage({ server: environment, browser: switches, deadline = FILE_
   }, deadline).unref();
 
   before(async () => {
-    [set.server, set.browser, set.site] = await Promise.all([Server.start(environment), launch(switches), serveSite()]);
+    [set.server, set.browser, set.site] = await Promise.all([start(), launch(switches), serveSite()]);
   });
   after(async () => {
     await Promise.allSettled([set.browser?.close(), set.site?.close()]);

@@ -271,6 +271,13 @@ class Person {
     return found;
   }
 
+  /** How many streams bring packets, also while the client does not show them yet. */
+  async streams() {
+    const { pcManager } = /** @type {any} */ (this.#room).engine;
+    const stats = await (pcManager.subscriber ?? pcManager.publisher).getStats();
+    return [...stats.values()].filter(({ type, packetsReceived }) => type === 'inbound-rtp' && packetsReceived > 0).length;
+  }
+
   /** The token the client would reconnect with, once the server has sent one. */
   freshToken() {
     const { token } = /** @type {any} */ (this.#room).engine;
