@@ -156,6 +156,15 @@ async def test_people_of_a_node_that_is_killed_come_back_through_another(server,
           f"{' '.join(f'{one:.2f}' for one in seconds)}; the others' longest silence was {max(silences):.1f} s")  # fmt: skip
 
 
+async def test_who_asks_before_a_dead_node_is_noticed_is_taken_by_another(server, in_turn, room):
+    ways = [in_query(in_turn.url, server.nodes[1].token(room, f"p{number}")) for number in range(6)]
+    server.nodes[0].kill()
+    hosts = await asyncio.gather(*(landing(way) for way in ways))
+    assert set(hosts) <= {await mark_of(node) for node in server.nodes[1:]}
+    server.nodes[0] = await asyncio.to_thread(server.node, server.nodes[0].port)
+    await until("it is used again", lambda: asyncio.to_thread(in_turn.uses, 1))
+
+
 async def test_no_token_is_ever_logged(server, placed, room):
     token = server.nodes[0].token(room, "ann")
     for way in (in_query, in_header):
