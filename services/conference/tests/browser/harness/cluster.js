@@ -36,7 +36,13 @@ export class Cluster {
     const [redisPort, port] = [await freePort(), await freePort()];
     this.url = `ws://127.0.0.1:${port}`;
     this.http = `http://127.0.0.1:${port}`;
-    this.#environment = { PLENARY__CLUSTER__REDIS: `redis://127.0.0.1:${redisPort}`, PLENARY__CLUSTER__KEY: 'a cluster key for tests, which is long enough' };
+    this.#environment = {
+      PLENARY__CLUSTER__REDIS: `redis://127.0.0.1:${redisPort}`,
+      PLENARY__CLUSTER__KEY: 'a cluster key for tests, which is long enough',
+      // They end at once: this is about how nodes die.
+      PLENARY__DRAIN__ACCEPT_FOR: '0s',
+      PLENARY__DRAIN__DEADLINE: '1s',
+    };
     this.#run('redis-server', ['--port', `${redisPort}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', this.#folder]);
     this.nodes = await Promise.all([0, 1, 2].map(() => Server.start(this.#environment)));
     const shipped = readFileSync(SHIPPED, 'utf8');
