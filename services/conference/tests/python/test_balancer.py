@@ -68,7 +68,7 @@ def test_haproxy_accepts_the_shipped_configuration():
 
 async def test_people_of_one_room_land_on_one_node_and_rooms_on_all(server, placed, room):
     hosts = {}
-    for number in range(12):
+    for number in range(24):
         name = f"{room}-{number}"
         tokens = [server.nodes[0].token(name, identity) for identity in ("ann", "bob", "cat", "dan")]
         ways = [in_query, in_query, in_header, in_header]
