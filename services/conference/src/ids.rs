@@ -32,6 +32,12 @@ pub fn peer() -> PeerId {
     PeerId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Grows with everything this node says to others.
+pub fn words() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// The ufrag begins with the router's mark, so that an accepted TCP connection finds its thread by the first frame.
 pub fn ice_credentials(router: &RouterHandle) -> IceCredentials {
     IceCredentials {

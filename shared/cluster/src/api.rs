@@ -69,7 +69,7 @@ pub trait Bus: Send + Sync {
     /// Hears what other nodes than this one say of a room from here on. After a `Resync` some of it is lost.
     fn hear(&self, room: RoomName, node: NodeId) -> BoxFuture<'_, Result<Subscription<RoomWord>, BusError>>;
     /// Says this to the other nodes that hear the room, in this order, at most once each. Words that could not be said may be
-    /// said again under the same number: numbers grow by one with every call of a node about a room.
+    /// said again under the same number: numbers grow with every call of a node.
     fn say(
         &self,
         room: RoomName,

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use plenary_model::{Channel, RoomWord};
 
+use crate::ids;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
@@ -11,6 +13,8 @@ pub(super) struct Outgoing {
     bytes: usize,
     /// What is being said.
     said: Vec<RoomWord>,
+    /// Of what is being said. Above those of every room of this node before, also of this room's last actor: whoever
+    /// heard that one would take what has a lower number for heard.
     number: u64,
     is_busy: bool,
 }
@@ -47,7 +51,7 @@ impl Outgoing {
             if self.said.is_empty() {
                 return None;
             }
-            self.number = self.number.saturating_add(1);
+            self.number = ids::words();
             self.bytes = self.waiting.iter().map(bytes_of).sum();
         }
         self.is_busy = true;
@@ -109,14 +113,28 @@ mod tests {
         assert_eq!(words.next(), None);
         let all = [data(Channel::Reliable, 1), data(Channel::Lossy, 2), data(Channel::Reliable, 3)];
         all.iter().cloned().for_each(|word| words.push(word));
-        assert_eq!(words.next(), Some((1, all.to_vec())), "together");
+        let (number, said) = words.next().unwrap();
+        assert_eq!(said, all, "together");
         words.push(data(Channel::Reliable, 4));
         assert_eq!(words.next(), None, "one after the other");
         words.done(false);
         let [first, _, third] = all;
-        assert_eq!(words.next(), Some((1, vec![first, third])), "what is late is not said again");
+        assert_eq!(words.next(), Some((number, vec![first, third])), "what is late is not said again");
         words.done(true);
-        assert_eq!(words.next(), Some((2, vec![data(Channel::Reliable, 4)])));
+        let (next, said) = words.next().unwrap();
+        assert_eq!(said, [data(Channel::Reliable, 4)]);
+        assert!(next > number);
+    }
+
+    #[test]
+    fn the_next_actor_of_a_room_is_heard_by_those_who_heard_the_last() {
+        let number = || {
+            let mut words = Outgoing::default();
+            words.push(data(Channel::Reliable, 1));
+            words.next().unwrap().0
+        };
+        let last = number();
+        assert!(number() > last);
     }
 
     #[test]

@@ -230,6 +230,21 @@ async def test_data_crosses_nodes_in_order_and_only_to_those_meant(join):
     assert not ann.packets
 
 
+async def test_a_node_that_had_left_the_room_is_heard_when_it_is_back(cluster, join):
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", 1))
+    await asyncio.gather(ann.knows(bob), bob.knows(ann))
+    for number in range(5):
+        await bob.me.publish_data(f"{number}")
+    await ann.receives("4")
+    await bob.leave()
+    left = cluster.nodes[1].log.count("room left to other nodes")
+    await until("its node leaves too", lambda: cluster.nodes[1].log.count("room left to other nodes") > left, 20)
+    again = await join("bob", 1)
+    await asyncio.gather(ann.knows(again), again.knows(ann))
+    await again.me.publish_data("back")
+    await ann.receives("back")
+
+
 async def test_text_streams_and_calls_cross_nodes(join):
     ann, bob = await asyncio.gather(join("ann", 0), join("bob", 1))
     await asyncio.gather(ann.knows(bob), bob.knows(ann))
