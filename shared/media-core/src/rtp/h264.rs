@@ -11,6 +11,12 @@ pub(super) fn is_keyframe(payload: &[u8]) -> bool {
     }
 }
 
+/// What says of a payload that is no STAP-A which unit it is, or is a part of.
+pub(super) fn header_bytes(payload: &[u8]) -> usize {
+    let is_fragment = payload.first().is_some_and(|first| first & NAL_TYPE_MASK == FU_A);
+    if is_fragment { 2 } else { 1 }
+}
+
 /// The last unit of a STAP-A. The offsets count from the start of the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LastUnit {

@@ -33,6 +33,8 @@ impl<'p> Cut<'p> {
         match codec {
             Codec::Vp8 | Codec::Vp9 => Self { bytes, length: None },
             Codec::H264 => match h264::last_aggregated(payload) {
+                // A trailer stands behind a unit, not in its headers.
+                None if bytes.len() < h264::header_bytes(payload) => whole,
                 None => Self { bytes, length: None },
                 Some(Err(h264::Malformed)) => whole,
                 Some(Ok(last)) => {
