@@ -161,6 +161,13 @@ mod tests {
     }
 
     #[test]
+    fn a_room_has_the_same_thread_on_every_node_and_in_every_version() {
+        let rooms = ["isolation-a", "isolation-b", "isolation-c", "standup"];
+        let slots = rooms.map(|room| slot(&RoomName::try_from(room).unwrap(), 2));
+        assert_eq!(slots, [1, 0, 1, 1]);
+    }
+
+    #[test]
     fn rooms_spread_over_threads() {
         for threads in [2, 3, 8] {
             let mut counts = vec![0; threads];

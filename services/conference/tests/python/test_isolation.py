@@ -19,7 +19,7 @@ BACK_SECONDS = 10
 FORGOTTEN_SECONDS = 20
 
 # Rooms are spread over media threads by a hash of their names. Were these two on one, the bystanders would notice.
-ROOM, ELSEWHERE = "isolation-a", "isolation-c"
+ROOM, ELSEWHERE = "isolation-a", "isolation-b"
 
 
 @pytest.fixture(scope="module")
