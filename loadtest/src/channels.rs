@@ -19,6 +19,9 @@ pub struct Channels {
     association: Association,
     /// What to open once the association stands; the server opens its own.
     labels: &'static [&'static str],
+    stands: bool,
+    /// Channels that the server opened before the association stood here, when the end of its handshake was lost or late.
+    early: Vec<StreamId>,
 }
 
 impl Channels {
@@ -26,7 +29,7 @@ impl Channels {
     pub fn new(labels: &'static [&'static str]) -> Result<Self> {
         let mut endpoint = Endpoint::new(Arc::new(EndpointConfig::new()), None);
         let (handle, association) = endpoint.connect(ClientConfig::new(), PLACEHOLDER)?;
-        Ok(Self { endpoint, handle, association, labels })
+        Ok(Self { endpoint, handle, association, labels, stands: false, early: Vec::new() })
     }
 
     pub fn receive(&mut self, now: Instant, packet: Vec<u8>) -> Result<()> {
@@ -37,6 +40,10 @@ impl Channels {
         while let Some(event) = self.association.poll() {
             match event {
                 Event::Connected => {
+                    self.stands = true;
+                    for stream in std::mem::take(&mut self.early) {
+                        self.say(stream, &[DCEP_ACK])?;
+                    }
                     // The DTLS client's streams have even numbers (RFC 8832 6).
                     for (stream, label) in (0..).step_by(2).zip(self.labels) {
                         self.association.open_stream(stream, PayloadProtocolIdentifier::Dcep)?;
@@ -73,7 +80,11 @@ impl Channels {
             let mut message = vec![0; chunks.len()];
             chunks.read(&mut message)?;
             if chunks.ppi == PayloadProtocolIdentifier::Dcep && message.first() == Some(&DCEP_OPEN) {
-                self.say(id, &[DCEP_ACK])?;
+                if self.stands {
+                    self.say(id, &[DCEP_ACK])?;
+                } else {
+                    self.early.push(id);
+                }
             }
         }
         Ok(())

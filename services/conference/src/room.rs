@@ -1,5 +1,7 @@
 //! One room on this node: carries between the store, the bus, the sessions and the room core, which decides.
 
+mod outgoing;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -10,7 +12,7 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, SpawnHandle,
     StreamHandler, WeakAddr, WrapFuture,
 };
-use futures_util::stream;
+use futures_util::{future::BoxFuture, stream};
 use plenary_cluster::{
     AdminReply, Barred, BusError, Event, Joined, Lost, NewRoom, ROOM_LIFE, RoomEvent, Seat, StoreError,
 };
@@ -28,6 +30,7 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use self::outgoing::Outgoing;
 use crate::{
     events::{JoinAccepted, PanicCaught, RoomClosed, RoomLeft, RoomOpened, StoreFailed, WordsMissed},
     ids,
@@ -40,10 +43,6 @@ use crate::{
     rooms::{CountRoom, EnforceBans, JoinRoom, Lapsed, MovePeople, RoomClosing, RoomEnded, Rooms, RouterLost},
     tokens::{Refresher, unix_ms, unix_seconds},
 };
-
-mod outgoing;
-
-use outgoing::Outgoing;
 
 /// The actor of one room on this node.
 pub struct Room {
@@ -364,24 +363,20 @@ impl Room {
             return;
         };
         self.writing = true;
-        if let RecordChange::Restore { view, seq, info, records } = change {
-            return self.restore(Lost { view, seq, info, records }, ctx);
-        }
         let (store, room) = (self.shared.store.clone(), self.name.clone());
-        let whose = match &change {
-            RecordChange::Put(record) => Some(record.participant.sid.clone()),
-            _ => None,
-        };
-        let write = async move {
-            match change {
-                RecordChange::Put(record) => store.put(room, record).await.map(drop),
-                RecordChange::Remove { identity, sid, generation, reason } => {
-                    store.leave(room, identity, sid, generation, reason).await.map(drop)
-                }
-                RecordChange::Meta(info) => store.set_meta(room, info).await.map(drop),
-                RecordChange::CloseIfEmpty => store.delete_if_empty(room).await.map(drop),
-                // Carried out above, since it is followed by more.
-                RecordChange::Restore { .. } => Ok(()),
+        let mut whose = None;
+        let write: BoxFuture<'static, Result<(), StoreError>> = match change {
+            RecordChange::Put(record) => {
+                whose = Some(record.participant.sid.clone());
+                Box::pin(async move { store.put(room, record).await.map(drop) })
+            }
+            RecordChange::Remove { identity, sid, generation, reason } => {
+                Box::pin(async move { store.leave(room, identity, sid, generation, reason).await.map(drop) })
+            }
+            RecordChange::Meta(info) => Box::pin(async move { store.set_meta(room, info).await.map(drop) }),
+            RecordChange::CloseIfEmpty => Box::pin(async move { store.delete_if_empty(room).await.map(drop) }),
+            RecordChange::Restore { view, seq, info, records } => {
+                return self.restore(Lost { view, seq, info, records }, ctx);
             }
         };
         ctx.spawn(write.into_actor(self).map(move |outcome, actor, ctx| {

@@ -630,11 +630,11 @@ fn newer(record: &Record, change: impl FnOnce(&mut Participant)) -> Arc<Record> 
     Arc::new(record)
 }
 
-fn seat(who: &str, sid: &str) -> Seat {
+/// In a room named `r`, which is made if it is not there, at the node `ND_1`.
+pub fn seat(who: &str, sid: &str) -> Seat {
     seat_with(who, sid, |_| {})
 }
 
-/// In a room named `r`, which is made if it is not there.
 fn seat_with(who: &str, sid: &str, change: impl FnOnce(&mut Participant)) -> Seat {
     let mut participant = Participant {
         sid: sid.into(),
@@ -660,7 +660,7 @@ fn seat_with(who: &str, sid: &str, change: impl FnOnce(&mut Participant)) -> Sea
     Seat { participant, node: node("ND_1"), issued_unix_s: None, now_unix_s: 1, create }
 }
 
-fn new_room(room: &str, view: u64) -> NewRoom {
+pub fn new_room(room: &str, view: u64) -> NewRoom {
     NewRoom {
         name: name(room),
         sid: format!("RM_{room}").into(),
@@ -674,15 +674,15 @@ fn new_room(room: &str, view: u64) -> NewRoom {
     }
 }
 
-fn name(room: &str) -> RoomName {
+pub fn name(room: &str) -> RoomName {
     RoomName::try_from(room).unwrap()
 }
 
-fn identity(who: &str) -> Identity {
+pub fn identity(who: &str) -> Identity {
     Identity::try_from(who).unwrap()
 }
 
-fn node(id: &str) -> NodeId {
+pub fn node(id: &str) -> NodeId {
     id.into()
 }
 

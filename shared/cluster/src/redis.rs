@@ -3,6 +3,8 @@
 //! Rooms are spread over the configured servers by their name's hash. Bans for every room are kept on each of them, so that
 //! a join asks one server; requests between nodes travel over the first. Every call ends within a second.
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzz;
 mod requests;
 mod seal;
 mod shard;
@@ -18,12 +20,14 @@ use std::{
 use aws_lc_rs::digest;
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomDelta, RoomInfo,
-    RoomName, RoomSnapshot, RoomWord,
+    Admin, Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomInfo, RoomName,
+    RoomSnapshot, RoomWord,
 };
 use prost::Message;
 use redis::Script;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::fuzz::read_anything;
 use self::{
     requests::Requests,
     seal::Seal,
@@ -487,7 +491,8 @@ impl Bus for Redis {
     fn subscribe(&self, room: RoomName) -> BoxFuture<'_, Result<Subscription, BusError>> {
         Box::pin(async move {
             let place = self.place(&room);
-            let (ear, subscription) = ear(|bytes| wire::room_delta(bytes) as wire::Read<RoomDelta>);
+            let (subscriber, subscription) = Subscriber::pair();
+            let ear = ear(Arc::new(subscriber), |bytes| wire::room_delta(bytes).map(Some));
             place.shard.listen(place.channel(), ear).await?;
             Ok(subscription)
         })
@@ -498,7 +503,7 @@ impl Bus for Redis {
             let (subscriber, subscription) = Subscriber::pair();
             let subscriber = Arc::new(subscriber);
             for shard in &self.shards {
-                let ear = ear_of(subscriber.clone(), wire::ban_change);
+                let ear = ear(subscriber.clone(), |bytes| wire::ban_change(bytes).map(Some));
                 shard.listen(format!("{}bans", self.prefix), ear).await?;
             }
             Ok(subscription)
@@ -511,14 +516,9 @@ impl Bus for Redis {
             let (subscriber, subscription) = Subscriber::pair();
             let mut hearing = Hearing { own: node.to_string(), last: HashMap::new() };
             let (seal, channel) = (self.seal.clone(), place.words_channel());
-            let ear = Box::new(move |heard: Heard<'_>| match heard {
-                Heard::Message(bytes) => {
-                    // Whoever has not the key has nothing to say.
-                    let words = seal.open(&channel, bytes).map(|words| hearing.new_words(words)).unwrap_or_default();
-                    words.into_iter().all(|word| subscriber.tell(&Arc::new(word)))
-                }
-                Heard::Missed => subscriber.tell_missed(),
-                Heard::Check => subscriber.listens(),
+            let ear = ear(Arc::new(subscriber), move |bytes| {
+                // Whoever has not the key has nothing to say.
+                Ok(seal.open(&channel, bytes).map(|said| hearing.new_words(said)).unwrap_or_default())
             });
             place.shard.listen(place.words_channel(), ear).await?;
             Ok(subscription)
@@ -576,18 +576,14 @@ impl Hearing {
     }
 }
 
-fn ear<T: Send + Sync + 'static>(read: impl Fn(&[u8]) -> wire::Read<T> + Send + 'static) -> (Ear, Subscription<T>) {
-    let (subscriber, subscription) = Subscriber::pair();
-    (ear_of(Arc::new(subscriber), read), subscription)
-}
-
-fn ear_of<T: Send + Sync + 'static>(
+/// Tells a subscriber what it reads in each message.
+fn ear<T: Send + Sync + 'static, M: IntoIterator<Item = T>>(
     subscriber: Arc<Subscriber<T>>,
-    read: impl Fn(&[u8]) -> wire::Read<T> + Send + 'static,
+    mut read: impl FnMut(&[u8]) -> wire::Read<M> + Send + 'static,
 ) -> Ear {
     Box::new(move |heard| match heard {
         Heard::Message(bytes) => match read(bytes) {
-            Ok(message) => subscriber.tell(&Arc::new(message)),
+            Ok(told) => told.into_iter().all(|one| subscriber.tell(&Arc::new(one))),
             // What cannot be read here may be readable in the store, which says it in another way.
             Err(wire::Unreadable) => subscriber.tell_missed(),
         },
@@ -596,58 +592,10 @@ fn ear_of<T: Send + Sync + 'static>(
     })
 }
 
-/// Whatever stands in Redis: one kind of message for each first byte. What is understood is written and understood again.
-#[cfg(any(test, feature = "fuzzing"))]
-#[expect(clippy::expect_used, reason = "a target panics when something is wrong")]
-pub(crate) fn read_anything(input: &[u8]) {
-    let Some((kind, bytes)) = input.split_first() else { return };
-    match kind % 7 {
-        0 => {
-            if let Ok(record) = wire::record(bytes) {
-                let again = wire::record(&wire::Record::from(&*record).encode_to_vec());
-                assert_eq!(again.expect("it was understood"), record);
-            }
-        }
-        1 => drop(wire::room_delta(bytes)),
-        2 => drop(wire::room_info(bytes)),
-        3 => {
-            if let Ok(change) = wire::ban_change(bytes) {
-                let again = wire::ban_change(&wire::BanChange::from(&change).encode_to_vec());
-                assert_eq!(again.expect("it was understood"), change);
-            }
-        }
-        4 => {
-            let words = wire::decode::<wire::Words>(bytes).map(|said| said.words).unwrap_or_default();
-            for word in words.into_iter().filter_map(|word| word.into_model().ok()) {
-                let again = wire::words::Word::from(&word).into_model().expect("it was understood");
-                // A score that is no number is not equal to itself.
-                assert_eq!(format!("{again:?}"), format!("{word:?}"));
-            }
-        }
-        5 => {
-            if let Ok((room, ask)) = wire::decode::<wire::Command>(bytes).and_then(wire::Command::into_model) {
-                let again = wire::Command::new(&room, &ask).into_model();
-                assert_eq!(again.expect("it was understood"), (room, ask));
-            }
-        }
-        _ => {
-            if let Ok(info) = wire::decode::<wire::NodeInfo>(bytes) {
-                let info = NodeInfo::from(info);
-                let again = NodeInfo::from(wire::NodeInfo::from(&info));
-                assert_eq!(again, info);
-            }
-            let text = String::from_utf8_lossy(bytes);
-            if let Some((field, line)) = text.split_once('\n') {
-                stored_bans(field, line).into_iter().flatten().for_each(drop);
-            }
-        }
-    }
-}
-
 /// A script with what goes before it.
 macro_rules! scripts {
-    ($($(#[$doc:meta])* $name:ident = [$($file:literal),+];)+) => {
-        $($(#[$doc])* static $name: LazyLock<Script> =
+    ($($name:ident = [$($file:literal),+];)+) => {
+        $(static $name: LazyLock<Script> =
             LazyLock::new(|| Script::new(concat!($(include_str!(concat!("redis/scripts/", $file, ".lua"))),+)));)+
     };
 }

@@ -8,8 +8,9 @@ use std::{
 };
 
 use plenary_cluster::{
-    Bus, BusError, Event, LEASE_LIFE, Lost, NewRoom, Redis, RedisConfig, RoomDefaults, RoomEvent, Seat, Store,
-    StoreError, conformance_suite,
+    Bus, BusError, Event, LEASE_LIFE, Lost, Redis, RedisConfig, RoomEvent, Seat, Store, StoreError,
+    conformance::{self, identity, name, new_room, node},
+    conformance_suite,
 };
 use plenary_model::*;
 
@@ -25,9 +26,9 @@ async fn people_of_a_node_whose_lease_ran_out_are_removed_by_one_other_node() {
     for id in ["ND_dead", "ND_1"] {
         alive.renew(info(id)).await.unwrap();
     }
-    let ann = alive.join(room("r"), seat("ann", "ND_dead")).await.unwrap().record;
-    alive.join(room("r"), seat("bob", "ND_1")).await.unwrap();
-    let mut heard = other.subscribe(room("r")).await.unwrap();
+    let ann = alive.join(name("r"), seat("ann", "ND_dead")).await.unwrap().record;
+    alive.join(name("r"), seat("bob", "ND_1")).await.unwrap();
+    let mut heard = other.subscribe(name("r")).await.unwrap();
     assert_eq!(alive.reap().await, Ok(Vec::new()), "its lease still runs");
     tokio::time::sleep(LEASE_LIFE / 2).await;
     alive.renew(info("ND_1")).await.unwrap();
@@ -38,9 +39,9 @@ async fn people_of_a_node_whose_lease_ran_out_are_removed_by_one_other_node() {
     assert_eq!(reaped, []);
     let Some(RoomEvent::Delta(delta)) = heard.next().await else { panic!("it was told") };
     let reason = LeaveReason::ConnectionTimeout;
-    let (identity, sid, generation) = (person("ann"), ann.participant.sid.clone(), ann.generation);
+    let (identity, sid, generation) = (identity("ann"), ann.participant.sid.clone(), ann.generation);
     assert_eq!(delta.change, RoomChange::Removed { identity, sid, generation, reason });
-    assert_eq!(other.snapshot(room("r")).await.unwrap().records.len(), 1);
+    assert_eq!(other.snapshot(name("r")).await.unwrap().records.len(), 1);
     assert!(!alive.renew(info("ND_dead")).await.unwrap().was_held, "it is told when it wakes");
 }
 
@@ -49,20 +50,20 @@ async fn a_wiped_server_gets_its_rooms_back() {
     let server = Server::start();
     let cluster = Redis::new(server.config()).unwrap();
     cluster.renew(info("ND_1")).await.unwrap();
-    let ann = cluster.join(room("r"), seat("ann", "ND_1")).await.unwrap();
-    let bob = cluster.join(room("r"), seat("bob", "ND_2")).await.unwrap();
+    let ann = cluster.join(name("r"), seat("ann", "ND_1")).await.unwrap();
+    let bob = cluster.join(name("r"), seat("bob", "ND_2")).await.unwrap();
     server.ask("FLUSHALL").await;
-    assert_eq!(cluster.snapshot(room("r")).await, Err(StoreError::NoSuchRoom));
+    assert_eq!(cluster.snapshot(name("r")).await, Err(StoreError::NoSuchRoom));
     assert!(!cluster.renew(info("ND_1")).await.unwrap().was_held);
     let RoomSnapshot { view, seq, room: info, .. } = bob.snapshot;
     for own in [ann.record, bob.record.clone()] {
         let lost = Lost { view, seq, info: info.clone(), records: vec![own] };
-        assert_eq!(cluster.restore(room("r"), lost).await, Ok(Vec::new()));
+        assert_eq!(cluster.restore(name("r"), lost).await, Ok(Vec::new()));
     }
-    let back = cluster.snapshot(room("r")).await.unwrap();
+    let back = cluster.snapshot(name("r")).await.unwrap();
     assert_eq!((back.view, back.seq, back.room), (view, seq + 2, info), "the history goes on");
     assert_eq!(back.records.len(), 2);
-    let next = cluster.join(room("r"), seat("bob", "ND_1")).await.unwrap();
+    let next = cluster.join(name("r"), seat("bob", "ND_1")).await.unwrap();
     assert!(next.record.generation > bob.record.generation);
 }
 
@@ -70,10 +71,10 @@ async fn a_wiped_server_gets_its_rooms_back() {
 async fn a_cut_subscription_is_made_again_and_says_that_something_may_be_missing() {
     let server = Server::start();
     let cluster = Redis::new(server.config()).unwrap();
-    let mut heard = cluster.subscribe(room("r")).await.unwrap();
+    let mut heard = cluster.subscribe(name("r")).await.unwrap();
     server.ask("CLIENT KILL TYPE pubsub").await;
     assert_eq!(heard.next().await, Some(RoomEvent::Resync));
-    cluster.join(room("r"), seat("ann", "ND_1")).await.unwrap();
+    cluster.join(name("r"), seat("ann", "ND_1")).await.unwrap();
     assert!(matches!(heard.next().await, Some(RoomEvent::Delta(_))));
 }
 
@@ -81,17 +82,17 @@ async fn a_cut_subscription_is_made_again_and_says_that_something_may_be_missing
 async fn calls_end_while_the_server_is_away_and_succeed_when_it_is_back() {
     let mut server = Server::start();
     let cluster = Redis::new(server.config()).unwrap();
-    cluster.join(room("r"), seat("ann", "ND_1")).await.unwrap();
-    let mut heard = cluster.subscribe(room("r")).await.unwrap();
+    cluster.join(name("r"), seat("ann", "ND_1")).await.unwrap();
+    let mut heard = cluster.subscribe(name("r")).await.unwrap();
     server.stop();
     for _ in 0..3 {
         let asked = Instant::now();
-        assert_eq!(cluster.snapshot(room("r")).await, Err(StoreError::Unavailable));
+        assert_eq!(cluster.snapshot(name("r")).await, Err(StoreError::Unavailable));
         assert!(asked.elapsed() < Duration::from_secs(5), "far more than the limit: this only shows that there is one");
     }
     server.start_again();
     let mut tries = 0;
-    while cluster.snapshot(room("r")).await != Err(StoreError::NoSuchRoom) {
+    while cluster.snapshot(name("r")).await != Err(StoreError::NoSuchRoom) {
         tries += 1;
         assert!(tries < 100, "it is back, and empty");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -108,8 +109,8 @@ async fn a_request_without_the_clusters_seal_is_not_carried_out() {
     let mut inbox = ours.serve(node.clone()).await.unwrap();
     let forger =
         Redis::new(RedisConfig { keys: vec![b"another key".to_vec()], instance: "forger".into(), ..config }).unwrap();
-    let ask = || Admin::Remove { identity: person("ann") };
-    let (forged, real) = (forger.request(node.clone(), room("r"), ask()), ours.request(node, room("r"), ask()));
+    let ask = || Admin::Remove { identity: identity("ann") };
+    let (forged, real) = (forger.request(node.clone(), name("r"), ask()), ours.request(node, name("r"), ask()));
     let answer = async {
         let (_, _, reply) = inbox.next().await.unwrap();
         reply.send(Ok(None)).unwrap();
@@ -127,10 +128,10 @@ async fn a_request_without_the_clusters_seal_is_not_carried_out() {
 async fn words_that_are_said_again_are_heard_once() {
     let server = Server::start();
     let cluster = Redis::new(server.config()).unwrap();
-    let mut heard = cluster.hear(room("r"), "ND_1".into()).await.unwrap();
+    let mut heard = cluster.hear(name("r"), "ND_1".into()).await.unwrap();
     let word = |track: &str| RoomWord::Bound { track: track.into() };
     for (number, track) in [(1, "TR_1"), (1, "TR_1"), (2, "TR_2")] {
-        cluster.say(room("r"), "ND_2".into(), number, vec![word(track)]).await.unwrap();
+        cluster.say(name("r"), "ND_2".into(), number, vec![word(track)]).await.unwrap();
     }
     for track in ["TR_1", "TR_2"] {
         assert_eq!(heard.next().await, Some(Event::Delta(Arc::new(word(track)))));
@@ -145,17 +146,17 @@ async fn rooms_are_spread_over_servers_and_bans_for_all_hold_on_each() {
     let cluster = Redis::new(config).unwrap();
     let names: Vec<_> = (0..16).map(|number| format!("room-{number}")).collect();
     let mut heard = cluster.subscribe_bans().await.unwrap();
-    for name in &names {
-        cluster.join(room(name), Seat { create: Some(new_room(name)), ..seat("ann", "ND_1") }).await.unwrap();
+    for room in &names {
+        cluster.join(name(room), Seat { create: Some(new_room(room, 1)), ..seat("ann", "ND_1") }).await.unwrap();
     }
     assert_eq!(cluster.rooms(Vec::new()).await.unwrap().len(), 16);
-    let ban = Ban { identity: person("eve"), room: None, tokens_before_unix_s: None, until_unix_s: 100 };
+    let ban = Ban { identity: identity("eve"), room: None, tokens_before_unix_s: None, until_unix_s: 100 };
     cluster.ban(ban.clone(), 10).await.unwrap();
     assert_eq!(cluster.bans(10).await, Ok(vec![ban]));
-    for name in &names {
-        assert_eq!(cluster.join(room(name), seat("eve", "ND_1")).await, Err(StoreError::Banned));
+    for room in &names {
+        assert_eq!(cluster.join(name(room), seat("eve", "ND_1")).await, Err(StoreError::Banned));
     }
-    assert_eq!(cluster.lift_ban(person("eve"), None).await, Ok(true));
+    assert_eq!(cluster.lift_ban(identity("eve"), None).await, Ok(true));
     for expected in ["Set", "Lifted"] {
         let told = format!("{:?}", heard.next().await);
         assert!(told.contains(expected), "{told}, told once");
@@ -164,52 +165,10 @@ async fn rooms_are_spread_over_servers_and_bans_for_all_hold_on_each() {
     assert!(sizes.iter().all(|size| size.starts_with("int(") && size != "int(0)"), "{sizes:?}");
 }
 
-fn seat(who: &str, node: &str) -> Seat {
-    let participant = Participant {
-        sid: format!("PA_{who}_{node}").into(),
-        identity: person(who),
-        name: String::new(),
-        metadata: String::new(),
-        attributes: Default::default(),
-        state: ParticipantState::Joined,
-        kind: ParticipantKind::Standard,
-        permission: Permission::default(),
-        tracks: Vec::new(),
-        audience: Audience::default(),
-        data_tracks: Vec::new(),
-        joined_at_ms: 0,
-        version: 1,
-        is_publisher: false,
-        leave_reason: LeaveReason::Unknown,
-        client_protocol: 1,
-        capabilities: Vec::new(),
-    };
-    let create = Some(new_room("r"));
-    Seat { participant, node: node.into(), issued_unix_s: None, now_unix_s: 10, create }
-}
-
-fn new_room(name: &str) -> NewRoom {
-    NewRoom {
-        name: room(name),
-        sid: "RM_1".into(),
-        view: 77,
-        now_unix_ms: 1,
-        metadata: Some("kept".into()),
-        empty_timeout_s: None,
-        departure_timeout_s: None,
-        max_participants: None,
-        defaults: RoomDefaults { empty_timeout_s: 300, departure_timeout_s: 20, max_participants: 0 },
-    }
+fn seat(who: &str, at: &str) -> Seat {
+    Seat { node: node(at), now_unix_s: 10, ..conformance::seat(who, &format!("PA_{who}_{at}")) }
 }
 
 fn info(node: &str) -> NodeInfo {
     NodeInfo { node: node.into(), version: String::new(), state: NodeState::Serving, routers: Vec::new() }
-}
-
-fn room(name: &str) -> RoomName {
-    RoomName::try_from(name).unwrap()
-}
-
-fn person(name: &str) -> Identity {
-    Identity::try_from(name).unwrap()
 }

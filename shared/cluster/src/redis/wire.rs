@@ -34,9 +34,9 @@ pub(super) fn room_name(text: &str) -> Read<RoomName> {
     RoomName::try_from(text).map_err(|_| Unreadable)
 }
 
-/// Two closed enums, value by value. What a newer node wrote and this one does not know becomes the model's default.
+/// Two closed enums, value by value.
 macro_rules! same {
-    ($wire:ty, $model:ty, $default:ident: $($value:ident),+ $(,)?) => {
+    ($wire:ty, $model:ty: $($value:ident),+ $(,)?) => {
         impl From<$model> for $wire {
             fn from(value: $model) -> Self {
                 match value { $(<$model>::$value => <$wire>::$value),+ }
@@ -48,149 +48,73 @@ macro_rules! same {
                 match value { $(<$wire>::$value => <$model>::$value),+ }
             }
         }
-
-        impl FromNumber for $model {
-            fn from_number(number: i32) -> Self {
-                <$wire>::try_from(number).map_or(<$model>::$default, Into::into)
-            }
-        }
     };
-}
-
-trait FromNumber {
-    fn from_number(number: i32) -> Self;
 }
 
 fn number<W: From<M> + Into<i32>, M>(value: M) -> i32 {
     W::from(value).into()
 }
 
-same!(participant::State, model::ParticipantState, Joining: Joining, Joined, Active, Disconnected);
-same!(participant::Kind, model::ParticipantKind, Standard: Standard, Ingress, Egress, Sip, Agent, Connector, Bridge);
-same!(Encryption, model::Encryption, None: None, Gcm, Custom);
-same!(layer::Quality, model::Quality, Low: Low, Medium, High, Off);
-same!(
-    track_codec::LayerMode,
-    model::LayerMode,
-    Unused: Unused,
-    OneSpatialLayerPerStream,
-    MultipleSpatialLayersPerStream
-);
-same!(track::BackupCodecPolicy, model::BackupCodecPolicy, PreferRegression: PreferRegression, Simulcast, Regression);
-same!(node_info::State, model::NodeState, Serving: Serving, Draining, Full);
-same!(Channel, model::Channel, Lossy: Reliable, Lossy, DataTrack);
+/// What a newer node wrote and this one does not know becomes the first of its kind.
+fn value<W: TryFrom<i32> + Default + Into<M>, M>(number: i32) -> M {
+    W::try_from(number).unwrap_or_default().into()
+}
 
-impl From<model::LeaveReason> for LeaveReason {
-    fn from(reason: model::LeaveReason) -> Self {
-        use model::LeaveReason as From;
-        match reason {
-            From::Unknown => Self::UnknownReason,
-            From::ClientInitiated => Self::ClientInitiated,
-            From::DuplicateIdentity => Self::DuplicateIdentity,
-            From::ServerShutdown => Self::ServerShutdown,
-            From::ParticipantRemoved => Self::ParticipantRemoved,
-            From::RoomDeleted => Self::RoomDeleted,
-            From::RoomClosed => Self::RoomClosed,
-            From::StateMismatch => Self::StateMismatch,
-            From::JoinFailure => Self::JoinFailure,
-            From::SignalClose => Self::SignalClose,
-            From::ConnectionTimeout => Self::ConnectionTimeout,
-            From::Migration => Self::Migration,
-            From::MediaFailure => Self::MediaFailure,
-        }
-    }
+/// None for what a newer node wrote and this one does not know.
+fn known<W: TryFrom<i32> + Into<M>, M>(number: i32) -> Option<M> {
+    W::try_from(number).ok().map(Into::into)
+}
+
+/// Of an unknown kind no more is promised than of any.
+fn channel(number: i32) -> model::Channel {
+    Channel::try_from(number).unwrap_or(Channel::Lossy).into()
 }
 
 pub(super) fn leave_reason(number: i32) -> model::LeaveReason {
-    use model::LeaveReason as To;
-    match LeaveReason::try_from(number).unwrap_or_default() {
-        LeaveReason::UnknownReason => To::Unknown,
-        LeaveReason::ClientInitiated => To::ClientInitiated,
-        LeaveReason::DuplicateIdentity => To::DuplicateIdentity,
-        LeaveReason::ServerShutdown => To::ServerShutdown,
-        LeaveReason::ParticipantRemoved => To::ParticipantRemoved,
-        LeaveReason::RoomDeleted => To::RoomDeleted,
-        LeaveReason::RoomClosed => To::RoomClosed,
-        LeaveReason::StateMismatch => To::StateMismatch,
-        LeaveReason::JoinFailure => To::JoinFailure,
-        LeaveReason::SignalClose => To::SignalClose,
-        LeaveReason::ConnectionTimeout => To::ConnectionTimeout,
-        LeaveReason::Migration => To::Migration,
-        LeaveReason::MediaFailure => To::MediaFailure,
-    }
+    value::<LeaveReason, _>(number)
 }
 
-impl From<model::Source> for Source {
-    fn from(source: model::Source) -> Self {
-        match source {
-            model::Source::Unknown => Self::UnknownSource,
-            model::Source::Camera => Self::Camera,
-            model::Source::Microphone => Self::Microphone,
-            model::Source::ScreenShare => Self::ScreenShare,
-            model::Source::ScreenShareAudio => Self::ScreenShareAudio,
-        }
-    }
-}
-
-fn source(number: i32) -> model::Source {
-    match Source::try_from(number).unwrap_or_default() {
-        Source::UnknownSource => model::Source::Unknown,
-        Source::Camera => model::Source::Camera,
-        Source::Microphone => model::Source::Microphone,
-        Source::ScreenShare => model::Source::ScreenShare,
-        Source::ScreenShareAudio => model::Source::ScreenShareAudio,
-    }
-}
-
-impl From<model::AudioFeature> for track::AudioFeature {
-    fn from(feature: model::AudioFeature) -> Self {
-        use model::AudioFeature as From;
-        match feature {
-            From::Stereo => Self::Stereo,
-            From::NoDtx => Self::NoDtx,
-            From::AutoGainControl => Self::AutoGainControl,
-            From::EchoCancellation => Self::EchoCancellation,
-            From::NoiseSuppression => Self::NoiseSuppression,
-            From::EnhancedNoiseCancellation => Self::EnhancedNoiseCancellation,
-            From::PreconnectBuffer => Self::PreconnectBuffer,
-        }
-    }
-}
-
-/// None for one that a newer node knows.
-fn audio_feature(number: i32) -> Option<model::AudioFeature> {
-    use model::AudioFeature as To;
-    Some(match track::AudioFeature::try_from(number).ok()? {
-        track::AudioFeature::Stereo => To::Stereo,
-        track::AudioFeature::NoDtx => To::NoDtx,
-        track::AudioFeature::AutoGainControl => To::AutoGainControl,
-        track::AudioFeature::EchoCancellation => To::EchoCancellation,
-        track::AudioFeature::NoiseSuppression => To::NoiseSuppression,
-        track::AudioFeature::EnhancedNoiseCancellation => To::EnhancedNoiseCancellation,
-        track::AudioFeature::PreconnectBuffer => To::PreconnectBuffer,
-    })
-}
-
-impl From<model::TrailerFeature> for track::TrailerFeature {
-    fn from(feature: model::TrailerFeature) -> Self {
-        use model::TrailerFeature as From;
-        match feature {
-            From::UserTimestamp => Self::UserTimestamp,
-            From::FrameId => Self::FrameId,
-            From::UserData => Self::UserData,
-        }
-    }
-}
-
-/// None for one that a newer node knows.
-fn trailer_feature(number: i32) -> Option<model::TrailerFeature> {
-    use model::TrailerFeature as To;
-    Some(match track::TrailerFeature::try_from(number).ok()? {
-        track::TrailerFeature::UserTimestamp => To::UserTimestamp,
-        track::TrailerFeature::FrameId => To::FrameId,
-        track::TrailerFeature::UserData => To::UserData,
-    })
-}
+same!(participant::State, model::ParticipantState: Joining, Joined, Active, Disconnected);
+same!(participant::Kind, model::ParticipantKind: Standard, Ingress, Egress, Sip, Agent, Connector, Bridge);
+same!(
+    LeaveReason,
+    model::LeaveReason: Unknown,
+    ClientInitiated,
+    DuplicateIdentity,
+    ServerShutdown,
+    ParticipantRemoved,
+    RoomDeleted,
+    RoomClosed,
+    StateMismatch,
+    JoinFailure,
+    SignalClose,
+    ConnectionTimeout,
+    Migration,
+    MediaFailure,
+);
+same!(Source, model::Source: Unknown, Camera, Microphone, ScreenShare, ScreenShareAudio);
+same!(
+    track::AudioFeature,
+    model::AudioFeature: Stereo,
+    NoDtx,
+    AutoGainControl,
+    EchoCancellation,
+    NoiseSuppression,
+    EnhancedNoiseCancellation,
+    PreconnectBuffer,
+);
+same!(track::TrailerFeature, model::TrailerFeature: UserTimestamp, FrameId, UserData);
+same!(Encryption, model::Encryption: None, Gcm, Custom);
+same!(layer::Quality, model::Quality: Low, Medium, High, Off);
+same!(
+    track_codec::LayerMode,
+    model::LayerMode: Unused,
+    OneSpatialLayerPerStream,
+    MultipleSpatialLayersPerStream,
+);
+same!(track::BackupCodecPolicy, model::BackupCodecPolicy: PreferRegression, Simulcast, Regression);
+same!(node_info::State, model::NodeState: Serving, Draining, Full);
+same!(Channel, model::Channel: Reliable, Lossy, DataTrack);
 
 impl From<&model::Record> for Record {
     fn from(record: &model::Record) -> Self {
@@ -248,8 +172,8 @@ impl Participant {
             name: self.name,
             metadata: self.metadata,
             attributes: self.attributes,
-            state: FromNumber::from_number(self.state),
-            kind: FromNumber::from_number(self.kind),
+            state: value::<participant::State, _>(self.state),
+            kind: value::<participant::Kind, _>(self.kind),
             permission: self.permission.ok_or(Unreadable)?.into(),
             tracks: self.tracks.into_iter().map(Into::into).collect(),
             data_tracks: self.data_tracks.into_iter().map(TryInto::try_into).collect::<Read<_>>()?,
@@ -286,7 +210,7 @@ impl From<Permission> for model::Permission {
             can_subscribe: from.can_subscribe,
             can_publish: from.can_publish,
             can_publish_data: from.can_publish_data,
-            can_publish_sources: from.can_publish_sources.into_iter().map(source).collect(),
+            can_publish_sources: from.can_publish_sources.into_iter().map(value::<Source, _>).collect(),
             can_update_metadata: from.can_update_metadata,
             can_subscribe_metrics: from.can_subscribe_metrics,
             hidden: from.hidden,
@@ -368,7 +292,7 @@ impl From<Track> for model::Track {
         Self {
             sid: from.sid.into(),
             kind: if from.is_video { model::MediaKind::Video } else { model::MediaKind::Audio },
-            source: source(from.source),
+            source: value::<Source, _>(from.source),
             name: from.name,
             muted: from.muted,
             width: from.width,
@@ -379,11 +303,11 @@ impl From<Track> for model::Track {
             mid: from.mid,
             codecs: from.codecs.into_iter().map(Into::into).collect(),
             layers: from.layers.into_iter().map(Into::into).collect(),
-            encryption: FromNumber::from_number(from.encryption),
+            encryption: value::<Encryption, _>(from.encryption),
             disable_red: from.disable_red,
-            audio_features: from.audio_features.into_iter().filter_map(audio_feature).collect(),
-            trailer_features: from.trailer_features.into_iter().filter_map(trailer_feature).collect(),
-            backup_codec_policy: FromNumber::from_number(from.backup_codec_policy),
+            audio_features: from.audio_features.into_iter().filter_map(known::<track::AudioFeature, _>).collect(),
+            trailer_features: from.trailer_features.into_iter().filter_map(known::<track::TrailerFeature, _>).collect(),
+            backup_codec_policy: value::<track::BackupCodecPolicy, _>(from.backup_codec_policy),
             version: model::Version { unix_micros: from.version_unix_micros, ticks: from.version_ticks },
         }
     }
@@ -408,7 +332,7 @@ impl From<TrackCodec> for model::TrackCodec {
             mid: from.mid,
             cid: from.cid,
             layers: from.layers.into_iter().map(Into::into).collect(),
-            layer_mode: FromNumber::from_number(from.layer_mode),
+            layer_mode: value::<track_codec::LayerMode, _>(from.layer_mode),
         }
     }
 }
@@ -430,7 +354,7 @@ impl From<&model::Layer> for Layer {
 impl From<Layer> for model::Layer {
     fn from(from: Layer) -> Self {
         Self {
-            quality: FromNumber::from_number(from.quality),
+            quality: value::<layer::Quality, _>(from.quality),
             width: from.width,
             height: from.height,
             bitrate_bps: from.bitrate_bps,
@@ -461,7 +385,7 @@ impl TryFrom<DataTrack> for model::DataTrack {
             sid: from.sid.into(),
             handle: u16::try_from(from.handle).map_err(|_| Unreadable)?,
             name: from.name,
-            encryption: FromNumber::from_number(from.encryption),
+            encryption: value::<Encryption, _>(from.encryption),
             format: from.format,
         })
     }
@@ -567,7 +491,7 @@ impl From<NodeInfo> for model::NodeInfo {
         Self {
             node: from.node.into(),
             version: from.version,
-            state: FromNumber::from_number(from.state),
+            state: value::<node_info::State, _>(from.state),
             routers: from.routers.into_iter().map(router).collect(),
         }
     }

@@ -1,5 +1,6 @@
 -- The nodes whose lease ran out and whose people nobody is removing; the caller is, from now on. Who begins and does not
 -- finish is followed by another.
+-- The last key: zset node -> when somebody began to remove its people.
 local LEASES, INFOS, REAPED = unpack(KEYS)
 local patience_ms = tonumber(ARGV[1])
 local now = now_ms()

@@ -1,5 +1,5 @@
--- KEYS: zset node -> end of its lease; hash node -> NodeInfo; zset node -> when somebody began to remove its people.
-local LEASES, INFOS, REAPED = unpack(KEYS)
+-- KEYS: zset node -> end of its lease; hash node -> NodeInfo.
+local LEASES, INFOS = unpack(KEYS)
 local node, life_ms, info = unpack(ARGV)
 local now = now_ms()
 local was_held = redis.call('ZSCORE', LEASES, node) and 1 or 0

@@ -4,8 +4,7 @@ use plenary_model as model;
 use plenary_model::RoomName;
 
 use super::{
-    Channel, Command, Destination, FromNumber, Read, Unreadable, command, destination, identity, number, room_name,
-    words,
+    Channel, Command, Destination, Read, Unreadable, channel, command, destination, identity, number, room_name, words,
 };
 
 impl Command {
@@ -60,7 +59,7 @@ impl Command {
                 subscribe: ask.subscribe,
             },
             What::Send(send) => model::Admin::Send {
-                channel: FromNumber::from_number(send.channel),
+                channel: channel(send.channel),
                 to: send.to.ok_or(Unreadable)?.try_into()?,
                 payload: send.payload,
             },
@@ -143,7 +142,7 @@ impl words::Word {
         Ok(match self.what.ok_or(Unreadable)? {
             What::Data(send) => model::RoomWord::Data {
                 message: model::DataMessage {
-                    channel: FromNumber::from_number(send.channel),
+                    channel: channel(send.channel),
                     to: send.to.ok_or(Unreadable)?.try_into()?,
                     payload: send.payload,
                 },
