@@ -55,6 +55,8 @@ pub(crate) struct Estimator {
     grew: bool,
     /// A queue is on the path.
     drain: Option<Drain>,
+    /// Much was lost of late.
+    lossy_until: Option<Instant>,
     last_decrease: Option<Instant>,
     last_growth: Option<Instant>,
     last_feedback: Option<Instant>,
@@ -105,6 +107,7 @@ impl Estimator {
             hold: HOLD_MIN,
             grew: false,
             drain: None,
+            lossy_until: None,
             last_decrease: None,
             last_growth: None,
             last_feedback: None,
@@ -192,9 +195,11 @@ impl Estimator {
             Usage::Over if grows && !self.prober.is_felt(now, self.rtt()) => self.back_off(now),
             Usage::Normal | Usage::Over => {}
         }
-        let congested = self.delay.standing_queue_ms() > QUEUE_MS;
-        if let Verdict::Congested { lost } = self.loss.judge(now, congested) {
+        if let Verdict::Congested { lost } = self.loss.judge(now, self.is_queued()) {
             self.decrease_for_loss(now, lost, self.arrivals.bits_per_second());
+        }
+        if self.loss.share() > LOSSY {
+            self.lossy_until = Some(after(now, LOSSY_FOR));
         }
         self.on_probe(now, newest_sent);
         self.grow(now);
@@ -271,6 +276,16 @@ impl Estimator {
     /// A queue on the path is given time to leave.
     pub(crate) fn is_draining(&self) -> bool {
         self.drain.is_some()
+    }
+
+    /// The path loses much without being full, so more packets help. What they help with is no longer told as lost, so that
+    /// holds for a while.
+    pub(crate) fn is_lossy(&self, now: Instant) -> bool {
+        self.lossy_until.is_some_and(|until| now < until) && !self.is_draining() && !self.is_queued()
+    }
+
+    fn is_queued(&self) -> bool {
+        self.delay.standing_queue_ms() > QUEUE_MS
     }
 
     /// While it drains, less than the path lets through; where the path has shown its end, nothing beyond it.
@@ -467,6 +482,9 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 /// Of what leaves, arriving in the same time: more is a queue that goes.
 const SHRINKS: f64 = 1.1;
 const PEAK_PERCENT: u64 = 150;
+/// Above this redundancy and repairs leave gaps in speech.
+const LOSSY: f64 = 0.03;
+const LOSSY_FOR: Duration = Duration::from_secs(20);
 /// A queue that counts while it grows, one that is there, and one that must go even if it does not grow.
 const GROWING_QUEUE_MS: f64 = 20.0;
 const QUEUE_MS: f64 = 60.0;

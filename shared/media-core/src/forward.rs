@@ -152,8 +152,16 @@ pub(crate) struct Repair {
     extended: u64,
     segment: Segment,
     entry: Entry,
-    /// Passed over while the first packet of its key frame was missing.
-    is_first: bool,
+    cause: Cause,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Lost,
+    /// Passed over while the first packet of its key frame was missing: it goes out for the first time.
+    PassedOver,
+    /// Nobody asked for it, so whoever asks still gets it.
+    Unasked,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -399,15 +407,15 @@ impl Forwarder {
         if extended < self.abandoned_before {
             return Err(NotRepaired::Unknown);
         }
-        let (entry, is_first) = match self.history.get(extended) {
-            Some(entry) => (entry, false),
+        let (entry, cause) = match self.history.get(extended) {
+            Some(entry) => (entry, Cause::Lost),
             // Passed over while the first packet of its key frame was missing; the store may have it.
             None if self.history.covers(extended, self.sent_end) => {
                 let serial = self.segments.newest_serial();
                 let segment = self.segments.get(serial, extended).ok_or(NotRepaired::Unknown)?;
                 let index = segment.index_of(extended).ok_or(NotRepaired::Unknown)?;
                 let as_sent = AsSent { with_mid: self.announce_mid, marker: false, is_empty: false, picture_shift: 0 };
-                (Entry::new(extended, index, serial, as_sent), true)
+                (Entry::new(extended, index, serial, as_sent), Cause::PassedOver)
             }
             None => return Err(NotRepaired::Unknown),
         };
@@ -418,7 +426,7 @@ impl Forwarder {
         if !self.budget.has_some(now) {
             return Err(NotRepaired::OverBudget);
         }
-        Ok(Repair::new(segment, extended, entry, is_first))
+        Ok(Repair::new(segment, extended, entry, cause))
     }
 
     /// Appends the packet again: over RTX with a new number and the old one in its payload (RFC 4588 4), otherwise as
@@ -435,7 +443,7 @@ impl Forwarder {
         let header = Header::parse(packet).ok()?;
         let mut entry = repair.entry;
         let mut shift = repair.segment.shift_of(None)?;
-        if repair.is_first {
+        if repair.cause == Cause::PassedOver {
             if self.selection.current().is_some() && self.selection.was_sent(number?) != Some(true) {
                 return None;
             }
@@ -482,9 +490,22 @@ impl Forwarder {
             }
         };
         payload.append(out, picture, shift);
-        self.history.repaired(now, repair.extended, entry);
+        if repair.cause != Cause::Unasked {
+            self.history.repaired(now, repair.extended, entry);
+        }
         self.budget.spend(out.len().saturating_sub(start));
         Some(Written { ssrc: fixed.ssrc, extended, header_bytes })
+    }
+
+    /// The packet that was sent so many before the newest, to go out again unasked.
+    pub(crate) fn repeat(&mut self, now: Instant, back: u64) -> Option<Repair> {
+        let extended = self.sent_end.checked_sub(back.saturating_add(1))?;
+        if extended < self.abandoned_before || !self.budget.has_some(now) {
+            return None;
+        }
+        let entry = self.history.get(extended)?;
+        let segment = self.segments.get(entry.segment(), extended)?;
+        Some(Repair::new(segment, extended, entry, Cause::Unasked))
     }
 
     /// A packet that was sent a while ago, to go out again over RTX as padding that may be of use: `back` before the newest.
@@ -495,7 +516,7 @@ impl Forwarder {
         }
         let entry = self.history.get(extended)?;
         let segment = self.segments.get(entry.segment(), extended)?;
-        Some(Repair::new(segment, extended, entry, false))
+        Some(Repair::new(segment, extended, entry, Cause::Lost))
     }
 
     /// Appends a packet of nothing but so many bytes of padding (RFC 3550 5.1): in the RTX stream, which is free of gaps to
@@ -696,7 +717,7 @@ impl Forwarder {
 }
 
 impl Repair {
-    fn new(segment: &Segment, extended: u64, entry: Entry, is_first: bool) -> Self {
+    fn new(segment: &Segment, extended: u64, entry: Entry, cause: Cause) -> Self {
         Self {
             stream: segment.stream,
             source_ssrc: segment.ssrc,
@@ -704,7 +725,7 @@ impl Repair {
             extended,
             segment: *segment,
             entry,
-            is_first,
+            cause,
         }
     }
 }

@@ -11,6 +11,7 @@
 mod commands;
 mod compound;
 mod counters;
+mod distribute;
 mod links;
 mod peer;
 mod publisher;
@@ -31,21 +32,21 @@ use plenary_model::PeerId;
 
 pub use self::counters::{Count, Counters};
 use self::{
+    distribute::Run,
     links::Links,
     peer::{Peer, Peers, Role},
     publisher::Part,
-    subscriber::{Exit, Incoming, KeyframeNeed, Retargeted},
+    subscriber::{Exit, KeyframeNeed, Retargeted},
     timers::Timers,
-    track::{Track, TrackOrigin, Tracks},
+    track::{TrackOrigin, Tracks},
 };
 use crate::{
     Deadline, DropReason, DtlsIdentity, Event, Input, LinkConfig, Path, Protocol, SdpLimits, TrackLevel, Transmit,
     demux::{AddressBook, Kind, classify},
     egress::Spares,
-    forward::Origin,
     ingress::{Rtx, Stream, StreamConfig, after},
     levels::WINDOW,
-    rtp::Header,
+    rtp::{Header, dependency::Structure},
     transport::{Received, TransportEvent},
 };
 
@@ -102,6 +103,8 @@ pub struct Router {
     events: VecDeque<Event>,
     levels_due: Option<Instant>,
     counters: Arc<Counters>,
+    /// What came in and is not forwarded yet.
+    run: Run,
     /// Where repaired packets are rebuilt.
     scratch: Vec<u8>,
 }
@@ -126,6 +129,7 @@ impl Router {
             events: VecDeque::new(),
             levels_due: None,
             counters: Arc::default(),
+            run: Run::default(),
             scratch: Vec::new(),
         }
     }
@@ -139,17 +143,22 @@ impl Router {
                 }
             }
             Input::PathClosed { path } => {
+                self.forward_run(now);
                 if let Some(peer) = self.book.peer_at(path).and_then(|peer| self.peers.get_mut(peer)) {
                     peer.transport.path_closed(path);
                 }
                 self.book.path_closed(path);
             }
-            Input::Command(command) => self.on_command(now, command),
+            Input::Command(command) => {
+                self.forward_run(now);
+                self.on_command(now, command);
+            }
         }
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = Some(now);
+        self.forward_run(now);
         if self.levels_due.is_some_and(|at| at <= now) {
             self.close_level_window(now);
         }
@@ -180,6 +189,9 @@ impl Router {
 
     /// Hands what is ready to `sink` in batches; what it does not take stays queued for the next call.
     pub fn transmit(&mut self, sink: &mut dyn Sink) {
+        if let Some(now) = self.now {
+            self.forward_run(now);
+        }
         while let Some((path, datagram)) = self.control.front() {
             if sink.send(&[Transmit { path: *path, bytes: datagram, segment_bytes: None }]) == 0 {
                 return;
@@ -253,9 +265,15 @@ impl Router {
         let header = Header::parse(packet).map_err(|error| error.reason())?;
         self.counters.packets_in.add(1);
         self.counters.bytes_in.add(packet.len());
-        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownAddress)?;
-        let Role::Publisher(publisher) = &mut peer.role else { return Err(DropReason::UnknownStream) };
+        let publisher = self.peers.publisher(id)?;
         let route = publisher.route(&header, packet)?;
+        let dependency_id = publisher.section(route).and_then(|section| section.extensions.dependency);
+        // By another structure what came before cannot be read.
+        let is_described = dependency_id.and_then(|id| header.extension(packet, id)).is_some_and(Structure::is_in);
+        if is_described || !self.run.takes(id, route, header.ssrc) {
+            self.forward_run(now);
+        }
+        let publisher = self.peers.publisher(id)?;
         publisher.arrived(received, route, &header, packet);
         if let Some((at, why)) = publisher.feedback_deadline() {
             self.timers.at_latest(id, at, why);
@@ -284,12 +302,12 @@ impl Router {
             }));
         }
         let stream = encoding.stream.as_mut().ok_or(DropReason::UnknownStream)?;
-        let (header, ingested, is_repaired) = match route.part {
-            Part::Media => (header, stream.receive(now, received, &header, packet)?, false),
+        let (header, ingested) = match route.part {
+            Part::Media => (header, stream.receive(now, received, &header, packet)?),
             Part::Repair { media_payload_type } => {
                 match stream.receive_rtx(now, &header, packet, media_payload_type, &mut self.scratch)? {
                     Rtx::Probe => return Ok(()),
-                    Rtx::Repaired { header, ingested } => (header, ingested, true),
+                    Rtx::Repaired { header, ingested } => (header, ingested),
                 }
             }
         };
@@ -304,16 +322,7 @@ impl Router {
             let sid = track.sid.clone();
             self.on_new_stream(now, &sid);
         }
-        let section = self.peers.get_mut(id).and_then(|peer| peer.publisher_section(route));
-        let section = section.ok_or(DropReason::UnknownStream)?;
-        let track = self.tracks.get(&section.track).ok_or(DropReason::UnknownStream)?;
-        let packet = if is_repaired { self.scratch.as_slice() } else { packet };
-        let stream = track.stream(route.stream).ok_or(DropReason::UnknownStream)?;
-        let origin = Origin { clock: stream.sender_clock(), structure: stream.structure() };
-        let incoming = Incoming { stream: route.stream, origin, header: &header, ingested: &ingested, packet };
-        self.links.forward(now, track, &incoming, &self.counters);
-        let Self { peers, spares, ready, events, counters, .. } = self;
-        distribute(now, track, &incoming, Exits { peers, spares, ready, events, counters });
+        self.run.push(id, route, header, ingested);
         Ok(())
     }
 
@@ -499,40 +508,6 @@ impl Router {
         self.levels_due = (!levels.is_empty()).then(|| after(now, WINDOW));
         if !levels.is_empty() {
             self.events.push_back(Event::Levels { levels });
-        }
-    }
-}
-
-/// The ways out of a router for what its subscribers get.
-struct Exits<'r> {
-    peers: &'r mut Peers,
-    spares: &'r mut Spares,
-    ready: &'r mut VecDeque<usize>,
-    events: &'r mut VecDeque<Event>,
-    counters: &'r Counters,
-}
-
-/// Hot: a packet of a track, to each of its subscribers.
-fn distribute(now: Instant, track: &Track, incoming: &Incoming<'_>, exits: Exits<'_>) {
-    let Exits { peers, spares, ready, events, counters } = exits;
-    for receiver in &track.receivers {
-        let Some(peer) = peers.at(receiver.peer) else { continue };
-        let Role::Subscriber(subscriber) = &mut peer.role else { continue };
-        peer.egress.borrow(spares);
-        peer.pacer.refill(now);
-        let backlog = peer.pacer.backlog_bytes();
-        let exit = Exit { transport: &peer.transport, egress: &mut peer.egress, backlog, counters };
-        match subscriber.forward(now, receiver.slot, incoming, exit) {
-            Ok(is_first) => {
-                if !peer.is_ready && !peer.egress.is_empty() {
-                    peer.is_ready = true;
-                    ready.push_back(receiver.peer);
-                }
-                if is_first {
-                    events.push_back(Event::FirstPacketOut { peer: peer.id, track: track.sid.clone() });
-                }
-            }
-            Err(reason) => counters.count_drop(reason),
         }
     }
 }

@@ -44,6 +44,11 @@ impl LossJudge {
         self.share - self.own > LOW
     }
 
+    /// The smoothed share.
+    pub(super) fn share(&self) -> f64 {
+        self.share
+    }
+
     /// What was lost so far has been answered otherwise.
     pub(super) fn forget(&mut self) {
         *self = Self { own: self.own, share: self.own, ..Self::default() };

@@ -16,6 +16,7 @@ pub struct Counters {
     pub nacks_sent: Count,
     /// Sequence numbers that subscribers asked for again.
     pub nacks_received: Count,
+    /// Packets sent again, asked for or not.
     pub retransmitted: Count,
     /// Packets sent to learn what a path takes.
     pub padding_out: Count,

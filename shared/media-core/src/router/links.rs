@@ -10,18 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Random, Router, Sink, counters::Counters, pull::Pulls, send_control, serve::Serves, subscriber::Incoming,
-    track::Track,
-};
+use super::{Random, Router, Sink, counters::Counters, pull::Pulls, send_control, serve::Serves, track::Track};
 use crate::{
     DropReason, Event, LinkConfig, LinkEnd, Neighbour, Path, Protocol, RouterId, Transmit,
     egress::Class,
-    ingress::after,
+    ingress::{Ingested, after},
     link::{
         ACCEPT, Ack, Bye, Change, ClusterKeys, Control, Frame, Fresh, Gone, HELLO, KeyRequest, Link, MEDIA, Ping,
         Report, SEALED, TrackInfo, Want, frames, session_of,
     },
+    rtp::{Header, StreamId},
 };
 use plenary_model::MediaKind;
 use prost::Message;
@@ -289,7 +287,14 @@ impl Links {
     }
 
     /// Hot. A packet of a track, to the routers that want its stream.
-    pub(super) fn forward(&mut self, now: Instant, track: &Track, incoming: &Incoming<'_>, counters: &Counters) {
+    pub(super) fn forward(
+        &mut self,
+        now: Instant,
+        track: &Track,
+        at: StreamId,
+        packets: &[(Header, Ingested)],
+        counters: &Counters,
+    ) {
         if track.pullers.is_empty() || track.muted {
             return;
         }
@@ -297,12 +302,14 @@ impl Links {
             MediaKind::Audio => Class::Audio,
             MediaKind::Video => Class::Video,
         };
-        let Some(bit) = 1u8.checked_shl(incoming.stream.0.into()) else { return };
-        let stream = track.first_stream.wrapping_add(incoming.stream.0.into());
+        let (Some(bit), Some(stream)) = (1u8.checked_shl(at.0.into()), track.stream(at)) else { return };
+        let id = track.first_stream.wrapping_add(at.0.into());
         for puller in track.pullers.iter().filter(|puller| puller.streams & bit != 0) {
             let Some(Some(entry)) = self.slots.get_mut(puller.link) else { continue };
-            if let Err(reason) = entry.link.send_media(now, class, stream, incoming.packet, counters) {
-                counters.count_drop(reason);
+            for packet in packets.iter().filter_map(|(_, ingested)| stream.store().get(ingested.index)) {
+                if let Err(reason) = entry.link.send_media(now, class, id, packet, counters) {
+                    counters.count_drop(reason);
+                }
             }
         }
     }

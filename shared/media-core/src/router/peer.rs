@@ -9,7 +9,7 @@ use super::{
     subscriber::Subscriber,
 };
 use crate::{
-    Transmit,
+    DropReason, Transmit,
     egress::{EgressQueue, Pacer},
     session_description::ReceiveSection,
     transport::Transport,
@@ -113,6 +113,13 @@ impl Peers {
 
     pub(super) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
         self.at(self.slot(id)?)
+    }
+
+    pub(super) fn publisher(&mut self, id: PeerId) -> Result<&mut Publisher, DropReason> {
+        match &mut self.get_mut(id).ok_or(DropReason::UnknownAddress)?.role {
+            Role::Publisher(publisher) => Ok(publisher),
+            Role::Subscriber(_) => Err(DropReason::UnknownStream),
+        }
     }
 
     pub(super) fn get(&self, slot: usize) -> Option<&Peer> {

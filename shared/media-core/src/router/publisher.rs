@@ -48,6 +48,13 @@ pub(super) struct Route {
     payload_type: u8,
 }
 
+impl Route {
+    /// Whether both are of one stream: its media or repairs of it.
+    pub(super) fn is_stream_of(self, other: Self) -> bool {
+        (self.section, self.stream) == (other.section, other.stream)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Media,

@@ -9,16 +9,15 @@ use plenary_model::{Source, TrackSid};
 use prost::Message;
 
 use super::{
-    Exits, Router,
+    Router,
     counters::Counters,
-    distribute,
+    distribute::{Exits, distribute},
     peer::Role,
-    subscriber::Incoming,
     track::{Encoding, RemoteStream, Track, TrackOrigin},
 };
 use crate::{
     DropReason, Event, LayerSize,
-    forward::{Layering, Origin},
+    forward::Layering,
     ingress::{KeyframeRequests, LAYER_INTERVAL, Repair, Stream, StreamConfig, after},
     levels::{AudioLevels, WINDOW},
     link::{KeyRequest, Report, TrackInfo, Want, WantedTrack, media},
@@ -235,11 +234,8 @@ impl Router {
         let entry = self.links.entry(slot).ok_or(DropReason::LinkUnknownSession)?;
         let (sid, _) = entry.pulls.streams.get(&id).ok_or(DropReason::LinkUnknownStream)?;
         let track = self.tracks.get(sid).ok_or(DropReason::LinkUnknownStream)?;
-        let stream = track.stream(at).ok_or(DropReason::LinkUnknownStream)?;
-        let origin = Origin { clock: stream.sender_clock(), structure: stream.structure() };
-        let incoming = Incoming { stream: at, origin, header: &header, ingested: &ingested, packet };
         let Self { peers, spares, ready, events, counters, .. } = self;
-        distribute(now, track, &incoming, Exits { peers, spares, ready, events, counters });
+        distribute(now, track, at, &[(header, ingested)], Exits { peers, spares, ready, events, counters });
         Ok(())
     }
 

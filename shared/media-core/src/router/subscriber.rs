@@ -16,8 +16,8 @@ use crate::{
     egress::{Class, EgressQueue},
     estimate::{Ask, Estimator, LayerRate, Pace, Pausing, Rank, allocate, granted_bps, wanted_bps},
     forward::{
-        Forwarder, ForwarderConfig, LayerState, Layering, Origin, OutgoingHeader, PassedExtension, Red, RtxConfig,
-        Skip, Target, Written, choose_layer,
+        Forwarder, ForwarderConfig, LayerState, Layering, Origin, OutgoingHeader, PassedExtension, Red, Repair,
+        RtxConfig, Skip, Target, Written, choose_layer,
     },
     ingress::{Ingested, after},
     quality::QualityMeter,
@@ -160,7 +160,7 @@ impl Subscriber {
         now: Instant,
         slot: usize,
         incoming: &Incoming<'_>,
-        exit: Exit<'_>,
+        exit: &mut Exit<'_>,
     ) -> Result<bool, DropReason> {
         let Exit { transport, egress, backlog, counters } = exit;
         let subscription = self.subscriptions.get_mut(slot).and_then(Option::as_mut);
@@ -176,7 +176,7 @@ impl Subscriber {
             MediaKind::Video => Class::Video,
         };
         // Asked before a sequence number is spent. What follows a picture with a hole cannot be decoded either.
-        if !egress.has_room(class, backlog) {
+        if !egress.has_room(class, *backlog) {
             if class == Class::Video && forwarder.current_layer().is_some() {
                 forwarder.stop();
                 *skips_until = Some(after(now, SKIP));
@@ -209,6 +209,21 @@ impl Subscriber {
             self.reports_due = Some(after(now, REPORT_INTERVAL));
         }
         Ok(!std::mem::replace(flowing, true))
+    }
+
+    /// Hot on a path that loses much without being full: what was said a moment ago once more. What is lost twice in a row
+    /// is neither in the next packet's redundancy, nor does a NACK bring it back in time.
+    pub(super) fn repeat(&mut self, now: Instant, slot: usize, track: &Track, exit: &mut Exit<'_>) {
+        let subscription = self.subscriptions.get_mut(slot).and_then(Option::as_mut);
+        let Some(Subscription { forwarder: Some(forwarder), .. }) = subscription else { return };
+        let Some(repair) = forwarder.repeat(now, REPEAT_BACK) else { return };
+        if resend(now, forwarder, &repair, track, &mut self.estimator, exit).is_ok() {
+            exit.counters.retransmitted.add(1);
+        }
+    }
+
+    pub(super) fn is_lossy(&self, now: Instant) -> bool {
+        self.estimator.is_lossy(now)
     }
 
     /// Takes over the whole wish. True when sections must change.
@@ -601,42 +616,19 @@ impl Subscriber {
     }
 
     fn repair(&mut self, now: Instant, ssrc: u32, sequence: u16, tracks: &Tracks, exit: &mut Exit<'_>) {
-        let Exit { transport, egress, backlog, counters } = exit;
         let round_trip = self.estimator.rtt();
-        let estimator = &mut self.estimator;
         let found = self.subscriptions.iter_mut().flatten().find(|one| one.ssrc == ssrc);
-        let Some(Subscription { forwarder: Some(forwarder), wanted, kind, .. }) = found else {
-            return counters.count_drop(DropReason::NackUnknown);
+        let Some(Subscription { forwarder: Some(forwarder), wanted, .. }) = found else {
+            return exit.counters.count_drop(DropReason::NackUnknown);
         };
-        let repair = match forwarder.repair(now, round_trip, sequence) {
-            Ok(repair) => repair,
-            Err(why) => return counters.count_drop(why.reason()),
+        let outcome = match (forwarder.repair(now, round_trip, sequence), tracks.get(&wanted.track)) {
+            (Ok(repair), Some(track)) => resend(now, forwarder, &repair, track, &mut self.estimator, exit),
+            (Err(why), _) => Err(why.reason()),
+            (_, None) => Err(DropReason::NackUnknown),
         };
-        let stream = tracks.get(&wanted.track).and_then(|track| track.stream(repair.stream));
-        let stored = stream.filter(|stream| stream.ssrc() == repair.source_ssrc);
-        let packet = stored.and_then(|stream| Some((stream.store().get(repair.index)?, stream)));
-        let Some((packet, stream)) = packet else {
-            return counters.count_drop(DropReason::NackUnknown);
-        };
-        let stored = (packet, stream.frame_number(packet));
-        // Audio is as urgent the second time.
-        let class = if *kind == MediaKind::Audio { Class::Audio } else { Class::Repair };
-        if !egress.has_room(class, *backlog) {
-            return counters.count_drop(DropReason::QueueFull);
-        }
-        let sent = egress.append(class, |out, start| {
-            let mut sequence = None;
-            let stamp = |bytes: usize| {
-                sequence = Some(estimator.sent(now, bytes));
-                sequence
-            };
-            let written = forwarder.write_repair(now, &repair, stored, stamp, out).ok_or(DropReason::RtpMalformed)?;
-            seal(transport, &written, out, start)?;
-            Ok(sequence)
-        });
-        match sent {
-            Ok(_) => counters.retransmitted.add(1),
-            Err(reason) => counters.count_drop(reason),
+        match outcome {
+            Ok(()) => exit.counters.retransmitted.add(1),
+            Err(reason) => exit.counters.count_drop(reason),
         }
     }
 
@@ -649,6 +641,38 @@ impl Subscriber {
         let stream = subscription.forwarder.as_ref()?.current_stream()?;
         Some(KeyframeNeed { track: subscription.wanted.track.clone(), stream })
     }
+}
+
+/// Sends a packet of the track again.
+fn resend(
+    now: Instant,
+    forwarder: &mut Forwarder,
+    repair: &Repair,
+    track: &Track,
+    estimator: &mut Estimator,
+    exit: &mut Exit<'_>,
+) -> Result<(), DropReason> {
+    let Exit { transport, egress, backlog, .. } = exit;
+    let stream = track.stream(repair.stream).filter(|stream| stream.ssrc() == repair.source_ssrc);
+    let stream = stream.ok_or(DropReason::NackUnknown)?;
+    let packet = stream.store().get(repair.index).ok_or(DropReason::NackUnknown)?;
+    let stored = (packet, stream.frame_number(packet));
+    // Audio is as urgent the second time.
+    let class = if track.kind == MediaKind::Audio { Class::Audio } else { Class::Repair };
+    if !egress.has_room(class, *backlog) {
+        return Err(DropReason::QueueFull);
+    }
+    let appended = egress.append(class, |out, start| {
+        let mut sequence = None;
+        let stamp = |bytes: usize| {
+            sequence = Some(estimator.sent(now, bytes));
+            sequence
+        };
+        let written = forwarder.write_repair(now, repair, stored, stamp, out).ok_or(DropReason::RtpMalformed)?;
+        seal(transport, &written, out, start)?;
+        Ok(sequence)
+    });
+    appended.map(drop)
 }
 
 /// Seals the packet that stands at `start`.
@@ -717,6 +741,9 @@ fn ladder(now: Instant, track: &Track, states: &[LayerState]) -> Vec<LayerRate> 
     ladder
 }
 
+/// Packets of audio that lie between one and its repetition: 40 ms at the usual 20 ms, longer than most bursts of loss and
+/// shorter than playout buffers on such paths.
+const REPEAT_BACK: u64 = 2;
 /// livekit-protocol 5.3: often enough for lip sync.
 const REPORT_INTERVAL: Duration = Duration::from_secs(3);
 

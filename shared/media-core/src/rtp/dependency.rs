@@ -108,6 +108,11 @@ impl Flags {
 }
 
 impl Structure {
+    /// Whether a packet brings one.
+    pub(crate) fn is_in(data: &[u8]) -> bool {
+        Flags::read(&mut Bits::after_mandatory(data)).is_some_and(|flags| flags.structure)
+    }
+
     /// The structure that a packet brings: outer `None` if there should be one and it makes no sense.
     pub(crate) fn of(data: &[u8]) -> Option<Option<Self>> {
         let mut bits = Bits::after_mandatory(data);

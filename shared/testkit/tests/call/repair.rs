@@ -63,6 +63,28 @@ fn a_subscribers_nack_is_answered_plainly_without_rtx() {
 }
 
 #[test]
+fn on_a_path_that_loses_much_audio_is_sent_twice_unasked() {
+    let mut world = World::seeded(seed(24));
+    let ann = world.join_connected("ann");
+    let bob = world.join_connected_with("bob", ClientOptions { sends_nacks: false, ..ClientOptions::default() });
+    let audio = world.publish_audio(ann);
+    world.subscribe(bob, std::slice::from_ref(&audio));
+    world.run_until_received(bob, &audio, 10);
+    let missing = |world: &World| {
+        let received = world.received(bob, &audio);
+        received.gaps() as f64 / received.packets.len() as f64
+    };
+    world.network.set_everywhere(Conditions::lossy(0.1));
+    world.run_for(20 * SECOND);
+    assert!(missing(&world) < 0.05, "{} instead of a tenth", missing(&world));
+    world.network.set_everywhere(Conditions::default());
+    world.run_for(25 * SECOND);
+    let repeated = world.counters().retransmitted.get();
+    world.run_for(5 * SECOND);
+    assert_eq!(world.counters().retransmitted.get(), repeated, "not once the path is good again");
+}
+
+#[test]
 fn lost_audio_is_repaired_plainly() {
     let mut pair = Pair::flowing(23);
     let ssrc = pair.world.received(pair.bob, &pair.audio).ssrc;
