@@ -62,6 +62,7 @@ fn main() -> Result<()> {
         joins_without_media: Vec::new(),
         joins_with_media: Vec::new(),
         subscriptions: Vec::new(),
+        arrivals: Vec::new(),
     };
     // Round after round, so that a busy neighbour meets every shape alike.
     for round in 1..=options.repeat {
@@ -77,6 +78,7 @@ fn main() -> Result<()> {
             sheet.joins_without_media.push(measure::joins(&plan, PEOPLE, None)?);
             sheet.joins_with_media.push(measure::joins(&plan, PEOPLE, Some(MediaKind::Audio))?);
             sheet.subscriptions.push(measure::subscriptions(&plan)?);
+            sheet.arrivals.push(measure::arrivals(&plan)?);
         }
     }
     sheet.load_average_after = process::load_average();

@@ -73,6 +73,14 @@ pub struct Subscriptions {
     pub resident_kib_per_subscription: f64,
 }
 
+/// People who come to somebody's video one at a time, so that each needs a key frame of their own.
+#[derive(Debug, Clone, Serialize)]
+pub struct Arrivals {
+    pub people: usize,
+    pub first_media_p50_ms: f64,
+    pub first_media_p95_ms: f64,
+}
+
 pub fn forwarding(plan: &Plan, shape: &Shape) -> Result<Forwarding> {
     let mut server = Server::start(&plan.binary, plan.media_threads)?;
     let measured = forward(&server, plan, shape);
@@ -159,9 +167,7 @@ fn forward(server: &Server, plan: &Plan, shape: &Shape) -> Result<Forwarding> {
     delays.sort_unstable();
     let delay = |share| percentile(&delays, share).map_or(f64::NAN, |us| f64::from(us) / 1_000.0);
     let runs: f64 = totals.runs.iter().map(|count| *count as f64).sum();
-    let mut first: Vec<_> = crowd.bots.iter().filter_map(|bot| bot.media_after).collect();
-    first.sort_unstable();
-    let first_media = |share| percentile(&first, share).map_or(f64::NAN, |after| after.as_secs_f64() * 1_000.0);
+    let (first_media_p50_ms, first_media_p95_ms) = first_media(&crowd);
     Ok(Forwarding {
         rooms: shape.rooms,
         packets_in_per_s: rate("in"),
@@ -183,9 +189,17 @@ fn forward(server: &Server, plan: &Plan, shape: &Shape) -> Result<Forwarding> {
         repairs: totals.repairs,
         nacks: end.3 - nacks,
         resident_mib: after.resident_bytes as f64 / f64::from(1 << 20),
-        first_media_p50_ms: first_media(0.5),
-        first_media_p95_ms: first_media(0.95),
+        first_media_p50_ms,
+        first_media_p95_ms,
     })
+}
+
+/// From the join to the first packet, p50 and p95, ms.
+fn first_media(crowd: &Crowd) -> (f64, f64) {
+    let mut after: Vec<_> = crowd.bots.iter().filter_map(|bot| bot.media_after).collect();
+    after.sort_unstable();
+    let at = |share| percentile(&after, share).map_or(f64::NAN, |after| after.as_secs_f64() * 1_000.0);
+    (at(0.5), at(0.95))
 }
 
 /// People in rooms of ten, each with both transports and data channels; with a kind, everybody publishes a track and
@@ -251,6 +265,22 @@ pub fn subscriptions(plan: &Plan) -> Result<Subscriptions> {
     Ok(Subscriptions { subscriptions, resident_kib_per_subscription: grown as f64 / 1024.0 / subscriptions as f64 })
 }
 
+pub fn arrivals(plan: &Plan) -> Result<Arrivals> {
+    let server = Server::start(&plan.binary, plan.media_threads)?;
+    let mut crowd = Crowd::new(&server)?;
+    crowd.join("room", &[MediaKind::Video], false)?;
+    crowd.run_until("connected", |bot| bot.connected_after.is_some())?;
+    for _ in 0..ARRIVALS {
+        crowd.run_for(ARRIVE_EVERY)?;
+        crowd.join("room", &[], true)?;
+    }
+    crowd.run_for(ARRIVE_EVERY)?;
+    let seeing = crowd.bots.iter().filter(|bot| bot.media_after.is_some()).count();
+    ensure!(seeing == ARRIVALS, "{seeing} of {ARRIVALS} people see something");
+    let (first_media_p50_ms, first_media_p95_ms) = first_media(&crowd);
+    Ok(Arrivals { people: ARRIVALS, first_media_p50_ms, first_media_p95_ms })
+}
+
 fn percentile<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
     let last = sorted.len().checked_sub(1)?;
     sorted.get((last as f64 * share).round() as usize).copied()
@@ -264,3 +294,6 @@ const JOIN_EVERY: Duration = Duration::from_millis(10);
 const WARM_UP_MAX: Duration = Duration::from_secs(15);
 const ROOM: usize = 10;
 const LISTENERS: usize = 100;
+const ARRIVALS: usize = 20;
+/// Longer than key frames are kept apart.
+const ARRIVE_EVERY: Duration = Duration::from_millis(1_100);

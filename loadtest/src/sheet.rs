@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    measure::{Forwarding, Joins, Subscriptions},
+    measure::{Arrivals, Forwarding, Joins, Subscriptions},
     process::Machine,
     shapes::Shape,
 };
@@ -18,6 +18,7 @@ pub struct Sheet {
     pub joins_without_media: Vec<Joins>,
     pub joins_with_media: Vec<Joins>,
     pub subscriptions: Vec<Subscriptions>,
+    pub arrivals: Vec<Arrivals>,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,6 +96,11 @@ impl Sheet {
             out += &joins("the same, with a microphone each and nine others' negotiated", &self.joins_with_media);
             let per = range(&self.subscriptions, 1, |all| all.resident_kib_per_subscription);
             out += &format!("\nMemory per subscription (1,000 of audio): {per} KiB\n");
+            let [half, most] = [|all: &Arrivals| all.first_media_p50_ms, |all: &Arrivals| all.first_media_p95_ms]
+                .map(|read| range(&self.arrivals, 0, read));
+            out += &format!(
+                "\nFrom the join to the first packet of video, one person at a time: p50 {half}, p95 {most} ms\n"
+            );
         }
         out
     }
