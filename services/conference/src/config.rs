@@ -334,7 +334,8 @@ fn resolve_media(file: MediaFile, http: &Http) -> Result<Media, &'static str> {
     if advertise.is_empty() {
         return Err("this machine has no address to advertise; set media.advertise");
     }
-    Ok(Media { bind, udp_port: file.udp_port, tcp_port: file.tcp_port, threads, advertise })
+    let MediaFile { udp_port, tcp_port, people_per_router, .. } = file;
+    Ok(Media { bind, udp_port, tcp_port, threads, people_per_router, advertise })
 }
 
 /// The addresses of this machine that somebody else could reach, of the families that `bind` listens on.

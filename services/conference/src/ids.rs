@@ -5,18 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use plenary_media_core::IceCredentials;
 use plenary_model::{NodeId, ParticipantSid, PeerId, RoomSid};
 
-use crate::node::RouterHandle;
+use crate::{media_router::RouterIndex, node::RouterHandle};
 
-/// Says which node hosts the session, so that whoever has it knows where to find its tracks.
-pub fn participant(node: &NodeId) -> ParticipantSid {
+/// Says which node hosts the session and which of its routers has the media, so that whoever has it knows where to find
+/// its tracks.
+pub fn participant(node: &NodeId, router: RouterIndex) -> ParticipantSid {
     let host = node.as_str().strip_prefix(NODE).unwrap_or(node.as_str());
-    format!("{PARTICIPANT}{host}{}", text::<SID_CHARACTERS>()).into()
+    format!("{PARTICIPANT}{host}{}{}", router.mark(), text::<SESSION_CHARACTERS>()).into()
 }
 
-/// Which node hosts this session; none if the sid is not of our making.
-pub fn host_of(sid: &ParticipantSid) -> Option<NodeId> {
-    let host = sid.as_str().strip_prefix(PARTICIPANT)?.get(..SID_CHARACTERS)?;
-    Some(format!("{NODE}{host}").into())
+/// Which node hosts this session, and on which of its routers; none if the sid is not of our making.
+pub fn host_of(sid: &ParticipantSid) -> Option<(NodeId, RouterIndex)> {
+    let (host, rest) = sid.as_str().strip_prefix(PARTICIPANT)?.split_at_checked(SID_CHARACTERS)?;
+    Some((format!("{NODE}{host}").into(), RouterIndex::of_mark(rest)?))
 }
 
 pub fn room() -> RoomSid {
@@ -41,7 +42,7 @@ pub fn words() -> u64 {
 /// The ufrag begins with the router's mark, so that an accepted TCP connection finds its thread by the first frame.
 pub fn ice_credentials(router: &RouterHandle) -> IceCredentials {
     IceCredentials {
-        ufrag: format!("{}{}", router.ufrag_prefix(), text::<UFRAG_CHARACTERS>()),
+        ufrag: format!("{}{}", router.index.mark(), text::<UFRAG_CHARACTERS>()),
         pwd: text::<PWD_CHARACTERS>(),
     }
 }
@@ -74,6 +75,9 @@ const NODE: &str = "ND_";
 
 const SID_CHARACTERS: usize = 12;
 
+/// Of a session among those of its router.
+const SESSION_CHARACTERS: usize = 10;
+
 /// RFC 8445 5.3 asks for 24 bits.
 const UFRAG_CHARACTERS: usize = 8;
 
@@ -90,12 +94,19 @@ mod tests {
 
     #[test]
     fn ids_have_their_prefix_and_length_and_do_not_repeat() {
-        let node = node();
-        let sids: HashSet<_> = (0..10_000).map(|_| participant(&node)).collect();
+        let (node, router) = (node(), RouterIndex::new(37).unwrap());
+        let sids: HashSet<_> = (0..10_000).map(|_| participant(&node, router)).collect();
         assert_eq!(sids.len(), 10_000);
         assert!(sids.iter().all(|sid| sid.as_str().starts_with("PA_") && sid.as_str().len() == 27));
-        assert!(sids.iter().all(|sid| host_of(sid).as_ref() == Some(&node)));
-        for not_ours in ["PA_short", "TR_aaaaaaaaaaaaaaaaaaaaaaaa", ""] {
+        assert!(sids.iter().all(|sid| host_of(sid) == Some((node.clone(), router))));
+        for not_ours in [
+            "PA_short",
+            "PA_aaaaaaaaaaaa",
+            "PA_aaaaaaaaaaaaAAAAAAAAAAAA",
+            "TR_aaaaaaaaaaaaaaaaaaaaaaaa",
+            "",
+            "PA_aaaaaaaaaaaé",
+        ] {
             assert_eq!(host_of(&not_ours.into()), None);
         }
     }

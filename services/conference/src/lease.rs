@@ -18,16 +18,12 @@ pub async fn hold(shared: Arc<Shared>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_held = false;
     let mut fails = false;
-    // To whom the others were introduced.
-    let mut introduced = Vec::new();
     loop {
         tick.tick().await;
         match shared.store.renew(info(&shared)).await {
             Ok(Renewed { was_held, nodes }) => {
-                let routers = shared.neighbours.own_routers();
-                if shared.neighbours.replace(nodes) || introduced != routers {
+                if shared.neighbours.replace(nodes) {
                     shared.introduce_routers();
-                    introduced = routers;
                 }
                 if is_held && !was_held {
                     shared.room_threads().for_each(|rooms| rooms.do_send(Lapsed));

@@ -95,13 +95,6 @@ pub struct MediaRouterHandle<C: Core> {
     pub io: Arc<IoCounters>,
 }
 
-impl<C: Core> MediaRouterHandle<C> {
-    /// What every ufrag of this router begins with.
-    pub fn ufrag_prefix(&self) -> String {
-        self.index.ufrag_prefix()
-    }
-}
-
 impl<C: Core> fmt::Debug for MediaRouterHandle<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MediaRouterHandle")
@@ -175,10 +168,11 @@ impl<C: Core> MediaRouter<C> {
     ) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX_MESSAGES);
+            let routes = Routes::new(notice.index, Arc::clone(&io));
             ctx.spawn(PumpTask { pump: Pump::new(sockets, Arc::clone(&io)), _notice: notice });
             ctx.run_interval(BEAT_INTERVAL, |router, _| router.heartbeat.beat(Instant::now()));
             let heartbeat = Heartbeat::start("media thread", Instant::now());
-            Self { core, heartbeat, tcp: TcpPaths::new(Arc::clone(&io)), routes: Routes::new(io) }
+            Self { core, heartbeat, tcp: TcpPaths::new(Arc::clone(&io)), routes }
         })
     }
 
@@ -265,18 +259,20 @@ impl RouterIndex {
         (index < ROUTERS_MAX).then_some(Self(index))
     }
 
-    /// The index in lower-case base 36: two characters at the head of every ufrag, by which the TCP door finds the router.
-    pub fn ufrag_prefix(self) -> String {
+    /// The index in lower-case base 36: two characters at the head of every ufrag, by which the TCP door finds the router,
+    /// and within every participant's sid.
+    pub fn mark(self) -> String {
         [self.0 / 36, self.0 % 36].into_iter().filter_map(|digit| char::from_digit(u32::from(digit), 36)).collect()
     }
 
-    pub fn of_ufrag(ufrag: &str) -> Option<Self> {
+    /// The router whose mark a text begins with.
+    pub fn of_mark(text: &str) -> Option<Self> {
         let digit = |byte: &u8| match byte {
             b'0'..=b'9' => Some(u16::from(byte - b'0')),
             b'a'..=b'z' => Some(u16::from(byte - b'a') + 10),
             _ => None,
         };
-        let ([high, low], _) = ufrag.as_bytes().split_first_chunk()?;
+        let ([high, low], _) = text.as_bytes().split_first_chunk()?;
         Some(Self(digit(high)? * 36 + digit(low)?))
     }
 }

@@ -1,14 +1,15 @@
-//! Which nodes there are, and where the media routers of a room are: this node's own and the others'.
+//! Which nodes there are, on which of this node's media routers somebody's media goes, and on whose it is found.
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{PoisonError, RwLock},
 };
 
 use plenary_media_core::{Neighbour, RouterId};
 use plenary_model::{NodeId, NodeInfo, ParticipantSid, RoomName, RouterInfo};
 
-use crate::ids;
+use crate::{ids, media_router::RouterIndex};
 
 /// Written by the supervisor and the lease, read by every session that wants a track.
 #[derive(Debug)]
@@ -19,8 +20,16 @@ pub struct Neighbours {
 
 #[derive(Debug, Default)]
 struct Known {
-    routers: Vec<RouterInfo>,
+    routers: Vec<OwnRouter>,
     nodes: BTreeMap<NodeId, NodeInfo>,
+}
+
+#[derive(Debug, Clone)]
+pub struct OwnRouter {
+    /// As other nodes know it.
+    pub info: RouterInfo,
+    /// Where the others of this node reach it, whatever lies between this machine and the addresses that clients are told.
+    pub local: Vec<SocketAddr>,
 }
 
 /// Where somebody's tracks are published.
@@ -29,7 +38,7 @@ pub enum Host {
     /// On the router where they are wanted.
     Here,
     Elsewhere(RouterId),
-    /// On a node that this one has not heard of yet.
+    /// On a node, or one of its routers, that this one has not heard of yet.
     Unknown,
 }
 
@@ -39,7 +48,7 @@ impl Neighbours {
     }
 
     /// A router of this node was built, or built anew.
-    pub fn set_own(&self, index: usize, router: RouterInfo) {
+    pub fn set_own(&self, index: usize, router: OwnRouter) {
         let routers = &mut self.write().routers;
         match routers.get_mut(index) {
             Some(place) => *place = router,
@@ -48,7 +57,7 @@ impl Neighbours {
     }
 
     pub fn own_routers(&self) -> Vec<RouterInfo> {
-        self.read().routers.clone()
+        self.read().routers.iter().map(|router| router.info.clone()).collect()
     }
 
     /// Who lives. True if that has changed.
@@ -61,14 +70,20 @@ impl Neighbours {
         changed
     }
 
-    /// Where this publisher's tracks are, seen from the room's router on this node.
-    pub fn host(&self, publisher: &ParticipantSid, room: &RoomName) -> Host {
-        let Some(node) = ids::host_of(publisher).filter(|node| *node != self.own) else { return Host::Here };
-        let known = self.read();
-        let routers = known.nodes.get(&node).map(|info| info.routers.as_slice()).unwrap_or_default();
-        let at = slot(room, routers.len());
-        match (routers.get(at), u16::try_from(at)) {
-            (Some(router), Ok(index)) => Host::Elsewhere(RouterId { node, boot: router.boot, index }),
+    /// Where this publisher's tracks are, seen from a router of this node.
+    pub fn host(&self, publisher: &ParticipantSid, here: RouterIndex) -> Host {
+        let Some((node, router)) = ids::host_of(publisher) else { return Host::Here };
+        if node == self.own && router == here {
+            return Host::Here;
+        }
+        let (known, at) = (self.read(), usize::from(router));
+        let info = if node == self.own {
+            known.routers.get(at).map(|router| &router.info)
+        } else {
+            known.nodes.get(&node).and_then(|info| info.routers.get(at))
+        };
+        match (info.map(|info| info.boot), u16::try_from(at)) {
+            (Some(boot), Ok(index)) => Host::Elsewhere(RouterId { node, boot, index }),
             _ => Host::Unknown,
         }
     }
@@ -81,15 +96,16 @@ impl Neighbours {
     /// Every router but this one of our own.
     pub fn of_router(&self, own: usize) -> Vec<Neighbour> {
         let known = self.read();
-        let ours = [(&self.own, known.routers.as_slice())];
-        let theirs = known.nodes.iter().map(|(node, info)| (node, info.routers.as_slice()));
         let mut all = Vec::new();
-        for (node, routers) in ours.into_iter().chain(theirs) {
-            for (index, router) in (0u16..).zip(routers) {
-                if *node != self.own || usize::from(index) != own {
-                    let id = RouterId { node: node.clone(), boot: router.boot, index };
-                    all.push(Neighbour { id, addresses: router.addresses.clone() });
-                }
+        let ours = known.routers.iter().map(|router| (router.info.boot, &router.local));
+        for (index, (boot, addresses)) in (0u16..).zip(ours).filter(|(index, _)| usize::from(*index) != own) {
+            let id = RouterId { node: self.own.clone(), boot, index };
+            all.push(Neighbour { id, addresses: addresses.clone() });
+        }
+        for (node, info) in &known.nodes {
+            for (index, router) in (0u16..).zip(&info.routers) {
+                let id = RouterId { node: node.clone(), boot: router.boot, index };
+                all.push(Neighbour { id, addresses: router.addresses.clone() });
             }
         }
         all
@@ -115,6 +131,15 @@ pub fn slot(room: &RoomName, slots: usize) -> usize {
     usize::try_from(spread).unwrap_or_default()
 }
 
+/// On which of a node's routers the next of a room goes, from how many of the room each has: they fill up in turn from the
+/// room's own, so that as few as can be take part. When all are full it is the one with the fewest. 0 is no limit.
+pub fn place(room: &RoomName, people: &[u32], limit: u32) -> usize {
+    let own = slot(room, people.len());
+    let in_turn = || people.iter().enumerate().cycle().skip(own).take(people.len());
+    let free = in_turn().find(|(_, count)| limit == 0 || **count < limit);
+    free.or_else(|| in_turn().min_by_key(|(_, count)| **count)).map_or(own, |(at, _)| at)
+}
+
 #[cfg(test)]
 mod tests {
     use plenary_model::NodeState;
@@ -125,39 +150,66 @@ mod tests {
         RouterInfo { boot, addresses: vec!["192.0.2.1:7882".parse().unwrap()] }
     }
 
+    fn own(boot: u64) -> OwnRouter {
+        OwnRouter { info: router(boot), local: vec!["127.0.0.1:7882".parse().unwrap()] }
+    }
+
     fn node(node: &NodeId, boots: &[u64]) -> NodeInfo {
         let routers = boots.iter().copied().map(router).collect();
         NodeInfo { node: node.clone(), version: String::new(), state: NodeState::Serving, routers }
     }
 
+    fn index(number: u16) -> RouterIndex {
+        RouterIndex::new(number).unwrap()
+    }
+
     #[test]
     fn a_publisher_is_found_by_its_sid() {
-        let (own, other) = (ids::node(), ids::node());
-        let neighbours = Neighbours::new(own.clone());
-        let room = RoomName::try_from("r").unwrap();
-        let away = ids::participant(&other);
-        assert_eq!(neighbours.host(&ids::participant(&own), &room), Host::Here);
-        assert_eq!(neighbours.host(&away, &room), Host::Unknown);
-        assert!(neighbours.replace(vec![node(&own, &[1]), node(&other, &[7, 8, 9])]));
-        let index = slot(&room, 3);
-        let id = RouterId { node: other.clone(), boot: 7 + index as u64, index: index as u16 };
-        assert_eq!(neighbours.host(&away, &room), Host::Elsewhere(id));
+        let (own_node, other) = (ids::node(), ids::node());
+        let neighbours = Neighbours::new(own_node.clone());
+        let here = |sid: &ParticipantSid| neighbours.host(sid, index(1));
+        let (ours, beside) = (ids::participant(&own_node, index(1)), ids::participant(&own_node, index(0)));
+        let away = ids::participant(&other, index(2));
+        assert_eq!((here(&ours), here(&beside), here(&away)), (Host::Here, Host::Unknown, Host::Unknown));
+        neighbours.set_own(0, own(4));
+        assert!(neighbours.replace(vec![node(&own_node, &[1]), node(&other, &[7, 8, 9])]));
+        let elsewhere = |node: &NodeId, boot, index| Host::Elsewhere(RouterId { node: node.clone(), boot, index });
+        assert_eq!(here(&beside), elsewhere(&own_node, 4, 0));
+        assert_eq!(here(&away), elsewhere(&other, 9, 2));
         assert!(!neighbours.replace(vec![node(&other, &[7, 8, 9])]), "of itself it need not be told");
         assert!(neighbours.replace(vec![node(&other, &[7, 8])]));
+        assert_eq!(here(&away), Host::Unknown);
     }
 
     #[test]
     fn a_router_is_told_of_all_others() {
-        let (own, other) = (ids::node(), ids::node());
-        let neighbours = Neighbours::new(own.clone());
-        neighbours.set_own(0, router(1));
-        neighbours.set_own(1, router(2));
-        neighbours.set_own(1, router(3));
+        let (this, other) = (ids::node(), ids::node());
+        let neighbours = Neighbours::new(this.clone());
+        neighbours.set_own(0, own(1));
+        neighbours.set_own(1, own(2));
+        neighbours.set_own(1, own(3));
         neighbours.replace(vec![node(&other, &[9])]);
-        let told = |at| neighbours.of_router(at).into_iter().map(|one| (one.id.node, one.id.boot)).collect::<Vec<_>>();
-        let mut expected = vec![(own, 3), (other, 9)];
-        expected.sort_unstable_by_key(|(_, boot)| *boot);
-        assert_eq!(told(0), expected);
+        let told = neighbours.of_router(0).into_iter().map(|one| (one.id.node, one.id.boot, one.addresses));
+        let expected = [(this, 3, own(3).local), (other, 9, router(9).addresses)];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_room_fills_its_own_router_before_the_next() {
+        let room = RoomName::try_from("standup").unwrap();
+        let mut people = [0; 3];
+        let own = slot(&room, 3);
+        let mut next = || {
+            let at = place(&room, &people, 2);
+            people[at] += 1;
+            (at + 3 - own) % 3
+        };
+        assert_eq!([(); 9].map(|()| next()), [0, 0, 1, 1, 2, 2, 0, 1, 2]);
+        let mut left = [2; 3];
+        left[own] = 1;
+        assert_eq!(place(&room, &left, 2), own, "a place that is free again");
+        left[own] = 900;
+        assert_eq!(place(&room, &left, 0), own, "no limit");
     }
 
     #[test]

@@ -38,8 +38,8 @@ use crate::{
     ids,
     keys::{self, KeyRing},
     lease,
-    media_router::{MediaRouterHandle, Tell},
-    neighbours::{Neighbours, slot},
+    media_router::{MediaRouterHandle, RouterIndex, Tell},
+    neighbours::{self, Neighbours, slot},
     participant::Shutdown,
     rooms::Rooms,
     tokens::unix_ms,
@@ -65,6 +65,7 @@ pub struct Shared {
     /// The longest that a token can be good for, clocks that differ included: so long a revocation is remembered.
     pub token_life_max: Duration,
     room: config::Room,
+    people_per_router: u32,
     /// One registry per room thread; a room name always hashes to the same one.
     rooms: OnceLock<Vec<Addr<Rooms>>>,
     routers: RwLock<Vec<RouterHandle>>,
@@ -123,6 +124,7 @@ impl Shared {
             limits: settings.limits.clone(),
             token_life_max: settings.signal.token_life_max.saturating_add(settings.signal.token_leeway),
             room: settings.room.clone(),
+            people_per_router: settings.media.people_per_router,
             rooms: OnceLock::new(),
             routers: RwLock::new(Vec::new()),
             rooms_open: AtomicUsize::new(0),
@@ -144,10 +146,11 @@ impl Shared {
         self.rooms.get().into_iter().flatten()
     }
 
-    /// Where the room's media runs.
-    pub fn router_for(&self, room: &RoomName) -> RouterHandle {
+    /// Where the media of the next of a room goes. `people`: how many of the room a router has.
+    pub fn router_for(&self, room: &RoomName, people: impl Fn(RouterIndex) -> u32) -> RouterHandle {
         let routers = self.routers.read().unwrap_or_else(PoisonError::into_inner);
-        routers[slot(room, routers.len())].clone()
+        let people: Vec<_> = routers.iter().map(|router| people(router.index)).collect();
+        routers[neighbours::place(room, &people, self.people_per_router)].clone()
     }
 
     /// Tells every router which others there are.

@@ -40,7 +40,6 @@ use crate::{
 pub struct Participant {
     session: Session,
     sid: ParticipantSid,
-    room_name: RoomName,
     room: WeakAddr<Room>,
     router: RouterHandle,
     peers: Peers,
@@ -54,7 +53,7 @@ pub struct Participant {
     refresher: Refresher,
     turn: Arc<TurnServers>,
     neighbours: Arc<Neighbours>,
-    /// What is wanted of people on nodes that are not known yet: all that is wanted.
+    /// What is wanted of people on routers that are not known yet: all that is wanted.
     unresolved: Option<Vec<Wanted>>,
     trace: SessionTrace,
     /// The client asked for media over TCP in the session before.
@@ -127,7 +126,7 @@ pub struct Shutdown {
     pub reconnect: bool,
 }
 
-/// The node is drained: the client shall start over on another. From the room.
+/// The node is drained, or its media is lost: the client shall start over, on another node or here. From the room.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Move;
@@ -155,7 +154,6 @@ impl Participant {
         Self {
             trace: SessionTrace::begin(room_name.as_str(), own.identity.as_str(), &own.sid, join),
             sid: own.sid.clone(),
-            room_name,
             takes_trailers: livekit::takes_trailers(&own.capabilities),
             session,
             room,
@@ -305,7 +303,7 @@ impl Participant {
     fn located(&mut self, tracks: Vec<Wanted>, ctx: &mut Context<Self>) -> Vec<media::Wanted> {
         let mut found = Vec::with_capacity(tracks.len());
         for one in &tracks {
-            let from = match self.neighbours.host(&one.publisher, &self.room_name) {
+            let from = match self.neighbours.host(&one.publisher, self.router.index) {
                 Host::Here => None,
                 Host::Elsewhere(router) => Some(router),
                 Host::Unknown => continue,

@@ -16,6 +16,7 @@ use futures_util::{future::BoxFuture, stream};
 use plenary_cluster::{
     AdminReply, Barred, BusError, Event, Joined, Lost, NewRoom, ROOM_LIFE, RoomEvent, Seat, StoreError,
 };
+use plenary_media_core::TrackLevel;
 use plenary_model::{
     Admin, AdminRefusal, Audience, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState,
     Record, RoomName, RoomWord,
@@ -34,7 +35,7 @@ use self::outgoing::Outgoing;
 use crate::{
     events::{JoinAccepted, PanicCaught, RoomClosed, RoomLeft, RoomOpened, StoreFailed, WordsMissed},
     ids,
-    media_router::RouterLevels,
+    media_router::{RouterIndex, RouterLevels},
     node::{
         RouterHandle, SessionCounted, Shared,
         drain::{Person, Seats},
@@ -49,12 +50,12 @@ pub struct Room {
     name: RoomName,
     shared: Arc<Shared>,
     rooms: WeakAddr<Rooms>,
-    /// Where this room's media runs: one room, one thread.
-    router: RouterHandle,
     core: core::Room,
     /// Whether the core knows the store's state yet.
     warm: bool,
     sessions: HashMap<ParticipantSid, Seated>,
+    /// What each router measured last: its people and those it has from others are a part of the room.
+    levels: HashMap<RouterIndex, (Instant, Vec<TrackLevel>)>,
     /// Who asked for media over TCP: their next session gets no UDP candidates.
     tcp_only: HashSet<Identity>,
     /// Joins the store is deciding or the core is welcoming.
@@ -80,6 +81,8 @@ struct Seated {
     /// When its token was issued.
     issued_unix_s: Option<u64>,
     addr: Addr<Participant>,
+    /// Where its media is.
+    router: RouterHandle,
     /// To go to another node.
     told: bool,
     /// Gone with the session, also when the room is lost.
@@ -90,6 +93,7 @@ struct Joining {
     trace: opentelemetry::Context,
     claims: Claims,
     client: Client,
+    router: RouterHandle,
     asked: Instant,
     reply: oneshot::Sender<Result<Addr<Participant>, StoreError>>,
 }
@@ -166,7 +170,7 @@ pub struct Administer {
 }
 
 impl Room {
-    pub fn new(name: RoomName, shared: Arc<Shared>, rooms: WeakAddr<Rooms>, router: RouterHandle) -> Self {
+    pub fn new(name: RoomName, shared: Arc<Shared>, rooms: WeakAddr<Rooms>) -> Self {
         let opened = Instant::now();
         // The level of errors, so that every line that is written at all says which room it concerns.
         let span = tracing::error_span!(parent: None, "room", room = name.as_str());
@@ -175,9 +179,9 @@ impl Room {
             name,
             shared,
             rooms,
-            router,
             warm: false,
             sessions: HashMap::new(),
+            levels: HashMap::new(),
             tcp_only: HashSet::new(),
             joining: HashMap::new(),
             admin: HashMap::new(),
@@ -328,7 +332,7 @@ impl Room {
             session,
             room_name: self.name.clone(),
             room: ctx.address().downgrade(),
-            router: self.router.clone(),
+            router: joining.router.clone(),
             refresher,
             turn: self.shared.turn.clone(),
             neighbours: self.shared.neighbours.clone(),
@@ -338,7 +342,8 @@ impl Room {
         let addr = Participant::new(now, begin).start();
         JoinAccepted { after: joining.asked.elapsed() }.emit();
         let counted = self.shared.session_opens();
-        let seated = Seated { identity, issued_unix_s, addr: addr.clone(), told: false, _counted: counted };
+        let (addr_kept, router) = (addr.clone(), joining.router);
+        let seated = Seated { identity, issued_unix_s, addr: addr_kept, router, told: false, _counted: counted };
         self.sessions.insert(who.clone(), seated);
         if joining.reply.send(Ok(addr)).is_err() {
             // The client gave up while the store decided; its seat must not stay.
@@ -349,6 +354,18 @@ impl Room {
     /// Whether this node has heard of a ban.
     fn barred(&self, identity: &Identity, issued_unix_s: Option<u64>) -> Option<Barred> {
         self.shared.bans.verdict(identity, Some(&self.name), issued_unix_s, unix_seconds())
+    }
+
+    /// Where the media of whoever comes next goes.
+    fn router_for_next(&self) -> RouterHandle {
+        let seated = self.sessions.values().map(|seated| &seated.router);
+        let joining = self.joining.values().map(|joining| &joining.router);
+        let mut people: HashMap<RouterIndex, u32> = HashMap::new();
+        // Whose router died is on the way out.
+        for router in seated.chain(joining).filter(|router| router.addr.connected()) {
+            *people.entry(router.index).or_default() += 1;
+        }
+        self.shared.router_for(&self.name, |router| people.get(&router).copied().unwrap_or_default())
     }
 
     fn write_next(&mut self, ctx: &mut Context<Self>) {
@@ -535,7 +552,8 @@ impl Handler<Join> for Room {
             }
             return;
         }
-        let sid = ids::participant(&self.shared.node);
+        let router = self.router_for_next();
+        let sid = ids::participant(&self.shared.node, router.index);
         let Join { identity, claims, client, create, trace, reply } = join;
         let span = tracing::info_span!(parent: None, "seat");
         // Without telemetry behind it there is no trace to belong to.
@@ -548,7 +566,7 @@ impl Handler<Join> for Room {
             now_unix_s: unix_seconds(),
             create,
         };
-        self.joining.insert(sid.clone(), Joining { trace, claims, client, asked: Instant::now(), reply });
+        self.joining.insert(sid.clone(), Joining { trace, claims, client, router, asked: Instant::now(), reply });
         let (store, room) = (self.shared.store.clone(), self.name.clone());
         let ask = async move { store.join(room, seat).await }.instrument(span);
         ctx.spawn(ask.into_actor(self).map(move |joined, actor, ctx| actor.seated(sid, joined, ctx)));
@@ -614,11 +632,14 @@ impl Handler<RouterLevels> for Room {
     type Result = ();
 
     fn handle(&mut self, levels: RouterLevels, ctx: &mut Self::Context) {
-        let level = |one: plenary_media_core::TrackLevel| {
+        let now = Instant::now();
+        self.levels.retain(|_, (at, _)| now.saturating_duration_since(*at) < LEVELS_KEPT);
+        self.levels.insert(levels.router, (now, levels.levels));
+        let level = |one: &TrackLevel| {
             let speaker = plenary_model::SpeakerLevel { level: one.level, active: one.active };
-            (one.participant, one.track, speaker)
+            (one.participant.clone(), one.track.clone(), speaker)
         };
-        let levels = levels.levels.into_iter().map(level).collect();
+        let levels = self.levels.values().flat_map(|(_, levels)| levels).map(level).collect();
         self.handle(Input::Levels { levels }, ctx);
     }
 }
@@ -692,9 +713,10 @@ impl Handler<Lapsed> for Room {
 impl Handler<RouterLost> for Room {
     type Result = ();
 
-    fn handle(&mut self, RouterLost { index }: RouterLost, ctx: &mut Self::Context) {
-        if self.router.index == index {
-            ctx.stop();
+    /// Others see them stay: their places are kept until their next sessions take them.
+    fn handle(&mut self, RouterLost: RouterLost, _: &mut Self::Context) {
+        for seated in self.sessions.values().filter(|seated| !seated.router.addr.connected()) {
+            seated.addr.do_send(Move);
         }
     }
 }
@@ -766,6 +788,9 @@ fn newcomer(sid: ParticipantSid, identity: Identity, claims: &Claims, client: &C
 
 /// Requests of sessions and levels of routers that may wait for this room.
 const MAILBOX: usize = 1024;
+
+/// Longer than two of a router's windows: one that measures nothing more says nothing more.
+const LEVELS_KEPT: Duration = Duration::from_secs(1);
 
 /// People whose wish for TCP is remembered; beyond, the wish is not.
 const TCP_ONLY_MAX: usize = 1024;

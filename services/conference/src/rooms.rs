@@ -11,7 +11,6 @@ use plenary_model::{ParticipantSid, RoomName};
 use crate::{
     events::PanicCaught,
     heartbeat::{BEAT_INTERVAL, Heartbeat},
-    media_router::RouterIndex,
     node::{Shared, drain::Seats},
     participant::{Participant, Shutdown},
     room::{Find, Host, Join, Room},
@@ -50,12 +49,10 @@ pub struct FindSession {
 #[rtype(result = "Option<Addr<Room>>")]
 pub struct FindRoom(pub RoomName);
 
-/// A media router died; its rooms start over on the one that took its place.
-#[derive(Debug, Message)]
+/// A media router died; whose media was there starts over.
+#[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct RouterLost {
-    pub index: RouterIndex,
-}
+pub struct RouterLost;
 
 /// The node's lease had run out: others may have taken its people for gone, or the store lost them.
 #[derive(Debug, Clone, Copy, Message)]
@@ -114,8 +111,7 @@ impl Rooms {
         if let Some(room) = self.rooms.get(name).filter(|room| room.connected()) {
             return room.clone();
         }
-        let router = self.shared.router_for(name);
-        let room = Room::new(name.clone(), self.shared.clone(), ctx.address().downgrade(), router).start();
+        let room = Room::new(name.clone(), self.shared.clone(), ctx.address().downgrade()).start();
         self.rooms.insert(name.clone(), room.clone());
         room
     }
@@ -167,10 +163,8 @@ impl Handler<FindRoom> for Rooms {
 impl Handler<RouterLost> for Rooms {
     type Result = ();
 
-    fn handle(&mut self, RouterLost { index }: RouterLost, _: &mut Self::Context) {
-        for room in self.rooms.values() {
-            room.do_send(RouterLost { index });
-        }
+    fn handle(&mut self, RouterLost: RouterLost, _: &mut Self::Context) {
+        self.rooms.values().for_each(|room| room.do_send(RouterLost));
     }
 }
 

@@ -135,6 +135,8 @@ pub struct Media {
     /// One for the node. 0 takes any free port.
     pub tcp_port: u16,
     pub threads: usize,
+    /// Of one room on one thread before the next takes part; 0 means no limit.
+    pub people_per_router: u32,
     /// The addresses that clients are told.
     pub advertise: Vec<IpAddr>,
 }
@@ -159,14 +161,25 @@ pub(super) struct MediaFile {
     pub(super) udp_port: u16,
     pub(super) tcp_port: u16,
     pub(super) threads: Option<usize>,
+    pub(super) people_per_router: u32,
     pub(super) advertise: Vec<IpAddr>,
 }
 
 impl Default for MediaFile {
     fn default() -> Self {
-        Self { bind: None, udp_port: 7882, tcp_port: 7881, threads: None, advertise: Vec::new() }
+        Self {
+            bind: None,
+            udp_port: 7882,
+            tcp_port: 7881,
+            threads: None,
+            people_per_router: PEOPLE_PER_ROUTER,
+            advertise: Vec::new(),
+        }
     }
 }
+
+/// With a camera each, all seen by all, they are about what a thread can serve.
+const PEOPLE_PER_ROUTER: u32 = 50;
 
 /// `[keys]`: id to secret, or to a list of live secrets of which the first signs.
 #[derive(Debug, Default)]

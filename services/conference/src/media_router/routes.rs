@@ -18,7 +18,10 @@ use actix::{
 use plenary_media_core::{Command, Event, PeerEnd, TrackLevel};
 use plenary_model::{Channel, ParticipantSid, PeerId};
 
-use super::counters::{IoCounters, IoLoss};
+use super::{
+    RouterIndex,
+    counters::{IoCounters, IoLoss},
+};
 use crate::events::{LinkDown, LinkUp};
 
 /// What happened to a peer. To its session, in order. When the session does not keep up, lossy data is dropped, and
@@ -41,14 +44,10 @@ impl From<Event> for FromRouter {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct RouterLevels {
+    /// Who says so: the room may have people on several.
+    pub router: RouterIndex,
     pub levels: Vec<TrackLevel>,
     _ticket: Option<Ticket>,
-}
-
-impl From<Vec<TrackLevel>> for RouterLevels {
-    fn from(levels: Vec<TrackLevel>) -> Self {
-        Self { levels, _ticket: None }
-    }
 }
 
 /// Counts a message that its receiver has not handled yet.
@@ -71,6 +70,7 @@ impl Drop for Ticket {
 /// The listeners of one router.
 #[derive(Debug)]
 pub(super) struct Routes {
+    router: RouterIndex,
     peers: HashMap<PeerId, Route>,
     rooms: HashMap<ParticipantSid, RoomRoute>,
     /// People of other routers: who of ours wants their tracks, so that their rooms hear how loud they are.
@@ -96,8 +96,8 @@ struct RoomRoute {
 }
 
 impl Routes {
-    pub fn new(counters: Arc<IoCounters>) -> Self {
-        Self { peers: HashMap::new(), rooms: HashMap::new(), elsewhere: HashMap::new(), counters }
+    pub fn new(router: RouterIndex, counters: Arc<IoCounters>) -> Self {
+        Self { router, peers: HashMap::new(), rooms: HashMap::new(), elsewhere: HashMap::new(), counters }
     }
 
     /// Whether there was room for the peer. If not, its session is told that it closed.
@@ -205,7 +205,7 @@ impl Routes {
             }
         }
         for (room, (ticket, levels)) in by_room {
-            room.do_send(RouterLevels { levels, _ticket: Some(ticket) });
+            room.do_send(RouterLevels { router: self.router, levels, _ticket: Some(ticket) });
         }
     }
 }

@@ -129,7 +129,7 @@ async fn introduce(
 ) -> Result<(), IoLoss> {
     let first = tokio::time::timeout(FIRST_FRAME_WITHIN, first_frame(&mut stream)).await;
     let first = first.map_err(|_| IoLoss::TcpSilent)??;
-    let index = local_ufrag(&first).and_then(RouterIndex::of_ufrag).ok_or(IoLoss::TcpUnknownUfrag)?;
+    let index = local_ufrag(&first).and_then(RouterIndex::of_mark).ok_or(IoLoss::TcpUnknownUfrag)?;
     let stream = stream.into_std().map_err(|_| IoLoss::TcpGarbage)?;
     let routers = routers.borrow();
     let router = routers.get(usize::from(index)).ok_or(IoLoss::TcpUnknownUfrag)?;

@@ -224,14 +224,14 @@ async fn levels_leave_as_one_message_per_room() {
 
 #[test]
 fn an_index_is_found_again_in_its_ufrags() {
-    assert_eq!(index(0).ufrag_prefix(), "00");
-    assert_eq!(index(37).ufrag_prefix(), "11");
+    assert_eq!(index(0).mark(), "00");
+    assert_eq!(index(37).mark(), "11");
     for number in 0..ROUTERS_MAX {
         let index = index(number);
-        assert_eq!(RouterIndex::of_ufrag(&format!("{}Xy+/", index.ufrag_prefix())), Some(index));
+        assert_eq!(RouterIndex::of_mark(&format!("{}Xy+/", index.mark())), Some(index));
     }
     assert_eq!(RouterIndex::new(ROUTERS_MAX), None);
-    assert_eq!(["", "a", "A0", "é1", "-1"].map(RouterIndex::of_ufrag), [None; 5]);
+    assert_eq!(["", "a", "A0", "é1", "-1"].map(RouterIndex::of_mark), [None; 5]);
 }
 
 /// Hears events, levels or notices and passes on what matters of them.

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -27,13 +27,14 @@ use crate::{
         socket::Offload,
         tcp::{Adopt, TcpDoor},
     },
+    neighbours::OwnRouter,
     room::Administer,
     rooms::{FindRoom, RouterLost},
 };
 
 pub(super) struct Supervisor {
     media: Media,
-    /// Secrets that this cluster's routers know each other by; none for a node that is alone.
+    /// Secrets that routers know each other by: the cluster's, or this node's own; none for a router that is alone.
     link_keys: Vec<Vec<u8>>,
     limits: crate::config::Limits,
     identity: DtlsIdentity,
@@ -96,25 +97,29 @@ impl Supervisor {
         let router = media_router::start(&settings, index, parent, build)?;
         let port = router.local.first().map_or(port, SocketAddr::port);
         let addresses = self.media.advertise.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-        self.shared.neighbours.set_own(at, RouterInfo { boot, addresses });
+        let local = router.local.iter().copied().map(reachable_here).collect();
+        self.shared.neighbours.set_own(at, OwnRouter { info: RouterInfo { boot, addresses }, local });
         Ok(Arc::new(router))
     }
 
-    /// Another router in the place of one that died. Until it is there, the sessions of its rooms end as they begin, and
-    /// their clients try again.
+    /// Another router in the place of one that died. Until it is there, sessions on it end as they begin, and their clients
+    /// try again.
     fn rebuild(&mut self, index: RouterIndex, ctx: &mut Context<Self>) {
         let at = usize::from(index);
         let port = self.ports.get(at).copied().unwrap_or_default();
         match self.start_router(index, port, ctx) {
-            Ok(router) => self.replace(at, router),
+            Ok(router) => {
+                self.replace(at, router);
+                self.shared.introduce_routers();
+            }
             Err(error) => {
                 RouterNotRebuilt { error: error.to_string() }.emit();
                 ctx.run_later(REBUILD_PAUSE, move |supervisor, ctx| supervisor.rebuild(index, ctx));
             }
         }
-        // Also those that were opened since the last attempt, on the router that is no more.
+        // Also for those who came since the last attempt, to the router that is no more.
         for rooms in self.shared.room_threads() {
-            rooms.do_send(RouterLost { index });
+            rooms.do_send(RouterLost);
         }
     }
 
@@ -153,6 +158,7 @@ impl Handler<StartRouters> for Supervisor {
             self.ports.push(router.local.first().map_or(port, SocketAddr::port));
             self.replace(at, router);
         }
+        self.shared.introduce_routers();
         Ok(())
     }
 }
@@ -199,8 +205,21 @@ impl Handler<StopRouters> for Supervisor {
 }
 
 fn link_keys(settings: &Settings) -> Vec<Vec<u8>> {
-    let keys = settings.cluster.iter().flat_map(|cluster| &cluster.keys);
-    keys.map(|key| key.expose_secret().as_bytes().to_vec()).collect()
+    match &settings.cluster {
+        Some(cluster) => cluster.keys.iter().map(|key| key.expose_secret().as_bytes().to_vec()).collect(),
+        None if settings.media.threads > 1 => vec![ids::random::<LINK_KEY_BYTES>().to_vec()],
+        None => Vec::new(),
+    }
+}
+
+/// Where another router of this machine finds who listens here.
+fn reachable_here(local: SocketAddr) -> SocketAddr {
+    let ip = match local.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, local.port())
 }
 
 /// Where clients reach the media: every advertised address, by UDP and by TCP.
@@ -219,4 +238,5 @@ fn candidates(
     on(Protocol::Udp, udp_port).chain(on(Protocol::Tcp, tcp_port)).collect()
 }
 
+const LINK_KEY_BYTES: usize = 32;
 const REBUILD_PAUSE: Duration = Duration::from_secs(1);

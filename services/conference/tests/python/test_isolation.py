@@ -89,6 +89,36 @@ async def test_a_fault_in_a_media_thread_is_its_rooms_alone(server, calls):
     await undisturbed((dan, "eve"), (eve, "dan"))
 
 
+@pytest_asyncio.fixture
+async def spread():
+    """One room on two media threads: ann and bob on one, cat and dan on the other; all hear each other."""
+    environment = {"PLENARY__MEDIA__THREADS": "2", "PLENARY__MEDIA__PEOPLE_PER_ROUTER": "2"}
+    server = Server(program="plenary-faults", **environment)
+    people = [Person(name) for name in ("ann", "bob", "cat", "dan")]
+    try:
+        for person in people:
+            await person.join(server.url, server.token(ROOM, person.identity))
+        await asyncio.gather(*(one.publish_tone(TONES[one.identity]) for one in people))
+        await hear_each_other(*people)
+        for person in people:
+            person.events.clear()
+            for ear in person.ears.values():
+                ear.mark()
+        yield people
+    finally:
+        for person in people:
+            await person.close()
+        server.stop()
+
+
+async def test_a_fault_in_one_of_a_rooms_media_threads_only_silences_its_people_for_the_others(spread):
+    ann, bob, cat, dan = spread
+    fault = await provoke(ann, "media_router")
+    await asyncio.gather(*(back(one, fault) for one in (ann, bob)))
+    await hear_each_other(*spread)
+    await undisturbed((cat, "dan"), (dan, "cat"))
+
+
 async def provoke(person: Person, what: str) -> float:
     """When it was."""
     now = time.monotonic()

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     super::{
+        RouterIndex,
         socket::{Deliver, RECEIVE_BATCH},
         tests::{Echo, udp_path},
     },
@@ -153,7 +154,7 @@ impl World {
             socket,
             pump: Pump::new(sockets, Arc::clone(&counters)),
             tcp: TcpPaths::new(Arc::clone(&counters)),
-            routes: Routes::new(counters),
+            routes: Routes::new(RouterIndex::new(0).unwrap(), counters),
             woken: Arc::default(),
         }
     }
