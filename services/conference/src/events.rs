@@ -382,7 +382,10 @@ pub struct LinkDown<'a> {
 impl LinkDown<'_> {
     pub fn emit(self) {
         let media::RouterId { node, index, .. } = self.router;
-        warn!(%node, router = index, why = ?self.why, "link down");
+        match self.why {
+            media::LinkEnd::Idle => info!(%node, router = index, "link closed, nothing is asked over it"),
+            why => warn!(%node, router = index, ?why, "link down"),
+        }
         instruments().links_down.add(1, &[KeyValue::new("reason", label(self.why))]);
     }
 }

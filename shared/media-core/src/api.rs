@@ -353,6 +353,8 @@ pub enum LinkEnd {
     Unheard,
     /// It said that it ends.
     Bye,
+    /// Nothing was asked over it any more, either way. It is opened again when something is.
+    Idle,
     /// It is not among the neighbours any more.
     Removed,
 }

@@ -66,7 +66,7 @@ pub(crate) struct Link {
     their_sequence: u64,
     proposed: Option<Proposed>,
     current: Option<Session>,
-    /// The one before: what is still under way opens with it.
+    /// The one before, or one that was closed: what is still under way opens with it.
     previous: Option<(Session, Instant)>,
     /// We asked for the session, so we ask for the next.
     asked: bool,
@@ -275,6 +275,10 @@ impl Link {
         let previous = self.previous.as_mut().filter(|(previous, _)| previous.id == session);
         let (previous, _) = previous.ok_or(DropReason::LinkUnknownSession)?;
         let (_, frames) = previous.open(datagram)?;
+        if self.current.is_none() {
+            self.say_bye_again(from, datagram.get(frames).unwrap_or_default());
+            return Err(DropReason::LinkUnknownSession);
+        }
         self.liveness.hear(now);
         Ok(frames)
     }
@@ -316,8 +320,24 @@ impl Link {
     }
 
     /// The other side ended it.
-    pub(crate) fn on_bye(&mut self) -> Change {
-        Change::Forgotten(self.forget().then_some(LinkEnd::Bye))
+    pub(crate) fn on_bye(&mut self, why: LinkEnd) -> Change {
+        Change::Forgotten(self.forget().then_some(why))
+    }
+
+    pub(crate) fn has_session(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Nothing is asked over it, either way: the other side is told.
+    pub(crate) fn close(&mut self, now: Instant) -> Change {
+        let session = self.current.take();
+        let remote = self.remote;
+        let change = Change::Forgotten(self.forget().then_some(LinkEnd::Idle));
+        self.previous = session.map(|session| (session, after(now, OLD_KEYS_KEPT)));
+        if let Some(remote) = remote {
+            self.say_bye(remote);
+        }
+        change
     }
 
     /// Hot. A packet of one of our streams.
@@ -457,6 +477,25 @@ impl Link {
         }
         self.opens_next = Some(after(now, self.opening_delay));
         self.opening_delay = self.opening_delay.saturating_mul(2).min(OPENING_DELAY_MAX);
+    }
+
+    /// In the session that was closed.
+    fn say_bye(&mut self, remote: SocketAddr) {
+        let (mut frames, mut datagram) = (Vec::new(), Vec::new());
+        frame::write_control(&Bye {}, &mut frames);
+        let sealed = self.previous.as_mut().and_then(|(session, _)| session.seal(&frames, &mut datagram));
+        if sealed.is_some() && self.handshakes.len() < HANDSHAKES_MAX {
+            self.handshakes.push((remote, datagram));
+        }
+    }
+
+    /// The other side goes on as if the session had not been closed: it did not hear so, unless it says the same.
+    fn say_bye_again(&mut self, remote: SocketAddr, heard: &[u8]) {
+        if frames(heard).flatten().any(|frame| frame.kind == Bye::KIND) {
+            self.previous = None;
+        } else {
+            self.say_bye(remote);
+        }
     }
 
     fn ping(&mut self, now: Instant, counters: &Counters) {

@@ -171,7 +171,7 @@ impl Side {
                 MEDIA => self.media.extend(media(content).map(|(stream, packet)| (stream, packet.to_vec()))),
                 Ack::KIND => self.link.on_ack(now, session, &Ack::decode(content).unwrap(), &self.counters),
                 Ping::KIND => self.link.on_ping(now, &Ping::decode(content).unwrap()),
-                Bye::KIND => self.changes.push(self.link.on_bye()),
+                Bye::KIND => self.changes.push(self.link.on_bye(LinkEnd::Bye)),
                 _ => {}
             }
         }
@@ -397,6 +397,38 @@ fn a_goodbye_ends_it_at_once() {
     side.link.send_control(now, &Bye {}, &side.counters);
     pair.run(15);
     assert_eq!(pair.sides[1].changes.last(), Some(&Change::Forgotten(Some(LinkEnd::Bye))));
+}
+
+#[test]
+fn who_did_not_hear_that_it_is_closed_hears_it_again() {
+    for is_lost in [false, true] {
+        let mut pair = Pair::connected();
+        pair.run(1_500);
+        let lost = pair.sent[0] + u64::from(is_lost);
+        pair.loses[0] = Box::new(move |sent| sent == lost);
+        let now = pair.now;
+        let change = pair.sides[0].link.close(now);
+        assert_eq!(change, Change::Forgotten(Some(LinkEnd::Idle)));
+        // The other side's next ping is answered.
+        pair.run(if is_lost { 1_100 } else { 15 });
+        assert_eq!(pair.sides[1].changes.last(), Some(&Change::Forgotten(Some(LinkEnd::Bye))), "lost: {is_lost}");
+        let sent = pair.sent;
+        pair.run(5_000);
+        assert_eq!(pair.sent, sent, "then both are silent");
+        assert!(pair.sides[0].link.previous.is_none());
+        pair.open(1);
+        pair.run(32);
+        assert!(pair.is_up());
+    }
+}
+
+#[test]
+fn both_may_close_at_once() {
+    let mut pair = Pair::connected();
+    let (now, sent) = (pair.now, pair.sent);
+    pair.sides.iter_mut().for_each(|side| assert_eq!(side.link.close(now), Change::Forgotten(Some(LinkEnd::Idle))));
+    pair.run(1_000);
+    assert_eq!(pair.sent, sent.map(|sent| sent + 1), "a goodbye is not answered");
 }
 
 #[test]

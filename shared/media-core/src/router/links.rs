@@ -52,6 +52,8 @@ pub(super) struct Entry {
     pub(super) serves: Serves,
     tick_due: Option<Instant>,
     ticked: Option<Instant>,
+    /// Since when nothing is asked over it, either way.
+    idle_since: Option<Instant>,
 }
 
 impl Router {
@@ -110,7 +112,9 @@ impl Router {
         let session = session_of(bytes).ok_or(DropReason::LinkMalformed)?;
         let slot = *self.links.by_session.get(&session).ok_or(DropReason::LinkUnknownSession)?;
         let entry = self.links.entry(slot).ok_or(DropReason::LinkUnknownSession)?;
-        let range = entry.link.receive(now, path.remote, session, bytes)?;
+        let received = entry.link.receive(now, path.remote, session, bytes);
+        self.send_handshakes(slot);
+        let range = received?;
         self.counters.link_packets_in.add(1);
         self.counters.link_bytes_in.add(bytes.len());
         let mut says_more_than_acks = false;
@@ -148,7 +152,8 @@ impl Router {
             Gone::KIND => self.on_gone(now, slot, &read::<Gone>(frame)?.track.into()),
             Report::KIND => self.on_report(now, slot, &read(frame)?),
             Bye::KIND => {
-                let change = entry.link.on_bye();
+                let is_idle = entry.serves.is_empty() && entry.pulls.is_empty();
+                let change = entry.link.on_bye(if is_idle { LinkEnd::Idle } else { LinkEnd::Bye });
                 self.on_link_change(now, slot, change);
             }
             // Of a newer version.
@@ -228,10 +233,18 @@ impl Router {
             entry.link.rest()
         }
         entry.ticked = Some(now);
-        if is_asked || asks {
-            let next = after(now, TICK);
-            entry.tick_due = Some(entry.tick_due.map_or(next, |due| due.min(next)));
-        }
+        let is_idle = !is_asked && !asks;
+        entry.idle_since = entry.idle_since.or(Some(now)).filter(|_| is_idle && entry.link.has_session());
+        let next = match entry.idle_since {
+            Some(since) if now >= after(since, IDLE_KEPT) => {
+                let change = entry.link.close(now);
+                return self.on_link_change(now, slot, change);
+            }
+            Some(since) => after(since, IDLE_KEPT),
+            None if is_idle => return,
+            None => after(now, TICK),
+        };
+        entry.tick_due = Some(entry.tick_due.map_or(next, |due| due.min(next)));
     }
 
     fn remove_link(&mut self, now: Instant, slot: usize) {
@@ -369,7 +382,14 @@ impl Links {
             return *slot;
         }
         let link = Link::new(now, me.clone(), router.clone());
-        let entry = Entry { link, pulls: Pulls::new(now), serves: Serves::new(now), tick_due: None, ticked: None };
+        let entry = Entry {
+            link,
+            pulls: Pulls::new(now),
+            serves: Serves::new(now),
+            tick_due: None,
+            ticked: None,
+            idle_since: None,
+        };
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
         match self.slots.get_mut(slot) {
             Some(place) => *place = Some(entry),
@@ -422,5 +442,7 @@ fn read<M: Message + Default>(frame: Frame<'_>) -> Result<M, DropReason> {
 /// Between two looks at what is wanted and what is told, while media flows; a change is told no more often than this.
 const TICK: Duration = Duration::from_millis(50);
 const TICKS_APART: Duration = Duration::from_millis(5);
+/// Longer than a call is silent, or a room is left and entered again: opening it anew costs a round trip.
+const IDLE_KEPT: Duration = Duration::from_secs(30);
 /// Routers that one router speaks to: 64 nodes of 16 threads.
 const NEIGHBOURS_MAX: usize = 1_024;

@@ -1,6 +1,8 @@
 //! Media between routers: each layer once, and only while it is wanted.
 
-use plenary_media_core::{Command, Event};
+use std::time::Duration;
+
+use plenary_media_core::{Command, Event, LinkEnd};
 use plenary_model::{Quality, SubscriptionSettings, TrackSid};
 use plenary_testkit::{Cluster, SvcPayload, seed};
 
@@ -172,6 +174,45 @@ fn what_nobody_wants_any_more_is_forgotten() {
     apart.cluster.subscribe(1, bob, 0, &tracks);
     apart.cluster.run_for(2 * SECOND);
     apart.assert_flows();
+}
+
+#[test]
+fn a_link_that_nobody_needs_is_closed_and_opened_again_on_demand() {
+    let mut apart = Apart::flowing(115);
+    let bob = apart.bob;
+    let tracks = [apart.audio.clone(), apart.video.clone()];
+    tracks.iter().for_each(|track| apart.cluster.worlds[1].unsubscribe(bob, track));
+    apart.cluster.run_for(30 * SECOND);
+    assert_eq!((link_events(&apart.cluster, 0), link_events(&apart.cluster, 1)), (vec![None], vec![None]), "not yet");
+    apart.cluster.run_for(4 * SECOND);
+    let idle = vec![None, Some(LinkEnd::Idle)];
+    assert_eq!((link_events(&apart.cluster, 0), link_events(&apart.cluster, 1)), (idle.clone(), idle));
+    let said = apart.cluster.history.len();
+    apart.cluster.run_for(20 * SECOND);
+    assert_eq!(apart.cluster.history.len(), said, "nothing is said any more");
+    apart.cluster.subscribe(1, bob, 0, &tracks);
+    apart.cluster.run_for(2 * SECOND);
+    apart.assert_flows();
+}
+
+#[test]
+fn a_link_that_is_closed_just_when_it_is_needed_comes_back() {
+    for before in [0, 5, 12, 30, 200] {
+        let mut apart = Apart::flowing(116);
+        let bob = apart.bob;
+        let video = apart.video.clone();
+        for track in [apart.audio.clone(), video.clone()] {
+            apart.cluster.worlds[1].unsubscribe(bob, &track);
+        }
+        apart
+            .cluster
+            .run_until(40 * SECOND, |cluster| link_events(cluster, 0).len() == 2 || link_events(cluster, 1).len() == 2);
+        apart.cluster.run_for(Duration::from_millis(before));
+        apart.cluster.subscribe(1, bob, 0, std::slice::from_ref(&video));
+        apart.cluster.run_for(2 * SECOND);
+        let seen = apart.seen().since(apart.cluster.now - SECOND).count();
+        assert!(seen >= 29, "{before} ms later: {seen} packets");
+    }
 }
 
 #[test]
