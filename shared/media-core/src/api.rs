@@ -434,6 +434,8 @@ pub enum DropReason {
     Duplicate,
     /// A NACK for what was never sent, or too long ago.
     NackUnknown,
+    /// A NACK for what this router misses itself: it is asked for or repaired where it got lost, and goes on when it comes.
+    NackAwaited,
     /// A NACK for what was repaired within the last round trip.
     NackRepeated,
     /// A NACK beyond what may be repaired per second.
@@ -455,7 +457,7 @@ pub enum DropReason {
 impl DropReason {
     pub const COUNT: usize = Self::ALL.len();
     /// In the order of their numbers.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::UnknownProtocol,
         Self::UnknownUfrag,
         Self::UnknownAddress,
@@ -484,6 +486,7 @@ impl DropReason {
         Self::TooOld,
         Self::Duplicate,
         Self::NackUnknown,
+        Self::NackAwaited,
         Self::NackRepeated,
         Self::NackOverBudget,
         Self::LinkDisabled,

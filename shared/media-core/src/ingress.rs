@@ -181,6 +181,12 @@ impl Stream {
         &self.store
     }
 
+    /// Whether this packet was passed over, and would still be taken and forwarded.
+    pub(crate) fn awaits(&self, index: u64) -> bool {
+        let behind = self.highest.and_then(|highest| highest.checked_sub(index));
+        behind.is_some_and(|behind| behind > 0 && behind < self.store.packets()) && self.store.get(index).is_none()
+    }
+
     pub(crate) fn ssrc(&self) -> u32 {
         self.config.ssrc
     }

@@ -50,6 +50,11 @@ impl PacketStore {
         slot.packet.extend_from_slice(packet);
     }
 
+    /// How many it holds.
+    pub(crate) fn packets(&self) -> u64 {
+        u64::try_from(self.slots.len()).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn get(&self, index: u64) -> Option<&[u8]> {
         let slot = self.slots.get(position(index, self.slots.len())?)?;
         (slot.index == index && !slot.packet.is_empty()).then_some(slot.packet.as_slice())

@@ -655,7 +655,8 @@ fn resend(
     let Exit { transport, egress, backlog, .. } = exit;
     let stream = track.stream(repair.stream).filter(|stream| stream.ssrc() == repair.source_ssrc);
     let stream = stream.ok_or(DropReason::NackUnknown)?;
-    let packet = stream.store().get(repair.index).ok_or(DropReason::NackUnknown)?;
+    let missing = || if stream.awaits(repair.index) { DropReason::NackAwaited } else { DropReason::NackUnknown };
+    let packet = stream.store().get(repair.index).ok_or_else(missing)?;
     let stored = (packet, stream.frame_number(packet));
     // Audio is as urgent the second time.
     let class = if track.kind == MediaKind::Audio { Class::Audio } else { Class::Repair };

@@ -29,6 +29,25 @@ fn what_a_hop_loses_is_repaired_before_anybody_misses_it() {
 }
 
 #[test]
+fn what_a_client_misses_because_the_hop_lost_it_comes_when_the_hop_has_it_again() {
+    let mut apart = Apart::flowing(208);
+    // Its own way is short, so that it asks before the hop has repaired anything.
+    let long = Conditions { delay: Duration::from_millis(60), ..Conditions::default() };
+    apart.cluster.set(0, 1, long);
+    apart.cluster.run_for(4 * SECOND);
+    let counters = apart.cluster.worlds[1].counters();
+    let refused = || counters.dropped(DropReason::NackUnknown);
+    let before = refused();
+    apart.cluster.set(0, 1, Conditions { loss: 0.05, ..long });
+    apart.cluster.run_for(20 * SECOND);
+    apart.cluster.set(0, 1, long);
+    apart.cluster.run_for(SECOND);
+    let (awaited, unknown) = (counters.dropped(DropReason::NackAwaited), refused() - before);
+    assert!(awaited > 20 && unknown == 0, "{awaited} were waited for, {unknown} refused");
+    assert_eq!((apart.heard().gaps(), apart.seen().gaps()), (0, 0));
+}
+
+#[test]
 fn bursts_reordering_and_duplicates_do_no_harm() {
     let mut apart = Apart::flowing(202);
     let conditions = Conditions {
