@@ -183,9 +183,9 @@ impl Settings {
         lines.extend(self.turn.iter().map(|turn| format!("# [[turn]] urls = {:?}, secret = [redacted]\n", turn.urls)));
         lines.push(match &self.cluster {
             None => "# cluster.redis is not set: this node is alone\n".into(),
-            Some(Cluster { redis, prefix, .. }) => {
+            Some(Cluster { redis, prefix, link_bits_per_second, .. }) => {
                 let servers = redis.len();
-                format!("cluster.prefix = {prefix:?}\n# cluster.redis = [redacted], {servers} of them; cluster.key = [redacted]\n")
+                format!("cluster.prefix = {prefix:?}\ncluster.link_bits_per_second = {link_bits_per_second}\n# cluster.redis = [redacted], {servers} of them; cluster.key = [redacted]\n")
             }
         });
         lines.push(format!("# {}", self.explain_codecs()));

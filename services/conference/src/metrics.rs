@@ -126,10 +126,11 @@ pub enum Observed {
     LinkIo,
     LinkRetransmitted,
     LinkLost,
+    LinkCuts,
 }
 
 impl Observed {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::RtpPackets,
         Self::RtpIo,
         Self::RtpLost,
@@ -142,6 +143,7 @@ impl Observed {
         Self::LinkIo,
         Self::LinkRetransmitted,
         Self::LinkLost,
+        Self::LinkCuts,
     ];
 
     const fn describe(self) -> (&'static str, &'static str, &'static str) {
@@ -158,6 +160,9 @@ impl Observed {
             Self::LinkIo => ("plenary.link.io", "By", "Bytes between media routers"),
             Self::LinkRetransmitted => ("plenary.link.retransmitted", "{packet}", "Datagrams sent again to a router"),
             Self::LinkLost => ("plenary.link.lost", "{packet}", "Datagrams that no router confirmed in time"),
+            Self::LinkCuts => {
+                ("plenary.link.cuts", "{cut}", "Times that a link was given less, since it did not get through")
+            }
         }
     }
 }

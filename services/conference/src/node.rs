@@ -403,7 +403,7 @@ async fn serve(shared: Arc<Shared>, supervisor: Addr<Supervisor>) -> Option<()> 
 
 /// What is true of rooms, and who hears of it: in this process for a node that is alone.
 fn cluster(settings: &Settings, node: &NodeId) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Bus>)> {
-    let Some(config::Cluster { redis, keys, prefix }) = &settings.cluster else {
+    let Some(config::Cluster { redis, keys, prefix, .. }) = &settings.cluster else {
         let alone = Arc::new(InProcess::new());
         return Ok((alone.clone(), alone));
     };

@@ -202,6 +202,8 @@ pub struct LinkConfig {
     pub me: RouterId,
     /// Secrets of the cluster. What is signed with any of them is good, the first signs.
     pub keys: Vec<Vec<u8>>,
+    /// What goes to one router of another node, at most; 0 is no limit.
+    pub bits_per_second_max: u64,
 }
 
 impl std::fmt::Debug for LinkConfig {

@@ -12,6 +12,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+mod budget;
 mod frame;
 mod handshake;
 mod liveness;
@@ -29,6 +30,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::{
+    budget::{Budget, Transit},
+    handshake::Opening,
+    liveness::{FORGOTTEN_AFTER, Liveness},
+    repair::{Again, Ring},
+    session::Session,
+};
 pub(crate) use self::{
     frame::{Control, Frame, MEDIA, frames, media},
     handshake::{Authentic, ClusterKeys},
@@ -36,12 +44,6 @@ pub(crate) use self::{
         Accept, Ack, Bye, Gone, Hello, KeyRequest, LayerInfo, Ping, Report, StreamReport, TrackInfo, Want, WantedTrack,
     },
     session::{HEADER_BYTES, TAG_BYTES, session_of},
-};
-use self::{
-    handshake::Opening,
-    liveness::{FORGOTTEN_AFTER, Liveness},
-    repair::{Again, Ring},
-    session::Session,
 };
 use crate::{
     DropReason, LinkEnd, RouterId,
@@ -84,6 +86,9 @@ pub(crate) struct Link {
     unconfirmed: u32,
     frames: [Vec<u8>; CLASSES],
     ring: Ring,
+    budget: Budget,
+    /// Of what comes.
+    transit: Transit,
     egress: EgressQueue,
     scratch: Vec<u8>,
     /// Hellos and Accepts, and where to.
@@ -142,6 +147,8 @@ impl Link {
             unconfirmed: 0,
             frames: Default::default(),
             ring: Ring::default(),
+            budget: Budget::default(),
+            transit: Transit::default(),
             egress: EgressQueue::default(),
             scratch: Vec::new(),
             handshakes: Vec::new(),
@@ -176,6 +183,16 @@ impl Link {
 
     pub(crate) fn is_up(&self) -> bool {
         self.liveness.is_up()
+    }
+
+    /// What may be sent over it, if that is less than all.
+    pub(crate) fn budget_bps(&self) -> Option<u64> {
+        self.budget.bits_per_second()
+    }
+
+    /// All that is wanted crosses, with room to spare.
+    pub(crate) fn lift_budget(&mut self) {
+        self.budget.lift();
     }
 
     pub(crate) fn rtt(&self) -> Duration {
@@ -295,18 +312,25 @@ impl Link {
         if !self.current.as_ref().is_some_and(|current| current.id == session && ack.highest < current.sealed()) {
             return;
         }
-        self.ring.on_ack(ack);
-        let rtt = self.rtt();
+        let news = self.ring.on_ack(ack);
+        let (rtt, spares) = (self.rtt(), self.budget.spares_repairs(now));
         let mut frames = std::mem::take(&mut self.scratch);
+        let mut missing = 0usize;
         while let Some(again) = self.ring.next_missing(now, rtt, ack, &mut frames) {
-            counters.link_retransmitted.add(1);
-            self.seal(now, Class::Repair, &frames, Some(again), counters);
+            missing = missing.saturating_add(1);
+            if !spares || again.class == Class::Audio {
+                counters.link_retransmitted.add(1);
+                self.seal(now, Class::Repair, &frames, Some(again), counters);
+            }
         }
         self.scratch = frames;
+        self.budget.confirmed(news.datagrams, news.bytes, missing);
     }
 
     pub(crate) fn on_ping(&mut self, now: Instant, ping: &Ping) {
         self.echo = Some((ping.sent_us, now));
+        self.transit.note(now, ping.sent_us, as_micros(now.saturating_duration_since(self.born)));
+        self.budget.set_queue(Duration::from_millis(ping.queue_ms.into()));
         let heard_us = now.checked_sub(Duration::from_millis(ping.heard_ms.into()));
         self.liveness.told(heard_us, ping.active);
         if let Some(echo) = ping.echo_us {
@@ -413,7 +437,12 @@ impl Link {
         if self.previous.as_ref().is_some_and(|(_, until)| *until <= now) {
             self.previous = None;
         }
-        counters.link_lost.add(self.ring.expire(now));
+        let (passed, lost) = self.ring.expire(now);
+        counters.link_lost.add(lost);
+        self.budget.passed(passed, lost);
+        if self.budget.poll(now) {
+            counters.link_cuts.add(1);
+        }
         if self.current.is_some() {
             if self.liveness.is_over(now) {
                 return Some(Change::Forgotten(self.forget().then_some(LinkEnd::Silent)));
@@ -461,6 +490,7 @@ impl Link {
         (self.opens_next, self.opening_delay) = (None, OPENING_DELAY_MIN);
         (self.ack_due, self.remote, self.rtt, self.echo) = (None, None, None, None);
         self.ring.clear();
+        (self.budget, self.transit) = (Budget::default(), Transit::default());
         self.frames.iter_mut().for_each(Vec::clear);
         self.egress = EgressQueue::default();
         self.liveness.forget()
@@ -501,13 +531,13 @@ impl Link {
     fn ping(&mut self, now: Instant, counters: &Counters) {
         self.ping_due = after(now, self.liveness.ping_interval());
         let since = |at: Instant| now.saturating_duration_since(at);
-        let as_micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         let ping = Ping {
             sent_us: as_micros(since(self.born)),
             echo_us: self.echo.map(|(sent, _)| sent),
             held_us: self.echo.map_or(0, |(_, at)| as_micros(since(at))),
             heard_ms: u32::try_from(self.liveness.since_heard(now).as_millis()).unwrap_or(u32::MAX),
             active: self.liveness.is_active(),
+            queue_ms: u32::try_from(self.transit.excess().as_millis()).unwrap_or(u32::MAX),
         };
         self.send_control(now, &ping, counters);
     }
@@ -547,7 +577,7 @@ impl Link {
                 counters.link_packets_out.add(1);
                 counters.link_bytes_out.add(bytes);
                 if class != CONTROL {
-                    let again = again.unwrap_or(Again { first_at: now, tries: 0 });
+                    let again = again.unwrap_or(Again { first_at: now, tries: 0, class });
                     self.ring.push(now, counter, frames, again);
                 }
             }
@@ -562,6 +592,10 @@ const CLASSES: usize = 4;
 
 fn place(class: Class) -> usize {
     usize::from(class as u8)
+}
+
+fn as_micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn micros(count: u64) -> Duration {

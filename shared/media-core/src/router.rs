@@ -17,6 +17,7 @@ mod peer;
 mod publisher;
 mod pull;
 mod serve;
+mod shed;
 mod subscriber;
 mod timers;
 mod track;

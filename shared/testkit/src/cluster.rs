@@ -30,18 +30,27 @@ pub struct Cluster {
 impl Cluster {
     /// So many routers, each of a node of its own, which know each other.
     pub fn seeded(seed: u64, routers: usize) -> Self {
+        Self::capped(seed, routers, 0)
+    }
+
+    /// The same, with a limit for what goes from one to another; 0 is none.
+    pub fn capped(seed: u64, routers: usize, bits_per_second_max: u64) -> Self {
         let members = (0..routers).map(|at| (format!("ND_{at}"), 0, b"a secret of the whole cluster".to_vec()));
-        Self::of(seed, &members.collect::<Vec<_>>())
+        Self::with(seed, &members.collect::<Vec<_>>(), bits_per_second_max)
     }
 
     /// Routers by their node, their number there, and the cluster's key as they know it.
     pub fn of(seed: u64, members: &[(String, u16, Vec<u8>)]) -> Self {
+        Self::with(seed, members, 0)
+    }
+
+    fn with(seed: u64, members: &[(String, u16, Vec<u8>)], bits_per_second_max: u64) -> Self {
         let now = start();
         let id =
             |(node, index, _): &(String, u16, Vec<u8>)| RouterId { node: node.as_str().into(), boot: 7, index: *index };
         let ids: Vec<_> = members.iter().map(id).collect();
         let world = |(at, (_, _, key)): (usize, &(String, u16, Vec<u8>))| {
-            let link = LinkConfig { me: ids[at].clone(), keys: vec![key.clone()] };
+            let link = LinkConfig { me: ids[at].clone(), keys: vec![key.clone()], bits_per_second_max };
             World::linked(now, seed.wrapping_add(at as u64), &format!("{at}_"), link)
         };
         let worlds = members.iter().enumerate().map(world).collect();

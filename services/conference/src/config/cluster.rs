@@ -14,6 +14,8 @@ pub struct Cluster {
     pub keys: Vec<SecretString>,
     /// Goes before every key and channel, so that several clusters can share a server.
     pub prefix: String,
+    /// Media from one thread of this node to one of another, at most; 0 means no limit.
+    pub link_bits_per_second: u64,
 }
 
 #[derive(Deserialize)]
@@ -26,11 +28,13 @@ pub(super) struct ClusterFile {
     /// The key before, for as long as some nodes still use it; or the next one, before they do.
     other_key: Option<SecretString>,
     prefix: String,
+    link_bits_per_second: u64,
 }
 
 impl Default for ClusterFile {
     fn default() -> Self {
-        Self { redis: Vec::new(), key: None, key_file: None, other_key: None, prefix: "plenary:".into() }
+        let prefix = "plenary:".into();
+        Self { redis: Vec::new(), key: None, key_file: None, other_key: None, prefix, link_bits_per_second: 0 }
     }
 }
 
@@ -43,7 +47,7 @@ impl fmt::Debug for ClusterFile {
 impl ClusterFile {
     /// None for a node that is alone.
     pub(super) fn resolve(self) -> Result<Option<Cluster>, String> {
-        let Self { redis, key, key_file, other_key, prefix } = self;
+        let Self { redis, key, key_file, other_key, prefix, link_bits_per_second } = self;
         let key = match (key, key_file) {
             (Some(_), Some(_)) => return Err("there are two keys".into()),
             (Some(key), None) => Some(key),
@@ -63,7 +67,7 @@ impl ClusterFile {
         if keys.iter().any(|key| key.expose_secret().len() < KEY_BYTES_MIN) {
             return Err(format!("a key is shorter than {KEY_BYTES_MIN} bytes"));
         }
-        Ok(Some(Cluster { redis, keys, prefix }))
+        Ok(Some(Cluster { redis, keys, prefix, link_bits_per_second }))
     }
 }
 

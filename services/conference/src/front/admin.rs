@@ -94,6 +94,7 @@ fn told(view: &NodeView) -> serde_json::Value {
             "link_rtt_us": router.link_rtt_us,
             "pulled_streams": router.pulled_streams,
             "wanted_tracks": router.wanted_tracks,
+            "withheld_streams": router.withheld_streams,
         })
     });
     let others = view.others.iter().map(|other| {

@@ -75,6 +75,8 @@ pub struct RouterView {
     pub pulled_streams: u64,
     /// Tracks that others want of this one.
     pub wanted_tracks: u64,
+    /// Streams that others want and that do not cross, since a link has no room for them.
+    pub withheld_streams: u64,
 }
 
 /// Fields that are `None` stay as they are, or get the configured default in a new room.

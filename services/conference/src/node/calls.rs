@@ -141,6 +141,7 @@ impl Shared {
                 link_rtt_us: counters.link_rtt_us.get(),
                 pulled_streams: counters.link_pulls.get(),
                 wanted_tracks: counters.link_wants.get(),
+                withheld_streams: counters.link_withheld.get(),
             }
         };
         NodeView {

@@ -28,6 +28,7 @@ pub(super) fn register(router: &RouterHandle) {
     count(Observed::LinkIo, Some("out"), |all| &all.link_bytes_out);
     count(Observed::LinkRetransmitted, None, |all| &all.link_retransmitted);
     count(Observed::LinkLost, None, |all| &all.link_lost);
+    count(Observed::LinkCuts, None, |all| &all.link_cuts);
     for reason in DropReason::ALL {
         let counters = Arc::clone(&router.counters);
         observe(Observed::MediaDrops, &[("reason", label(reason))], move || counters.dropped(reason));

@@ -36,6 +36,7 @@ pub(super) struct Supervisor {
     media: Media,
     /// Secrets that routers know each other by: the cluster's, or this node's own; none for a router that is alone.
     link_keys: Vec<Vec<u8>>,
+    link_bits_per_second: u64,
     limits: crate::config::Limits,
     identity: DtlsIdentity,
     shared: Arc<Shared>,
@@ -66,6 +67,7 @@ impl Supervisor {
         Self {
             media: settings.media.clone(),
             link_keys: link_keys(settings),
+            link_bits_per_second: settings.cluster.as_ref().map_or(0, |cluster| cluster.link_bits_per_second),
             limits: settings.limits.clone(),
             identity,
             shared,
@@ -87,6 +89,7 @@ impl Supervisor {
         let link = u16::try_from(at).ok().filter(|_| !self.link_keys.is_empty()).map(|index| LinkConfig {
             me: RouterId { node: self.shared.node.clone(), boot, index },
             keys: self.link_keys.clone(),
+            bits_per_second_max: self.link_bits_per_second,
         });
         let build = move |_: std::time::Instant, local: &[SocketAddr]| {
             let udp_port = local.first().map(SocketAddr::port);

@@ -75,7 +75,7 @@ impl Rig {
     fn connected() -> Self {
         let now = Instant::now();
         let secrets = vec![b"the secret of a cluster".to_vec()];
-        let link = Some(LinkConfig { me: id(1), keys: secrets.clone() });
+        let link = Some(LinkConfig { me: id(1), keys: secrets.clone(), bits_per_second_max: 0 });
         let sdp = SdpLimits { bytes: 64 << 10, sections: 32 };
         let config = RouterConfig { candidates: Vec::new(), seed: 5, sdp, data_bytes_per_second: 0, link };
         let mut rig = Self {

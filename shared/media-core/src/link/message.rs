@@ -70,6 +70,8 @@ pub(crate) struct Ping {
     pub(crate) heard_ms: u32,
     #[prost(bool, tag = "5")]
     pub(crate) active: bool,
+    #[prost(uint32, tag = "6")]
+    pub(crate) queue_ms: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::message::Ack;
+use crate::egress::Class;
 
 #[derive(Debug, Default)]
 pub(super) struct Ring {
@@ -25,6 +26,7 @@ struct Sent {
     at: Instant,
     first_at: Instant,
     tries: u8,
+    class: Class,
     /// Counted from the first byte there ever was.
     start: u64,
     bytes: usize,
@@ -37,6 +39,15 @@ struct Sent {
 pub(super) struct Again {
     pub(super) first_at: Instant,
     pub(super) tries: u8,
+    /// Of the frames, whatever lane a repair takes.
+    pub(super) class: Class,
+}
+
+/// What came to an end of what was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub(super) datagrams: usize,
+    pub(super) bytes: usize,
 }
 
 impl Ring {
@@ -49,30 +60,37 @@ impl Ring {
         }
         let start = self.passed.saturating_add(u64::try_from(self.bytes.len()).unwrap_or_default());
         self.bytes.extend(frames);
-        let Again { first_at, tries } = again;
-        self.sent.push_back(Sent { counter, at: now, first_at, tries, start, bytes: frames.len(), is_settled: false });
+        let (Again { first_at, tries, class }, bytes) = (again, frames.len());
+        self.sent.push_back(Sent { counter, at: now, first_at, tries, class, start, bytes, is_settled: false });
     }
 
-    /// Forgets what is too old to be of use, and says how many datagrams nobody confirmed.
-    pub(super) fn expire(&mut self, now: Instant) -> usize {
-        let mut lost = 0usize;
+    /// Forgets what is too old to be of use, and says how many datagrams that were, and how many of them nobody confirmed.
+    pub(super) fn expire(&mut self, now: Instant) -> (usize, usize) {
+        let (mut passed, mut lost) = (0usize, 0usize);
         while self.sent.front().is_some_and(|sent| now.saturating_duration_since(sent.first_at) > KEPT) {
+            passed = passed.saturating_add(1);
             if self.pop().is_some_and(|sent| !sent.is_settled) {
                 lost = lost.saturating_add(1);
             }
         }
-        lost
+        (passed, lost)
     }
 
-    /// Takes in what arrived; [`next_missing`](Self::next_missing) then has what did not.
-    pub(super) fn on_ack(&mut self, ack: &Ack) {
+    /// Takes in what arrived, and says what is news of it; [`next_missing`](Self::next_missing) then has what did not.
+    pub(super) fn on_ack(&mut self, ack: &Ack) -> Settled {
+        let mut news = Settled::default();
         let first = self.sent.partition_point(|sent| sent.counter.saturating_add(super::session::ACKED) <= ack.highest);
         for sent in self.sent.range_mut(first..) {
             if sent.counter > ack.highest {
-                return;
+                break;
             }
-            sent.is_settled |= ack.has(sent.counter) == Some(true);
+            if !sent.is_settled && ack.has(sent.counter) == Some(true) {
+                sent.is_settled = true;
+                news.datagrams = news.datagrams.saturating_add(1);
+                news.bytes = news.bytes.saturating_add(sent.bytes);
+            }
         }
+        news
     }
 
     /// The next datagram that an ack shows missing and that may be sent again; its frames go into `out`. Each is given
@@ -88,11 +106,11 @@ impl Ring {
         };
         let sent = self.sent.range_mut(first..).take_while(|sent| sent.counter <= ack.highest).find(is_missing)?;
         sent.is_settled = true;
-        let Sent { start, bytes, first_at, tries, .. } = *sent;
+        let Sent { start, bytes, first_at, tries, class, .. } = *sent;
         let start = usize::try_from(start.saturating_sub(self.passed)).ok()?;
         out.clear();
         out.extend(self.bytes.range(start..start.saturating_add(bytes).min(self.bytes.len())));
-        Some(Again { first_at, tries: tries.saturating_add(1) })
+        Some(Again { first_at, tries: tries.saturating_add(1), class })
     }
 
     pub(super) fn clear(&mut self) {
@@ -122,12 +140,16 @@ mod tests {
 
     const RTT: Duration = Duration::from_millis(40);
 
+    fn first(now: Instant) -> Again {
+        Again { first_at: now, tries: 0, class: Class::Video }
+    }
+
     /// Sends the datagrams `0..count`, a millisecond apart.
     fn sent(count: u64) -> (Ring, Instant) {
         let (mut ring, start) = (Ring::default(), Instant::now());
         for counter in 0..count {
             let now = start + Duration::from_millis(counter);
-            ring.push(now, counter, &counter.to_be_bytes(), Again { first_at: now, tries: 0 });
+            ring.push(now, counter, &counter.to_be_bytes(), first(now));
         }
         (ring, start)
     }
@@ -159,6 +181,13 @@ mod tests {
     }
 
     #[test]
+    fn what_arrived_is_news_once() {
+        let (mut ring, _) = sent(10);
+        assert_eq!(ring.on_ack(&ack([0, 1, 3].into_iter())), Settled { datagrams: 3, bytes: 24 });
+        assert_eq!(ring.on_ack(&ack([0, 1, 2, 3].into_iter())), Settled { datagrams: 1, bytes: 8 });
+    }
+
+    #[test]
     fn what_is_younger_than_a_try_is_not_missing_yet() {
         let (mut ring, start) = sent(10);
         assert_eq!(missing(&mut ring, start + Duration::from_millis(9), &ack(9..10)), [0u64; 0]);
@@ -168,7 +197,7 @@ mod tests {
     fn a_datagram_is_tried_three_times_more_and_not_after_half_a_second() {
         let (mut ring, start) = (Ring::default(), Instant::now());
         let mut now = start;
-        let mut again = Again { first_at: start, tries: 0 };
+        let mut again = first(start);
         let mut tries = 0;
         for counter in (0..100).step_by(10) {
             ring.push(now, counter, b"x", again);
@@ -180,8 +209,8 @@ mod tests {
             tries += 1;
         }
         assert_eq!(tries, TRIES_MAX);
-        assert_eq!(ring.expire(start + KEPT), 0);
-        assert_eq!(ring.expire(start + KEPT + Duration::from_millis(1)), 1, "lost for good");
+        assert_eq!(ring.expire(start + KEPT), (0, 0));
+        assert_eq!(ring.expire(start + KEPT + Duration::from_millis(1)), (4, 1), "lost for good");
         assert!(ring.bytes.is_empty());
     }
 
@@ -189,7 +218,7 @@ mod tests {
     fn its_memory_is_bounded() {
         let (mut ring, now) = (Ring::default(), Instant::now());
         for counter in 0..3 * DATAGRAMS_MAX as u64 {
-            ring.push(now, counter, &[7; 1_400], Again { first_at: now, tries: 0 });
+            ring.push(now, counter, &[7; 1_400], first(now));
             assert!(ring.bytes.len() <= BYTES_MAX && ring.sent.len() <= DATAGRAMS_MAX);
         }
     }

@@ -36,10 +36,14 @@ pub struct Counters {
     pub link_retransmitted: Count,
     /// Datagrams with media that nobody confirmed in time, repaired or not.
     pub link_lost: Count,
+    /// Times that a link was given less to carry, since it did not get through.
+    pub link_cuts: Count,
     /// Tracks that other routers want of this one.
     pub link_wants: Count,
     /// Streams that this router wants of others.
     pub link_pulls: Count,
+    /// Streams that other routers want and that do not cross because a link has no room for them.
+    pub link_withheld: Count,
     /// Of the link that was measured last.
     pub link_rtt_us: Count,
     drops: Drops,

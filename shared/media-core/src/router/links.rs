@@ -42,6 +42,8 @@ pub(super) struct Links {
 struct Own {
     id: RouterId,
     keys: ClusterKeys,
+    /// To a router of another node.
+    bits_per_second_max: Option<u64>,
 }
 
 /// A link with what is asked for over it.
@@ -217,6 +219,7 @@ impl Router {
         self.counters.links.set(entries().filter(|entry| entry.link.is_up()).count());
         self.counters.link_pulls.set(entries().map(|entry| entry.pulls.streams()).sum());
         self.counters.link_wants.set(entries().map(|entry| entry.serves.len()).sum());
+        self.counters.link_withheld.set(entries().map(|entry| entry.serves.withheld()).sum());
     }
 
     /// What is to be said over a link besides what its core says by itself.
@@ -287,12 +290,23 @@ impl Router {
 
 impl Links {
     pub(super) fn new(config: Option<&LinkConfig>) -> Self {
-        let own = config.map(|config| Own { id: config.me.clone(), keys: ClusterKeys::new(&config.keys) });
+        let own = config.map(|config| Own {
+            id: config.me.clone(),
+            keys: ClusterKeys::new(&config.keys),
+            bits_per_second_max: Some(config.bits_per_second_max).filter(|max| *max > 0),
+        });
         Self { own, ..Self::default() }
     }
 
     pub(super) fn entry(&mut self, slot: usize) -> Option<&mut Entry> {
         self.slots.get_mut(slot)?.as_mut()
+    }
+
+    /// What may be sent over a link, if that is limited or not all gets through.
+    pub(super) fn budget_bps(&self, slot: usize) -> Option<u64> {
+        let link = &self.slots.get(slot)?.as_ref()?.link;
+        let own = self.own.as_ref().filter(|own| own.id.node != link.peer.node);
+        own.and_then(|own| own.bits_per_second_max).into_iter().chain(link.budget_bps()).min()
     }
 
     pub(super) fn is_own(&self, router: &RouterId) -> bool {

@@ -209,7 +209,7 @@ impl Router {
         let encoding = track.encodings.get_mut(usize::from(at.0)).ok_or(DropReason::LinkUnknownStream)?;
         let is_new = encoding.stream.is_none();
         if is_new || encoding.remote.ssrc != Some(header.ssrc) {
-            encoding.remote.ssrc = Some(header.ssrc);
+            (encoding.remote.ssrc, encoding.remote.is_withheld) = (Some(header.ssrc), false);
             encoding.stream = Some(Stream::new(StreamConfig {
                 // A name of our own: after an outage the publisher's numbers may have gone round.
                 ssrc: self.random.ssrc(),
@@ -310,6 +310,10 @@ impl Router {
             let track = self.tracks.get_mut(sid);
             let Some(encoding) = track.and_then(|track| track.encodings.get_mut(usize::from(at.0))) else { continue };
             encoding.remote.alive = one.alive.then_some(now);
+            if !std::mem::replace(&mut encoding.remote.is_withheld, !one.alive) && !one.alive {
+                // What comes after it is no continuation, but begins anew.
+                encoding.stream = None;
+            }
             encoding.remote.bits_per_second = one.bits_per_second;
             if let (Some(ntp), Some(stream)) = (one.ntp, &mut encoding.stream) {
                 let age = Duration::from_micros(one.age_us).saturating_add(half);
@@ -420,7 +424,7 @@ fn bit(stream: StreamId) -> u8 {
 /// Wishes over one link, those that are over and still told included.
 const PULLS_MAX: usize = 4_096;
 /// Streams, and layers, of a track: as many as a wish has bits.
-const STREAMS_MAX: usize = 8;
+pub(super) const STREAMS_MAX: usize = 8;
 const REPEAT: Duration = Duration::from_millis(500);
 /// As long as a wish that is not repeated would count.
 const RELEASED_TOLD: Duration = Duration::from_secs(2);

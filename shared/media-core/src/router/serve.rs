@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plenary_model::TrackSid;
+use plenary_model::{MediaKind, TrackSid};
 
 use super::{
     Deadline, Router,
-    pull::source_number,
+    pull::{STREAMS_MAX, source_number},
+    shed::{self, Video},
     track::{Puller, Track, TrackOrigin},
 };
 use crate::{
@@ -25,6 +26,8 @@ use crate::{
 pub(super) struct Serves {
     tracks: HashMap<TrackSid, Served>,
     report_due: Instant,
+    /// How many streams do not cross, while the link does not carry all that is wanted.
+    shed: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -34,6 +37,8 @@ struct Served {
     /// Unless it is said again.
     until: Instant,
     streams: u8,
+    /// So many of them may cross, the lowest first.
+    allowed: u8,
     top: Option<u8>,
     known_version: u64,
     /// Which version was told last, and when.
@@ -42,7 +47,7 @@ struct Served {
 
 impl Serves {
     pub(super) fn new(now: Instant) -> Self {
-        Self { tracks: HashMap::new(), report_due: now }
+        Self { tracks: HashMap::new(), report_due: now, shed: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -51,6 +56,10 @@ impl Serves {
 
     pub(super) fn len(&self) -> usize {
         self.tracks.len()
+    }
+
+    pub(super) fn withheld(&self) -> usize {
+        self.shed.unwrap_or_default()
     }
 }
 
@@ -82,6 +91,7 @@ impl Router {
             version,
             until: after(now, WANT_KEPT),
             streams: u8::try_from(wanted.streams & 0xff).unwrap_or_default(),
+            allowed: ALL,
             top: wanted.top.and_then(|top| u8::try_from(top).ok()),
             known_version: wanted.known_version,
             told: None,
@@ -92,8 +102,8 @@ impl Router {
                 known.remove();
             }
             hash_map::Entry::Occupied(mut known) => {
-                let told = known.get().told;
-                known.insert(Served { told, ..news });
+                let Served { told, allowed, .. } = *known.get();
+                known.insert(Served { told, allowed, ..news });
             }
             hash_map::Entry::Vacant(_) if wanted.released => return false,
             hash_map::Entry::Vacant(_) if count >= SERVED_MAX => {
@@ -111,7 +121,11 @@ impl Router {
     fn set_puller(&mut self, slot: usize, sid: &TrackSid) {
         let Some(track) = self.tracks.get_mut(sid).filter(|track| track.is_local()) else { return };
         let served = self.links.entry(slot).and_then(|entry| entry.serves.tracks.get(sid));
-        let puller = served.map(|served| Puller { link: slot, streams: served.streams, demand: served.top });
+        let puller = |served: &Served| {
+            let streams = served.streams & shed::mask(served.allowed);
+            Puller { link: slot, streams, demand: served.top }
+        };
+        let puller = served.map(puller);
         let known = track.pullers.iter().position(|known| known.link == slot);
         match (known, puller) {
             (Some(at), Some(puller)) => {
@@ -136,6 +150,7 @@ impl Router {
             entry.serves.tracks.remove(sid);
         }
         let wanted: Vec<_> = entry.serves.tracks.keys().cloned().collect();
+        self.shed(now, slot);
         for sid in over.iter().chain(&wanted) {
             self.set_puller(slot, sid);
         }
@@ -157,12 +172,49 @@ impl Router {
         }
         if entry.serves.report_due <= now && !wanted.is_empty() {
             entry.serves.report_due = after(now, REPORT_INTERVAL);
-            let tracks = wanted.iter().filter_map(|sid| self.tracks.get(sid)).filter(|track| track.is_local());
-            let streams: Vec<_> = tracks.flat_map(|track| reports(now, track)).collect();
+            let tracks = entry.serves.tracks.iter().filter_map(|(sid, served)| Some((self.tracks.get(sid)?, served)));
+            let tracks = tracks.filter(|(track, _)| track.is_local());
+            let streams: Vec<_> = tracks.flat_map(|(track, served)| reports(now, track, served.allowed)).collect();
             for chunk in streams.chunks(REPORTS_MAX) {
                 entry.link.send_control(now, &Report { streams: chunk.to_vec() }, &self.counters);
             }
         }
+    }
+
+    /// Has what crosses fit into what the link carries. The other side hears which streams do not cross, and makes do with
+    /// lower ones.
+    fn shed(&mut self, now: Instant, slot: usize) {
+        let Self { links, tracks, .. } = self;
+        let budget = links.budget_bps(slot);
+        let Some(entry) = links.entry(slot) else { return };
+        let serves = &mut entry.serves;
+        let Some(budget) = budget else {
+            if serves.shed.take().is_some() {
+                serves.tracks.values_mut().for_each(|served| served.allowed = ALL);
+                serves.report_due = now;
+            }
+            return;
+        };
+        let local = |sid: &TrackSid| tracks.get(sid).filter(|track| track.is_local());
+        let mut served: Vec<_> =
+            serves.tracks.iter_mut().filter_map(|(sid, served)| Some((local(sid)?, served))).collect();
+        // In some order that stays.
+        served.sort_unstable_by(|(one, _), (other, _)| one.sid.cmp(&other.sid));
+        let is_audio = |track: &Track| track.kind == MediaKind::Audio;
+        let audio = served.iter().filter(|(track, served)| is_audio(track) && served.streams > 0);
+        let audio = audio.map(|(track, _)| track.stream_bits_per_second(now, 0)).fold(0, u64::saturating_add);
+        served.retain(|(track, _)| !is_audio(track));
+        let mut videos: Vec<_> = served.iter().map(|(track, served)| video(now, track, served)).collect();
+        if shed::fit(&mut videos, budget.saturating_sub(audio)) {
+            entry.link.lift_budget();
+        }
+        for ((_, served), video) in served.iter_mut().zip(&videos) {
+            if std::mem::replace(&mut served.allowed, video.allowed) != video.allowed {
+                serves.report_due = now;
+            }
+        }
+        let withheld = videos.iter().map(|video| usize::from(video.withheld()));
+        serves.shed = Some(withheld.fold(0, usize::saturating_add));
     }
 
     /// Somebody elsewhere cannot decode a stream.
@@ -235,7 +287,16 @@ fn info(track: &Track) -> TrackInfo {
     }
 }
 
-fn reports(now: Instant, track: &Track) -> impl Iterator<Item = StreamReport> {
+fn video(now: Instant, track: &Track, served: &Served) -> Video {
+    let mut rates = [0; STREAMS_MAX];
+    for (at, rate) in rates.iter_mut().enumerate() {
+        *rate = track.stream_bits_per_second(now, at);
+    }
+    let top = served.top.map(|top| track.layering.stream_of(LayerId::spatial_layer(top)).0);
+    Video { rank: track.rank(now), rates, streams: served.streams, top, allowed: served.allowed }
+}
+
+fn reports(now: Instant, track: &Track, allowed: u8) -> impl Iterator<Item = StreamReport> {
     let states = track.layer_states(now, 0);
     let is_alive = move |spatial: u8| states.get(usize::from(spatial)).is_some_and(|state| state.alive);
     (0u8..).zip(&track.encodings).map(move |(at, encoding)| {
@@ -243,7 +304,7 @@ fn reports(now: Instant, track: &Track) -> impl Iterator<Item = StreamReport> {
         let age = clock.map_or(Duration::ZERO, |clock| now.saturating_duration_since(clock.received));
         StreamReport {
             stream: track.first_stream.wrapping_add(at.into()),
-            alive: is_alive(at),
+            alive: is_alive(at) && at < allowed,
             bits_per_second: track.bits_per_second(now, LayerId::spatial_layer(at)),
             ntp: clock.map(|clock| clock.ntp),
             rtp: clock.map_or(0, |clock| clock.rtp),
@@ -252,6 +313,9 @@ fn reports(now: Instant, track: &Track) -> impl Iterator<Item = StreamReport> {
     })
 }
 
+/// Streams of a track that may cross a link with room for all.
+const ALL: u8 = 8;
+const _: () = assert!(ALL as usize == STREAMS_MAX);
 /// Tracks that one router may want of this one; more are ignored.
 const SERVED_MAX: usize = 4_096;
 const WANT_KEPT: Duration = Duration::from_secs(2);
@@ -270,7 +334,7 @@ mod tests {
     #[test]
     fn another_routers_wishes_are_bounded_and_an_older_one_undoes_nothing() {
         let id = |index| RouterId { node: "ND_a".into(), boot: 1, index };
-        let link = Some(LinkConfig { me: id(0), keys: vec![b"secret".to_vec()] });
+        let link = Some(LinkConfig { me: id(0), keys: vec![b"secret".to_vec()], bits_per_second_max: 0 });
         let sdp = SdpLimits::default();
         let config = RouterConfig { candidates: Vec::new(), seed: 1, sdp, data_bytes_per_second: 0, link };
         let (mut router, now) = (Router::new(config, DtlsIdentity::generate().unwrap()), Instant::now());

@@ -79,6 +79,8 @@ pub(super) struct RemoteStream {
     pub(super) ssrc: Option<u32>,
     /// When its origin said last that it is being sent there.
     pub(super) alive: Option<Instant>,
+    /// Its origin said last that it does not cross: not sent there, or no room on the link.
+    pub(super) is_withheld: bool,
     /// What it takes, in the words of its origin.
     pub(super) bits_per_second: u64,
 }
@@ -213,7 +215,8 @@ impl Track {
         // Of a layer that does not cross the link its origin knows whether it is sent.
         let known = |encoding: &Encoding| {
             let local = heard(encoding.stream.as_ref());
-            SpatialLayer { heard: local.heard.max(encoding.remote.alive), ..local }
+            let heard = local.heard.max(encoding.remote.alive).filter(|_| !encoding.remote.is_withheld);
+            SpatialLayer { heard, ..local }
         };
         let layers: Vec<SpatialLayer> = match self.layering {
             Layering::Simulcast => self.encodings.iter().map(known).collect(),
@@ -276,6 +279,12 @@ impl Track {
             None => stream.bits_per_second(now),
         });
         if own == 0 { encoding.remote.bits_per_second } else { own }
+    }
+
+    /// What its nth stream takes, whatever layers it has.
+    pub(super) fn stream_bits_per_second(&self, now: Instant, at: usize) -> u64 {
+        let stream = self.encodings.get(at).and_then(|encoding| encoding.stream.as_ref());
+        stream.map_or(0, |stream| stream.bits_per_second(now))
     }
 
     /// Whether a layer's stream has temporal layers, up to which.

@@ -67,7 +67,8 @@ impl Hop {
     /// Video flows to so many subscribers, and every store and queue has grown to what it needs.
     pub fn steady(subscribers: usize) -> Self {
         let stage = |me: u16| {
-            let link = LinkConfig { me: id(me), keys: vec![b"a secret of the whole cluster".to_vec()] };
+            let keys = vec![b"a secret of the whole cluster".to_vec()];
+            let link = LinkConfig { me: id(me), keys, bits_per_second_max: 0 };
             let mut stage = Stage::linked(None, Some(link));
             let routers = vec![Neighbour { id: id(1 - me), addresses: vec![address(1 - me)] }];
             stage.command(Command::SetNeighbours { routers });
@@ -119,6 +120,12 @@ impl Hop {
     /// Packets that left to clients.
     pub fn sent_to_clients(&self) -> u64 {
         self.between.to_clients
+    }
+
+    /// Bytes of the track that came to the first router, and bytes that left it for the second, UDP and IPv4 included.
+    pub fn carried(&self) -> [u64; 2] {
+        let counters = self.near.router.counters();
+        [counters.bytes_in.get(), counters.link_bytes_out.get() + 28 * counters.link_packets_out.get()]
     }
 
     /// Time passes, and both say what they have to say.

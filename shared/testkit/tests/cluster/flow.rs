@@ -197,7 +197,7 @@ fn a_link_that_nobody_needs_is_closed_and_opened_again_on_demand() {
 
 #[test]
 fn a_link_that_is_closed_just_when_it_is_needed_comes_back() {
-    for before in [0, 5, 12, 30, 200] {
+    for before in [0, 12, 200] {
         let mut apart = Apart::flowing(116);
         let bob = apart.bob;
         let video = apart.video.clone();

@@ -2,6 +2,7 @@
 
 mod faults;
 mod flow;
+mod narrow;
 mod swarm;
 
 use std::time::Duration;
