@@ -245,17 +245,17 @@ fn print_subscriptions(stopwatch: Stopwatch) {
     println!();
 }
 
-/// What the engine does for a participant until both transports stand: descriptions, check, handshake.
-/// What media costs that goes to another router first: there, and here.
+/// What media costs that goes to another router first: there, here, and on the way between them.
 fn print_hops(stopwatch: Stopwatch) {
     println!(
-        "\n| From router to router | first, per packet | second, per packet and subscriber | allocations per packet |"
+        "\n| From router to router | first, per packet | second, per packet and subscriber | allocations per packet \
+         | bytes on the link per byte of the track |"
     );
-    println!("|---|---|---|---|");
+    println!("|---|---|---|---|---|");
     for subscribers in [1, 50] {
         let mut hop = Hop::steady(subscribers);
         let [mut near, mut far] = std::array::from_fn(|_| Passes::default());
-        let (mut allocations, before) = (0, hop.sent_to_clients());
+        let (mut allocations, before, carried) = (0, hop.sent_to_clients(), hop.carried());
         for _ in 0..PASSES {
             near.start_pass();
             far.start_pass();
@@ -270,7 +270,9 @@ fn print_hops(stopwatch: Stopwatch) {
         let packets = PASSES * HOP_RUNS * HOP_FRAMES * Hop::PACKETS;
         assert!(hop.sent_to_clients() - before >= (packets * subscribers) as u64, "everybody got everything");
         let each = allocations as f64 / packets as f64;
-        println!("| video 1 → {subscribers} | {} | {} | {each:.5} |", near.show(0), far.show(0));
+        let [media, link] = std::array::from_fn(|at| (hop.carried()[at] - carried[at]) as f64);
+        let share = link / media;
+        println!("| video 1 → {subscribers} | {} | {} | {each:.5} | {share:.3} |", near.show(0), far.show(0));
     }
 }
 
@@ -288,6 +290,7 @@ impl Meter for HopMeter {
     }
 }
 
+/// What the engine does for a participant until both transports stand: descriptions, check, handshake.
 fn print_join(stopwatch: Stopwatch) {
     let (mut join, mut described) = (Passes::default(), Passes::default());
     let (mut heap, mut with_c) = (0, 0);
