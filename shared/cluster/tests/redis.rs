@@ -30,9 +30,7 @@ async fn people_of_a_node_whose_lease_ran_out_are_removed_by_one_other_node() {
     alive.join(name("r"), seat("bob", "ND_1")).await.unwrap();
     let mut heard = other.subscribe(name("r")).await.unwrap();
     assert_eq!(alive.reap().await, Ok(Vec::new()), "its lease still runs");
-    tokio::time::sleep(LEASE_LIFE / 2).await;
-    alive.renew(info("ND_1")).await.unwrap();
-    tokio::time::sleep(LEASE_LIFE / 2 + Duration::from_millis(100)).await;
+    lives_on(&alive).await;
     let (first, second) = tokio::join!(alive.reap(), other.reap());
     let mut reaped = [first.unwrap(), second.unwrap()].concat();
     assert_eq!(reaped.pop(), Some(NodeId::from("ND_dead")));
@@ -43,6 +41,33 @@ async fn people_of_a_node_whose_lease_ran_out_are_removed_by_one_other_node() {
     assert_eq!(delta.change, RoomChange::Removed { identity, sid, generation, reason });
     assert_eq!(other.snapshot(name("r")).await.unwrap().records.len(), 1);
     assert!(!alive.renew(info("ND_dead")).await.unwrap().was_held, "it is told when it wakes");
+}
+
+/// Until other leases, last renewed just now, have run out.
+async fn lives_on(cluster: &Redis) {
+    for _ in 0..3 {
+        tokio::time::sleep(LEASE_LIFE / 3).await;
+        cluster.renew(info("ND_1")).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+#[tokio::test]
+async fn nobody_is_taken_for_dead_because_the_server_was_away() {
+    let server = Server::start();
+    let cluster = Redis::new(server.config()).unwrap();
+    for id in ["ND_1", "ND_2"] {
+        cluster.renew(info(id)).await.unwrap();
+    }
+    cluster.join(name("r"), seat("ann", "ND_2")).await.unwrap();
+    // Nobody can renew.
+    tokio::time::sleep(LEASE_LIFE + Duration::from_millis(100)).await;
+    let nodes = cluster.renew(info("ND_1")).await.unwrap().nodes;
+    assert_eq!(nodes.len(), 2, "{nodes:?}");
+    assert_eq!(cluster.reap().await, Ok(Vec::new()));
+    assert_eq!(cluster.snapshot(name("r")).await.unwrap().records.len(), 1);
+    lives_on(&cluster).await;
+    assert_eq!(cluster.reap().await, Ok(vec![NodeId::from("ND_2")]), "it was away itself");
 }
 
 #[tokio::test]
