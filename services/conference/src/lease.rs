@@ -1,6 +1,9 @@
 //! This node's lease: says every second that the node lives, hears who else does, and removes the people of who does not.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use plenary_cluster::Renewed;
 use plenary_model::NodeInfo;
@@ -22,7 +25,7 @@ pub async fn hold(shared: Arc<Shared>) {
         tick.tick().await;
         match shared.store.renew(info(&shared)).await {
             Ok(Renewed { was_held, nodes }) => {
-                if shared.neighbours.replace(nodes) {
+                if shared.neighbours.replace(Instant::now(), nodes) {
                     shared.introduce_routers();
                 }
                 if is_held && !was_held {

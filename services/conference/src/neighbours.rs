@@ -4,8 +4,10 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{PoisonError, RwLock},
+    time::Instant,
 };
 
+use plenary_cluster::LEASE_LIFE;
 use plenary_media_core::{Neighbour, RouterId};
 use plenary_model::{NodeId, NodeInfo, ParticipantSid, RoomName, RouterInfo};
 
@@ -22,6 +24,8 @@ pub struct Neighbours {
 struct Known {
     routers: Vec<OwnRouter>,
     nodes: BTreeMap<NodeId, NodeInfo>,
+    /// When each of them was last listed.
+    listed: BTreeMap<NodeId, Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -60,14 +64,18 @@ impl Neighbours {
         self.read().routers.iter().map(|router| router.info.clone()).collect()
     }
 
-    /// Who lives. True if that has changed.
-    pub fn replace(&self, nodes: Vec<NodeInfo>) -> bool {
-        let others = nodes.into_iter().filter(|info| info.node != self.own);
-        let others: BTreeMap<_, _> = others.map(|info| (info.node.clone(), info)).collect();
-        let known = &mut self.write().nodes;
-        let changed = *known != others;
-        *known = others;
-        changed
+    /// Who lives. True if that has changed. Whoever is not listed stays for a lease's life: a store that was wiped lists
+    /// only who has said so since, and links to the others shall stand.
+    pub fn replace(&self, now: Instant, nodes: Vec<NodeInfo>) -> bool {
+        let Known { nodes: known, listed, .. } = &mut *self.write();
+        let before = known.clone();
+        for info in nodes.into_iter().filter(|info| info.node != self.own) {
+            listed.insert(info.node.clone(), now);
+            known.insert(info.node.clone(), info);
+        }
+        listed.retain(|_, at| now.saturating_duration_since(*at) < LEASE_LIFE);
+        known.retain(|node, _| listed.contains_key(node));
+        *known != before
     }
 
     /// Where this publisher's tracks are, seen from a router of this node.
@@ -165,20 +173,32 @@ mod tests {
 
     #[test]
     fn a_publisher_is_found_by_its_sid() {
-        let (own_node, other) = (ids::node(), ids::node());
+        let (own_node, other, now) = (ids::node(), ids::node(), Instant::now());
         let neighbours = Neighbours::new(own_node.clone());
         let here = |sid: &ParticipantSid| neighbours.host(sid, index(1));
         let (ours, beside) = (ids::participant(&own_node, index(1)), ids::participant(&own_node, index(0)));
         let away = ids::participant(&other, index(2));
         assert_eq!((here(&ours), here(&beside), here(&away)), (Host::Here, Host::Unknown, Host::Unknown));
         neighbours.set_own(0, own(4));
-        assert!(neighbours.replace(vec![node(&own_node, &[1]), node(&other, &[7, 8, 9])]));
+        assert!(neighbours.replace(now, vec![node(&own_node, &[1]), node(&other, &[7, 8, 9])]));
         let elsewhere = |node: &NodeId, boot, index| Host::Elsewhere(RouterId { node: node.clone(), boot, index });
         assert_eq!(here(&beside), elsewhere(&own_node, 4, 0));
         assert_eq!(here(&away), elsewhere(&other, 9, 2));
-        assert!(!neighbours.replace(vec![node(&other, &[7, 8, 9])]), "of itself it need not be told");
-        assert!(neighbours.replace(vec![node(&other, &[7, 8])]));
+        assert!(!neighbours.replace(now, vec![node(&other, &[7, 8, 9])]), "of itself it need not be told");
+        assert!(neighbours.replace(now, vec![node(&other, &[7, 8])]));
         assert_eq!(here(&away), Host::Unknown);
+    }
+
+    #[test]
+    fn a_node_that_is_not_listed_stays_for_as_long_as_a_lease() {
+        let (own, other, third) = (ids::node(), ids::node(), ids::node());
+        let neighbours = Neighbours::new(own);
+        let begin = Instant::now();
+        neighbours.replace(begin, vec![node(&other, &[1]), node(&third, &[2])]);
+        assert!(!neighbours.replace(begin + LEASE_LIFE / 2, vec![node(&third, &[2])]), "it may have been forgotten");
+        assert_eq!(neighbours.others().len(), 2);
+        assert!(neighbours.replace(begin + LEASE_LIFE, vec![node(&third, &[2])]));
+        assert_eq!(neighbours.others(), [node(&third, &[2])]);
     }
 
     #[test]
@@ -188,7 +208,7 @@ mod tests {
         neighbours.set_own(0, own(1));
         neighbours.set_own(1, own(2));
         neighbours.set_own(1, own(3));
-        neighbours.replace(vec![node(&other, &[9])]);
+        neighbours.replace(Instant::now(), vec![node(&other, &[9])]);
         let told = neighbours.of_router(0).into_iter().map(|one| (one.id.node, one.id.boot, one.addresses));
         let expected = [(this, 3, own(3).local), (other, 9, router(9).addresses)];
         assert_eq!(told.collect::<Vec<_>>(), expected);
