@@ -169,10 +169,15 @@ impl Room {
     }
 
     fn on_snapshot(&mut self, now: Instant, snapshot: RoomSnapshot) {
+        let read = (snapshot.view, snapshot.seq);
+        // The store went back to an earlier state of this history (a replica that had not followed took over), or the
+        // snapshot was read before what is known by now. Putting back is right in both cases, and does nothing in the second.
+        let is_behind = self.replica.place().is_some_and(|(view, seq)| read.0 == view && read.1 < seq);
         for change in self.replica.restart(now, snapshot) {
             self.apply(change);
         }
-        if self.sessions.iter().any(|session| self.replica.is_unconfirmed(&session.record.participant.identity)) {
+        let is_lost = |session: &Session| self.replica.is_unconfirmed(&session.record.participant.identity);
+        if is_behind || self.sessions.iter().any(is_lost) {
             self.restore();
         }
         self.recount = true;

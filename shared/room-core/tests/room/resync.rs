@@ -127,6 +127,23 @@ fn an_old_snapshot_takes_nothing_back() {
 }
 
 #[test]
+fn a_store_that_went_back_is_told_what_is_known() {
+    let mut world = World::with_nodes(2);
+    world.join("ann");
+    let old = done(world.store.snapshot(name())).unwrap();
+    world.seat(1, "bob", |_| {}).unwrap();
+    while world.hear(0) {}
+    world.nodes[0].writes.clear();
+    world.handle(0, Input::Snapshot(old.clone()));
+    let Some(RecordChange::Restore { view, seq, records, .. }) = world.nodes[0].writes.back() else {
+        panic!("{:?}", world.nodes[0].writes)
+    };
+    assert_eq!(*view, old.view);
+    assert!(*seq > old.seq, "the history goes on from here");
+    assert_eq!(records.len(), 1, "its own");
+}
+
+#[test]
 fn changes_between_a_snapshot_and_its_arrival_are_applied_after_it() {
     let mut world = World::with_nodes(2);
     world.join("ann");
