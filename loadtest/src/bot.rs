@@ -55,15 +55,24 @@ struct Sender {
 }
 
 impl Bot {
-    /// Addresses and streams follow from the number, which is below 32,000.
-    pub fn join(now: Instant, server: SocketAddr, number: usize, join: Join<'_>) -> Result<(Self, TcpStream)> {
-        let (signal, watched) = Signal::open(server, join.token, join.auto_subscribe)?;
+    /// Streams follow from the number.
+    pub fn join(
+        now: Instant,
+        server: SocketAddr,
+        number: usize,
+        addresses: [Ipv4Addr; 2],
+        join: Join<'_>,
+    ) -> Result<(Self, TcpStream)> {
+        let subscribe = u8::from(join.auto_subscribe);
+        let query = format!("auto_subscribe={subscribe}&adaptive_stream=0&access_token={}", join.token);
+        let (signal, watched) = Signal::open(server, &query)?;
+        let [subscriber, publisher] = addresses;
         let source = |(mid, kind): (usize, &MediaKind)| Source::new(number, *kind, mid as u8);
         let sender = |source| Sender { source, due: None, packets: 0, octets: 0, next_report: now };
         let bot = Self {
             signal,
-            subscriber: Leg::new(address(number, 0), &[]),
-            publisher: Leg::new(address(number, 1), &["_reliable", "_lossy"]),
+            subscriber: Leg::new(subscriber, &[]),
+            publisher: Leg::new(publisher, &["_reliable", "_lossy"]),
             reception: Reception::default(),
             senders: join.kinds.iter().enumerate().map(source).map(sender).collect(),
             tracks: Vec::new(),
@@ -75,15 +84,28 @@ impl Bot {
         Ok((bot, watched))
     }
 
-    pub fn subscribe(&mut self) -> Result<()> {
-        let track_sids = self.tracks.clone();
-        let participant_tracks = Vec::new();
-        self.signal.send(Request::Subscription(UpdateSubscription { track_sids, subscribe: true, participant_tracks }))
+    /// Another signalling connection for this session, after the last one was lost. Media stays as it is.
+    pub fn resume(&mut self, now: Instant, server: SocketAddr, token: &str, sid: &str) -> Result<TcpStream> {
+        let query = format!("reconnect=1&sid={sid}&adaptive_stream=0&access_token={token}");
+        let (signal, watched) = Signal::open(server, &query)?;
+        self.signal = signal;
+        self.next_ping = now + PING_INTERVAL;
+        Ok(watched)
     }
 
-    /// Takes in what came on the signalling connection.
-    pub fn read_signal(&mut self, now: Instant, identity: &Identity) -> Result<()> {
+    pub fn subscribe(&mut self, track_sids: Vec<String>) -> Result<()> {
+        let participant_tracks = Vec::new();
+        self.say(Request::Subscription(UpdateSubscription { track_sids, subscribe: true, participant_tracks }))
+    }
+
+    pub fn say(&mut self, message: Request) -> Result<()> {
+        self.signal.send(message)
+    }
+
+    /// Takes in what came on the signalling connection, and shows it first.
+    pub fn read_signal(&mut self, now: Instant, identity: &Identity, mut show: impl FnMut(&Response)) -> Result<()> {
         while let Some(message) = self.signal.receive()? {
+            show(&message);
             match message {
                 Response::Join(join) => {
                     self.note(&join.other_participants);
@@ -98,7 +120,10 @@ impl Bot {
                 }
                 Response::Answer(answer) => self.publisher.describe(now, identity, &answer.sdp)?,
                 Response::Leave(leave) => bail!("the server wants us to leave: {leave:?}"),
-                Response::RequestResponse(refusal) => bail!("the server refuses: {refusal:?}"),
+                // Whoever numbers their requests reads the answers.
+                Response::RequestResponse(refusal) if refusal.request_id == 0 => {
+                    bail!("the server refuses: {refusal:?}")
+                }
                 _ => {}
             }
         }
@@ -164,7 +189,7 @@ impl Bot {
             });
         }
         let media = datagrams().filter(|packet| !is_rtcp(packet));
-        self.reception.receive(media, arrival.at_ns, keys, out.totals)?;
+        self.reception.receive(media, arrival.at_ns, keys, out.totals, out.arrived)?;
         if self.media_after.is_none() && self.reception.streams().1 > 0 {
             self.media_after = Some(now - self.begun);
         }
@@ -203,6 +228,8 @@ pub struct Outlet<'a> {
     pub totals: &'a mut Totals,
     /// Messages that ask us to repeat packets.
     pub nacks: &'a mut u64,
+    /// Is told the stream and the kernel's time of every media packet.
+    pub arrived: &'a mut dyn FnMut(u32, i64),
 }
 
 impl Sender {
@@ -236,27 +263,15 @@ impl Sender {
     }
 }
 
-/// The address of a bot's subscriber (0) or publisher (1) leg.
-fn address(number: usize, leg: usize) -> Ipv4Addr {
-    Ipv4Addr::from(FIRST_ADDRESS + (2 * number + leg) as u32)
-}
-
-/// Whose address this is: the bot's number and its leg.
-pub fn owner(address: Ipv4Addr) -> Option<(usize, usize)> {
-    let number = usize::try_from(u32::from(address).checked_sub(FIRST_ADDRESS)?).ok()?;
-    Some((number / 2, number % 2))
-}
-
 fn description(kind: &str, sdp: String, id: u32) -> SessionDescription {
     SessionDescription { r#type: kind.to_owned(), sdp, id, ..SessionDescription::default() }
 }
 
-fn realtime_ns() -> i64 {
+/// Unix time, as the kernel stamps what arrives.
+pub fn realtime_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// 127.1.0.1
-const FIRST_ADDRESS: u32 = 0x7f01_0001;
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const STALL: Duration = Duration::from_millis(200);

@@ -13,8 +13,8 @@ use plenary_model::MediaKind;
 use plenary_testkit::light::Identity;
 
 use crate::{
-    bot::{Bot, Join, Outlet, owner},
-    datagrams::{Datagrams, Inbox},
+    bot::{Bot, Join, Outlet},
+    datagrams::{Datagrams, Inbox, Network, SOCKETS, socket_of},
     reception::Totals,
     server::Server,
 };
@@ -44,7 +44,7 @@ impl<'s> Crowd<'s> {
             bots: Vec::new(),
             watched: Vec::new(),
             epoll: Epoll::new(EpollCreateFlags::empty())?,
-            sockets: [Datagrams::bind()?, Datagrams::bind()?, Datagrams::bind()?, Datagrams::bind()?],
+            sockets: Datagrams::several(NETWORK)?,
             overflowed: [0; SOCKETS],
             inbox: Inbox::new(),
             totals: Totals::default(),
@@ -59,7 +59,8 @@ impl<'s> Crowd<'s> {
         let number = self.bots.len();
         let token = self.server.token(room, &format!("person{number}"))?;
         let join = Join { token: &token, kinds, auto_subscribe };
-        let (bot, watched) = Bot::join(Instant::now(), self.server.http, number, join)?;
+        let addresses = NETWORK.addresses(number);
+        let (bot, watched) = Bot::join(Instant::now(), self.server.http, number, addresses, join)?;
         self.epoll.add(&watched, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
         self.watched.push(watched);
         self.bots.push(bot);
@@ -104,15 +105,16 @@ impl<'s> Crowd<'s> {
         for event in events.iter().take(ready) {
             let number = event.data() as usize;
             let bot = self.bots.get_mut(number).context("a known bot")?;
-            bot.read_signal(now, &self.identity).with_context(|| format!("person {number}"))?;
+            bot.read_signal(now, &self.identity, |_| {}).with_context(|| format!("person {number}"))?;
         }
         for (socket, overflowed) in self.sockets.iter().zip(&mut self.overflowed) {
             for _ in 0..MESSAGES_PER_TURN {
                 let Some(arrival) = socket.receive(&mut self.inbox)? else { break };
                 *overflowed = arrival.overflowed;
-                let Some((number, leg)) = owner(arrival.to) else { continue };
+                let Some((number, leg)) = NETWORK.owner(arrival.to) else { continue };
                 let Some(bot) = self.bots.get_mut(number) else { continue };
-                let outlet = Outlet { socket, totals: &mut self.totals, nacks: &mut self.nacks };
+                let outlet =
+                    Outlet { socket, totals: &mut self.totals, nacks: &mut self.nacks, arrived: &mut |_, _| {} };
                 bot.receive(now, leg, &arrival, outlet).with_context(|| format!("person {number}"))?;
             }
         }
@@ -125,12 +127,7 @@ impl<'s> Crowd<'s> {
     }
 }
 
-fn socket_of(number: usize, leg: usize) -> usize {
-    (2 * number + leg) % SOCKETS
-}
-
-/// Several, so that their buffers together take a burst to everybody.
-const SOCKETS: usize = 4;
+const NETWORK: Network = Network::LOOPBACK;
 const TICK: Duration = Duration::from_millis(1);
 const MESSAGES_PER_TURN: usize = 4_096;
 const PATIENCE: Duration = Duration::from_secs(20);

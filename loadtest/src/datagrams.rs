@@ -1,5 +1,5 @@
-//! UDP for many clients on one socket. Each client transport is an address of its own in 127.1.0.0/16, so that the server
-//! sees as many remotes as there would be; the kernel hands over whole GSO runs and says when each arrived.
+//! UDP for many clients on one socket. Each client transport is an address of its own, so that the server sees as many
+//! remotes as there would be; the kernel hands over whole GSO runs and says when each arrived.
 
 use std::{
     io::{ErrorKind, IoSlice, IoSliceMut},
@@ -19,6 +19,28 @@ use nix::{
 };
 
 pub struct Datagrams(UdpSocket);
+
+/// Where clients have their addresses: all of a /16 is this machine's.
+#[derive(Debug, Clone, Copy)]
+pub struct Network {
+    pub device: &'static str,
+    pub base: Ipv4Addr,
+}
+
+impl Network {
+    pub const LOOPBACK: Self = Self { device: "lo", base: Ipv4Addr::new(127, 1, 0, 0) };
+
+    /// Of a bot's subscriber (0) and publisher (1) leg. The number is below 32,000.
+    pub fn addresses(self, number: usize) -> [Ipv4Addr; 2] {
+        [0, 1].map(|leg| Ipv4Addr::from(u32::from(self.base) + 1 + (2 * number + leg) as u32))
+    }
+
+    /// Whose address this is: the bot's number and its leg.
+    pub fn owner(self, address: Ipv4Addr) -> Option<(usize, usize)> {
+        let number = usize::try_from(u32::from(address).checked_sub(u32::from(self.base) + 1)?).ok()?;
+        Some((number / 2, number % 2))
+    }
+}
 
 /// Where a message is put.
 pub struct Inbox {
@@ -46,10 +68,10 @@ impl Inbox {
 }
 
 impl Datagrams {
-    pub fn bind() -> Result<Self> {
+    pub fn bind(network: Network) -> Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.set_nonblocking(true)?;
-        setsockopt(&socket, sockopt::BindToDevice, &"lo".into())?;
+        setsockopt(&socket, sockopt::BindToDevice, &network.device.into())?;
         // Beyond what the machine allows everybody, where we may.
         if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &BUFFER_BYTES)?;
@@ -59,6 +81,11 @@ impl Datagrams {
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         Ok(Self(socket))
+    }
+
+    /// Several, so that their buffers together take a burst to everybody.
+    pub fn several(network: Network) -> Result<[Self; SOCKETS]> {
+        Ok([Self::bind(network)?, Self::bind(network)?, Self::bind(network)?, Self::bind(network)?])
     }
 
     /// `None` when the socket is empty.
@@ -98,4 +125,10 @@ impl Datagrams {
     }
 }
 
+/// Which of several sockets is a leg's.
+pub fn socket_of(number: usize, leg: usize) -> usize {
+    (2 * number + leg) % SOCKETS
+}
+
+pub const SOCKETS: usize = 4;
 const BUFFER_BYTES: usize = 8 << 20;

@@ -34,14 +34,18 @@ impl Leg {
         Self { address, labels, standing: None }
     }
 
-    /// The server's first description; later ones change nothing here.
+    /// The server's description. Of later ones only new credentials concern us: a resumed session is checked with those.
     pub fn describe(&mut self, now: Instant, identity: &Identity, sdp: &str) -> Result<()> {
-        if self.standing.is_some() {
-            return Ok(());
-        }
         let value = |name: &str| sdp.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
         let ufrag = value("a=ice-ufrag:").context("a ufrag")?;
         let ice = IceCredentials { ufrag, pwd: value("a=ice-pwd:").context("a password")? };
+        if let Some(standing) = &mut self.standing {
+            if standing.transport.ice.ufrag != ice.ufrag {
+                standing.transport.ice = ice;
+                standing.next_check = now;
+            }
+            return Ok(());
+        }
         let server = sdp.lines().find_map(udp_candidate).context("a UDP candidate on IPv4")?;
         let transport = Transport::new(now, identity, ice);
         let standing =

@@ -6,6 +6,8 @@ mod bot;
 mod channels;
 mod crowd;
 mod datagrams;
+pub mod experiments;
+mod http;
 mod leg;
 pub mod measure;
 pub mod process;

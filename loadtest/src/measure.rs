@@ -252,7 +252,7 @@ pub fn subscriptions(plan: &Plan) -> Result<Subscriptions> {
     let before = server.usage()?;
     for (_, bot) in crowd.bots.iter_mut().enumerate().filter(|(at, _)| listens(*at)) {
         ensure!(bot.tracks.len() == ROOM, "everybody knows of all tracks");
-        bot.subscribe()?;
+        bot.subscribe(bot.tracks.clone())?;
     }
     let begin = Instant::now();
     while crowd.bots.iter().map(|bot| bot.reception.streams().1).sum::<usize>() < ROOM * LISTENERS {

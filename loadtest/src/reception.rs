@@ -78,6 +78,7 @@ impl Reception {
         at_ns: i64,
         keys: &mut Context,
         totals: &mut Totals,
+        arrived: &mut dyn FnMut(u32, i64),
     ) -> Result<()> {
         let mut run = 0;
         for packet in packets {
@@ -91,6 +92,7 @@ impl Reception {
                 totals.repairs += 1;
                 continue;
             }
+            arrived(ssrc, at_ns);
             totals.packets += 1;
             totals.bytes += packet.len() as u64;
             self.streams.entry(ssrc).or_insert_with(|| Stream::new(sequence)).count(sequence);

@@ -3,8 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{Read, Seek, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    io::{Read, Seek},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -18,7 +18,7 @@ use nix::{
 };
 use plenary_protocol::token::{Claims, DEVELOPMENT_KEY, Keys, Minter, VideoGrant};
 
-use crate::process::Usage;
+use crate::{http, process::Usage};
 
 pub struct Server {
     child: Child,
@@ -44,7 +44,7 @@ impl Server {
         let child = command.spawn().with_context(|| format!("{} does not start", binary.display()))?;
         let mut server = Self { child, http, metrics, log, minter: Minter::new(&Keys::development()) };
         let patience = Instant::now() + START_WITHIN;
-        while get(server.http, "/readyz").is_err() {
+        while http::get(server.http, "/readyz").is_err() {
             if server.child.try_wait()?.is_some() || Instant::now() > patience {
                 bail!("the server did not become ready:\n{}", server.log());
             }
@@ -72,7 +72,7 @@ impl Server {
 
     /// Every sample of the metrics page by its name and labels.
     pub fn scrape(&self) -> Result<Metrics> {
-        let page = get(self.metrics, "/metrics")?;
+        let page = http::get(self.metrics, "/metrics")?;
         let sample = |line: &str| {
             let (name, value) = line.rsplit_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))
@@ -120,20 +120,6 @@ impl Metrics {
 
 fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-/// The body of a 200.
-fn get(server: SocketAddr, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(server)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
-    if head.split(' ').nth(1) != Some("200") {
-        bail!("{path}: {}", head.lines().next().unwrap_or_default());
-    }
-    Ok(body.to_owned())
 }
 
 const START_WITHIN: Duration = Duration::from_secs(15);

@@ -22,17 +22,13 @@ enum State {
 }
 
 impl Signal {
-    /// Also returns the connection, to be told when something came.
-    pub fn open(server: SocketAddr, token: &str, auto_subscribe: bool) -> Result<(Self, TcpStream)> {
+    /// Also returns the connection, to be told when something came. A refusal is a [`tungstenite::Error::Http`].
+    pub fn open(server: SocketAddr, query: &str) -> Result<(Self, TcpStream)> {
         let stream = TcpStream::connect(server)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         let watched = stream.try_clone()?;
-        let subscribe = u8::from(auto_subscribe);
-        let url = format!(
-            "ws://{server}/rtc?protocol=16&sdk=go&auto_subscribe={subscribe}&adaptive_stream=0&access_token={token}"
-        );
-        let state = match tungstenite::client(url, stream) {
+        let state = match tungstenite::client(format!("ws://{server}/rtc?protocol=16&sdk=go&{query}"), stream) {
             Ok((socket, _)) => State::Open(Box::new(socket)),
             Err(HandshakeError::Interrupted(handshake)) => State::Upgrading(handshake),
             Err(HandshakeError::Failure(error)) => return Err(error.into()),
