@@ -183,9 +183,13 @@ impl Settings {
         lines.extend(self.turn.iter().map(|turn| format!("# [[turn]] urls = {:?}, secret = [redacted]\n", turn.urls)));
         lines.push(match &self.cluster {
             None => "# cluster.redis is not set: this node is alone\n".into(),
-            Some(Cluster { redis, prefix, link_bits_per_second, .. }) => {
+            Some(Cluster { redis, authority, prefix, link_bits_per_second, .. }) => {
                 let servers = redis.len();
-                format!("cluster.prefix = {prefix:?}\ncluster.link_bits_per_second = {link_bits_per_second}\n# cluster.redis = [redacted], {servers} of them; cluster.key = [redacted]\n")
+                let trust = if authority.is_some() { ", trusting redis_ca_file" } else { "" };
+                format!(
+                    "cluster.prefix = {prefix:?}\ncluster.link_bits_per_second = {link_bits_per_second}\n\
+                     # cluster.redis = [redacted], {servers} of them{trust}; cluster.key = [redacted]\n"
+                )
             }
         });
         lines.push(format!("# {}", self.explain_codecs()));

@@ -8,7 +8,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use opentelemetry::KeyValue;
-use plenary_cluster::StoreError;
+use plenary_cluster::{Observation, StoreError};
 use plenary_media_core::{self as media, PeerEnd};
 use plenary_model::{LeaveReason, NodeId, Target, TrackSid};
 use plenary_room_core::session;
@@ -429,6 +429,19 @@ impl BansChanged<'_> {
     pub fn emit(self) {
         info!(what = self.what, by = self.by, until_unix_s = self.until_unix_s, "bans changed");
         instruments().bans_changed.add(1, &[KeyValue::new("what", self.what)]);
+    }
+}
+
+/// What the cluster says of Redis. It logs by itself, and only what changes: a command is no news.
+pub fn of_redis(observation: Observation) {
+    match observation {
+        Observation::Called { name, outcome, after } => {
+            let labels = [KeyValue::new("command", name), KeyValue::new("outcome", label(outcome))];
+            instruments().redis_commands.record(after.as_secs_f64(), &labels);
+        }
+        Observation::Missed { reason } => {
+            instruments().redis_missed.add(1, &[KeyValue::new("reason", label(reason))]);
+        }
     }
 }
 

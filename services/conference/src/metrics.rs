@@ -27,6 +27,8 @@ pub struct Instruments {
     pub sockets_evicted: Counter<u64>,
     pub refused: Counter<u64>,
     pub store_failures: Counter<u64>,
+    pub redis_commands: Histogram<f64>,
+    pub redis_missed: Counter<u64>,
     pub nodes_reaped: Counter<u64>,
     pub words_missed: Counter<u64>,
     pub links_up: Counter<u64>,
@@ -48,10 +50,11 @@ pub fn instruments() -> &'static Instruments {
 
 impl Instruments {
     fn new(meter: &Meter) -> Self {
-        let seconds = |name: &'static str, description: &'static str| {
+        let seconds_within = |boundaries: [f64; 10], name: &'static str, description: &'static str| {
             let histogram = meter.f64_histogram(name).with_unit("s").with_description(description);
-            histogram.with_boundaries(SECONDS_BOUNDARIES.to_vec()).build()
+            histogram.with_boundaries(boundaries.to_vec()).build()
         };
+        let seconds = |name, description| seconds_within(SECONDS_BOUNDARIES, name, description);
         let counter = |name: &'static str, unit: &'static str, description: &'static str| {
             meter.u64_counter(name).with_unit(unit).with_description(description).build()
         };
@@ -79,6 +82,16 @@ impl Instruments {
                 "Links to other media routers that went down, by reason",
             ),
             words_missed: counter("plenary.cluster.missed", "{gap}", "Times that words of other nodes were missed"),
+            redis_commands: seconds_within(
+                REDIS_BOUNDARIES,
+                "plenary.redis.command.duration",
+                "Scripts and commands to Redis, by name and outcome",
+            ),
+            redis_missed: counter(
+                "plenary.redis.missed",
+                "{subscription}",
+                "Subscriptions that may have missed something and read what is stored again, by reason",
+            ),
             nodes_reaped: counter("plenary.cluster.reaped", "{node}", "Dead nodes whose people this one removed"),
             store_failures: counter(
                 "plenary.store.failures",
@@ -212,6 +225,8 @@ pub fn label(value: impl std::fmt::Debug) -> String {
 
 /// From a local answer to a client that waits its ten seconds.
 const SECONDS_BOUNDARIES: [f64; 10] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// From the same machine to a call that is given up after 0.8 s.
+const REDIS_BOUNDARIES: [f64; 10] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 0.8];
 
 #[cfg(test)]
 mod tests {

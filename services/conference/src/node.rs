@@ -17,7 +17,7 @@ use std::{
 
 use actix::{Actor, Addr, Arbiter};
 use actix_web::dev::ServerHandle;
-use plenary_cluster::{Bus, InProcess, NewRoom, Redis, RedisConfig, RoomDefaults, Store};
+use plenary_cluster::{Bus, InProcess, NewRoom, Observer, Redis, RedisConfig, RoomDefaults, Store};
 use plenary_media_core::{Command, DtlsIdentity, Router};
 use plenary_model::{NodeId, NodeState, RoomName};
 use plenary_protocol::token::Claims;
@@ -33,7 +33,7 @@ use self::supervisor::{ServeInbox, StartRouters, StopRouters, Supervisor};
 use crate::{
     bans::{self, BanCopy},
     config::{self, KeySettings, Settings},
-    events::{NodeStarted, NodeStopping},
+    events::{self, NodeStarted, NodeStopping},
     front::{self, Opened, convert::ServerIdentity, health::Unready},
     ids,
     keys::{self, KeyRing},
@@ -403,15 +403,17 @@ async fn serve(shared: Arc<Shared>, supervisor: Addr<Supervisor>) -> Option<()> 
 
 /// What is true of rooms, and who hears of it: in this process for a node that is alone.
 fn cluster(settings: &Settings, node: &NodeId) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Bus>)> {
-    let Some(config::Cluster { redis, keys, prefix, .. }) = &settings.cluster else {
+    let Some(config::Cluster { redis, authority, keys, prefix, .. }) = &settings.cluster else {
         let alone = Arc::new(InProcess::new());
         return Ok((alone.clone(), alone));
     };
     let config = RedisConfig {
         urls: redis.iter().map(|url| url.expose_secret().to_owned()).collect(),
+        authority: authority.clone(),
         prefix: prefix.clone(),
         keys: keys.iter().map(|key| key.expose_secret().as_bytes().to_vec()).collect(),
         instance: node.to_string(),
+        observer: Observer::new(events::of_redis),
     };
     let redis = Arc::new(Redis::new(config)?);
     Ok((redis.clone(), redis))

@@ -22,7 +22,8 @@ use tokio::{
 
 use crate::{
     AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, Lost, NewRoom, Renewed, Seat, Store, StoreError,
-    Subscription, receive::Subscriber,
+    Subscription,
+    receive::{Subscriber, Untold},
 };
 use rooms::Rooms;
 
@@ -87,7 +88,7 @@ impl State {
 
     fn tell_of_ban(&mut self, change: BanChange) {
         let change = Arc::new(change);
-        self.bans_audience.retain(|subscriber| subscriber.tell(&change));
+        self.bans_audience.retain(|subscriber| subscriber.tell(&change) != Err(Untold::Gone));
     }
 }
 
@@ -245,7 +246,8 @@ impl Bus for InProcess {
             let hearers = &mut self.state().hearers;
             for word in words.into_iter().map(Arc::new) {
                 for (_, other) in hearers.get(&room).into_iter().flatten().filter(|(hearer, _)| *hearer != node) {
-                    other.tell(&word);
+                    // Whoever left is forgotten when the next one listens.
+                    let _ = other.tell(&word);
                 }
             }
             Ok(())
@@ -299,7 +301,7 @@ impl Audience {
 
     fn tell(&mut self, room: &RoomName, delta: &Arc<RoomDelta>) {
         if let Some(all) = self.subscribers.get_mut(room) {
-            all.retain(|subscriber| subscriber.tell(delta));
+            all.retain(|subscriber| subscriber.tell(delta) != Err(Untold::Gone));
             if all.is_empty() {
                 self.subscribers.remove(room);
             }

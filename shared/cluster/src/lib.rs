@@ -11,6 +11,7 @@ pub mod conformance;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod in_process;
+mod observe;
 mod receive;
 mod redis;
 mod seats;
@@ -18,5 +19,6 @@ mod seats;
 pub use api::*;
 pub use bans::{BANS_MAX, BANS_PER_ROOM_MAX, Bans, Barred};
 pub use in_process::InProcess;
+pub use observe::{CallOutcome, MissReason, Observation, Observer};
 pub use receive::{Ask, Event, Inbox, RoomEvent, Subscription};
 pub use redis::{Redis, RedisConfig, RedisConfigError};

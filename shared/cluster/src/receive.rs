@@ -76,6 +76,14 @@ pub(crate) struct Subscriber<T = RoomDelta> {
     missed: Arc<Missed>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Untold {
+    /// The subscriber is told `Resync` instead.
+    QueueFull,
+    /// Nobody listens any more.
+    Gone,
+}
+
 impl<T> Subscriber<T> {
     pub(crate) fn pair() -> (Self, Subscription<T>) {
         let (sender, receiver) = mpsc::channel(DELTAS_WAITING_MAX);
@@ -83,13 +91,12 @@ impl<T> Subscriber<T> {
         (Self { deltas: sender, missed: missed.clone() }, Subscription { deltas: receiver, missed })
     }
 
-    /// Never waits. False once nobody listens any more.
-    pub(crate) fn tell(&self, delta: &Arc<T>) -> bool {
-        match self.deltas.try_send(delta.clone()) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => self.tell_missed(),
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
-        }
+    /// Never waits.
+    pub(crate) fn tell(&self, delta: &Arc<T>) -> Result<(), Untold> {
+        self.deltas.try_send(delta.clone()).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) if self.tell_missed() => Untold::QueueFull,
+            _ => Untold::Gone,
+        })
     }
 
     /// Something cannot be told. False once nobody listens any more.

@@ -7,6 +7,7 @@
 mod fuzz;
 mod requests;
 mod seal;
+mod server;
 mod shard;
 mod values;
 mod wire;
@@ -31,12 +32,13 @@ pub(crate) use self::fuzz::read_anything;
 use self::{
     requests::Requests,
     seal::Seal,
-    shard::{Ear, Heard, NoAnswer, Shard},
+    shard::{Ear, Heard, NamedScript, NoAnswer, Shard},
     values::{Answer, Settings, WrittenRecord, ban_place, flags, reason_number, stored_bans},
 };
 use crate::{
-    AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, NewRoom, ROOM_LIFE,
-    Renewed, Seat, Store, StoreError, Subscription, receive::Subscriber,
+    AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, MissReason, NewRoom,
+    Observation, Observer, ROOM_LIFE, Renewed, Seat, Store, StoreError, Subscription,
+    receive::{Subscriber, Untold},
 };
 
 /// See the module.
@@ -46,18 +48,24 @@ pub struct Redis {
     prefix: String,
     seal: Seal,
     requests: Requests,
+    observer: Observer,
 }
 
-#[derive(Debug, Clone)]
+/// Does not print: it holds secrets.
+#[derive(Clone)]
 pub struct RedisConfig {
-    /// `redis://`, `rediss://` or `redis+unix://`, in the same order on every node: a room's server follows from it.
+    /// In the same order on every node: a room's server follows from it. `redis://`, `rediss://` (TLS), `redis+unix://`; or
+    /// `redis+sentinel://` and `rediss+sentinel://` with a Sentinel's address and the name of the service it watches.
     pub urls: Vec<String>,
+    /// The certificates, as PEM, that TLS trusts instead of the machine's.
+    pub authority: Option<Vec<u8>>,
     /// Goes before every key and channel.
     pub prefix: String,
     /// Known to every node: requests without a seal of one of these are not carried out. The first one seals.
     pub keys: Vec<Vec<u8>>,
     /// Told from every other node, also from this one's earlier life.
     pub instance: String,
+    pub observer: Observer,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -66,23 +74,24 @@ pub enum RedisConfigError {
     NoUrl,
     #[error("no cluster key is given")]
     NoKey,
-    #[error("the Redis URL cannot be used: {0}")]
-    Url(String),
+    /// The URL itself is not repeated: it may hold a password.
+    #[error("Redis URL {number} cannot be used: {problem}")]
+    Url { number: usize, problem: String },
 }
 
 impl Redis {
     /// Connects in the background: until it has, calls answer `Unavailable`. Needs a tokio runtime.
     pub fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
-        let RedisConfig { urls, prefix, keys, instance } = config;
-        let connect = |url: &String| match Shard::new(url) {
+        let RedisConfig { urls, authority, prefix, keys, instance, observer } = config;
+        let connect = |(number, url): (usize, &String)| match Shard::new(url, authority.as_deref(), observer.clone()) {
             Ok(shard) => Ok(Arc::new(shard)),
-            Err(error) => Err(RedisConfigError::Url(error.to_string())),
+            Err(error) => Err(RedisConfigError::Url { number, problem: error.to_string() }),
         };
-        let shards = urls.iter().map(connect).collect::<Result<Vec<_>, _>>()?;
+        let shards = (1..).zip(&urls).map(connect).collect::<Result<Vec<_>, _>>()?;
         let first = shards.first().ok_or(RedisConfigError::NoUrl)?.clone();
         let seal = Seal::new(&keys).ok_or(RedisConfigError::NoKey)?;
         let requests = Requests::new(first, &prefix, seal.clone(), &instance);
-        Ok(Self { shards, prefix, seal, requests })
+        Ok(Self { shards, prefix, seal, requests, observer })
     }
 
     fn place(&self, room: &RoomName) -> Place<'_> {
@@ -104,7 +113,7 @@ impl Redis {
         ["leases", "nodes", "reaped"].map(|kind| format!("{}{kind}", self.prefix))
     }
 
-    async fn run_on_first(&self, script: &Script, args: &[&[u8]]) -> Result<Answer, StoreError> {
+    async fn run_on_first(&self, script: &NamedScript, args: &[&[u8]]) -> Result<Answer, StoreError> {
         let answer = self.first().run(script, &self.lease_keys(), args).await?;
         answer.map(|values| Answer(values.into_iter())).map_err(|word| refusal(&word))
     }
@@ -114,7 +123,7 @@ impl Redis {
         list.arg(format!("{}hosts:{node}", self.prefix));
         let reason = reason_number(reason);
         for shard in &self.shards {
-            let rooms: Vec<Vec<u8>> = shard.query(&list).await?;
+            let rooms: Vec<Vec<u8>> = shard.query("list_hosted", &list).await?;
             for room in rooms {
                 let Some(room) = std::str::from_utf8(&room).ok().and_then(|room| RoomName::try_from(room).ok()) else {
                     continue;
@@ -123,6 +132,35 @@ impl Redis {
             }
         }
         Ok(())
+    }
+
+    /// Tells a subscriber what it reads in each message.
+    fn ear<T: Send + Sync + 'static, M: IntoIterator<Item = T>>(
+        &self,
+        subscriber: Arc<Subscriber<T>>,
+        mut read: impl FnMut(&[u8]) -> wire::Read<M> + Send + 'static,
+    ) -> Ear {
+        let observer = self.observer.clone();
+        let missed = move |reason| observer.tell(Observation::Missed { reason });
+        Box::new(move |heard| match heard {
+            Heard::Message(bytes) => match read(bytes) {
+                Ok(told) => told.into_iter().all(|one| match subscriber.tell(&Arc::new(one)) {
+                    Ok(()) => true,
+                    Err(Untold::QueueFull) => {
+                        missed(MissReason::QueueFull);
+                        true
+                    }
+                    Err(Untold::Gone) => false,
+                }),
+                // What cannot be read here may be readable in the store, which says it in another way.
+                Err(wire::Unreadable) => {
+                    missed(MissReason::Unreadable);
+                    subscriber.tell_missed()
+                }
+            },
+            Heard::Missed => subscriber.tell_missed(),
+            Heard::Check => subscriber.listens(),
+        })
     }
 
     fn ban_keys(&self) -> [String; 2] {
@@ -166,12 +204,12 @@ impl Place<'_> {
         own.into_iter().chain(shared).collect()
     }
 
-    async fn run(&self, script: &Script, args: &[&[u8]]) -> Result<Answer, StoreError> {
+    async fn run(&self, script: &NamedScript, args: &[&[u8]]) -> Result<Answer, StoreError> {
         self.ask(script, args).await?.map_err(|word| refusal(&word))
     }
 
     /// The script's answer, or the word with which it refuses.
-    async fn ask(&self, script: &Script, args: &[&[u8]]) -> Result<Result<Answer, String>, NoAnswer> {
+    async fn ask(&self, script: &NamedScript, args: &[&[u8]]) -> Result<Result<Answer, String>, NoAnswer> {
         let channel = self.channel();
         let life_ms = ROOM_LIFE.as_millis().to_string();
         let mut all: Vec<&[u8]> = vec![channel.as_bytes(), self.name.as_str().as_bytes(), life_ms.as_bytes()];
@@ -310,7 +348,7 @@ impl Store for Redis {
                 let mut list = redis::cmd("ZRANGE");
                 list.arg(format!("{}rooms", self.prefix)).arg(0).arg(-1);
                 for shard in &self.shards {
-                    let listed: Vec<Vec<u8>> = shard.query(&list).await?;
+                    let listed: Vec<Vec<u8>> = shard.query("list_rooms", &list).await?;
                     let named = |bytes: &Vec<u8>| RoomName::try_from(std::str::from_utf8(bytes).ok()?).ok();
                     names.extend(listed.iter().filter_map(named));
                 }
@@ -413,7 +451,7 @@ impl Store for Redis {
                 self.remove_people_of(node, LeaveReason::ConnectionTimeout).await?;
                 let mut done = redis::cmd("ZREM");
                 done.arg(&self.lease_keys()[2]).arg(node);
-                let _: i64 = self.first().query(&done).await?;
+                let _: i64 = self.first().query("reaped", &done).await?;
             }
             Ok(dead.into_iter().map(NodeId::from).collect())
         })
@@ -474,7 +512,7 @@ impl Store for Redis {
             list.arg(key);
             let mut bans = Vec::new();
             for shard in &self.shards {
-                let stored: Vec<(String, String)> = shard.query(&list).await?;
+                let stored: Vec<(String, String)> = shard.query("list_bans", &list).await?;
                 bans.extend(stored.iter().filter_map(|(field, line)| stored_bans(field, line)).flatten());
             }
             bans.retain(|ban| ban.until_unix_s > now_unix_s);
@@ -492,7 +530,7 @@ impl Bus for Redis {
         Box::pin(async move {
             let place = self.place(&room);
             let (subscriber, subscription) = Subscriber::pair();
-            let ear = ear(Arc::new(subscriber), |bytes| wire::room_delta(bytes).map(Some));
+            let ear = self.ear(Arc::new(subscriber), |bytes| wire::room_delta(bytes).map(Some));
             place.shard.listen(place.channel(), ear).await?;
             Ok(subscription)
         })
@@ -503,7 +541,7 @@ impl Bus for Redis {
             let (subscriber, subscription) = Subscriber::pair();
             let subscriber = Arc::new(subscriber);
             for shard in &self.shards {
-                let ear = ear(subscriber.clone(), |bytes| wire::ban_change(bytes).map(Some));
+                let ear = self.ear(subscriber.clone(), |bytes| wire::ban_change(bytes).map(Some));
                 shard.listen(format!("{}bans", self.prefix), ear).await?;
             }
             Ok(subscription)
@@ -516,7 +554,7 @@ impl Bus for Redis {
             let (subscriber, subscription) = Subscriber::pair();
             let mut hearing = Hearing { own: node.to_string(), last: HashMap::new() };
             let (seal, channel) = (self.seal.clone(), place.words_channel());
-            let ear = ear(Arc::new(subscriber), move |bytes| {
+            let ear = self.ear(Arc::new(subscriber), move |bytes| {
                 // Whoever has not the key has nothing to say.
                 Ok(seal.open(&channel, bytes).map(|said| hearing.new_words(said)).unwrap_or_default())
             });
@@ -576,47 +614,36 @@ impl Hearing {
     }
 }
 
-/// Tells a subscriber what it reads in each message.
-fn ear<T: Send + Sync + 'static, M: IntoIterator<Item = T>>(
-    subscriber: Arc<Subscriber<T>>,
-    mut read: impl FnMut(&[u8]) -> wire::Read<M> + Send + 'static,
-) -> Ear {
-    Box::new(move |heard| match heard {
-        Heard::Message(bytes) => match read(bytes) {
-            Ok(told) => told.into_iter().all(|one| subscriber.tell(&Arc::new(one))),
-            // What cannot be read here may be readable in the store, which says it in another way.
-            Err(wire::Unreadable) => subscriber.tell_missed(),
-        },
-        Heard::Missed => subscriber.tell_missed(),
-        Heard::Check => subscriber.listens(),
-    })
-}
-
 /// A script with what goes before it.
 macro_rules! scripts {
-    ($($name:ident = [$($file:literal),+];)+) => {
-        $(static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new(concat!($(include_str!(concat!("redis/scripts/", $file, ".lua"))),+)));)+
+    ($($name:ident = [$($before:literal),+] $file:literal;)+) => {
+        $(static $name: LazyLock<NamedScript> = LazyLock::new(|| NamedScript {
+            name: $file,
+            script: Script::new(concat!(
+                $(include_str!(concat!("redis/scripts/", $before, ".lua")),)+
+                include_str!(concat!("redis/scripts/", $file, ".lua")),
+            )),
+        });)+
     };
 }
 
 scripts! {
-    CREATE = ["encode", "prelude", "create"];
-    JOIN = ["encode", "prelude", "join"];
-    PUT = ["encode", "prelude", "put"];
-    LEAVE = ["encode", "prelude", "leave"];
-    SET_META = ["encode", "prelude", "set_meta"];
-    SNAPSHOT = ["encode", "prelude", "snapshot"];
-    INFO = ["encode", "prelude", "info"];
-    DELETE = ["encode", "prelude", "delete"];
-    TOUCH = ["encode", "prelude", "touch"];
-    RESTORE = ["encode", "prelude", "restore"];
-    REAP = ["encode", "prelude", "reap"];
-    RENEW = ["encode", "renew"];
-    RELEASE = ["encode", "release"];
-    EXPIRED = ["encode", "expired"];
-    BAN = ["encode", "ban"];
-    LIFT_BAN = ["encode", "lift_ban"];
+    CREATE = ["encode", "prelude"] "create";
+    JOIN = ["encode", "prelude"] "join";
+    PUT = ["encode", "prelude"] "put";
+    LEAVE = ["encode", "prelude"] "leave";
+    SET_META = ["encode", "prelude"] "set_meta";
+    SNAPSHOT = ["encode", "prelude"] "snapshot";
+    INFO = ["encode", "prelude"] "info";
+    DELETE = ["encode", "prelude"] "delete";
+    TOUCH = ["encode", "prelude"] "touch";
+    RESTORE = ["encode", "prelude"] "restore";
+    REAP = ["encode", "prelude"] "reap";
+    RENEW = ["encode"] "renew";
+    RELEASE = ["encode"] "release";
+    EXPIRED = ["encode"] "expired";
+    BAN = ["encode"] "ban";
+    LIFT_BAN = ["encode"] "lift_ban";
 }
 
 /// Whoever began to remove a dead node's people has this long to finish.

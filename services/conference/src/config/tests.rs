@@ -356,3 +356,31 @@ fn keys_are_read_again_from_where_they_came() {
     assert!(settings.key_source.load().unwrap_err().to_string().contains("keys_file"));
     assert!(!format!("{:?}", settings.key_source).contains(SECRET));
 }
+
+#[test]
+fn what_redis_is_trusted_by_is_read_and_checked_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    let authority = authority.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    std::fs::write(path("good.pem"), &authority).unwrap();
+    std::fs::write(path("empty.pem"), "").unwrap();
+    std::fs::write(path("odd.pem"), "-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n").unwrap();
+    let settings = |url: &str, file: &str| {
+        let file = path(file);
+        let cluster = format!("[cluster]\nredis = ['{url}']\nkey = '{SECRET}'\nredis_ca_file = '{file}'\n");
+        load(Some(&cluster), &[], &[])
+    };
+    let good = settings("rediss://user:geheim@host", "good.pem").unwrap();
+    assert_eq!(good.cluster.as_ref().unwrap().authority.as_deref(), Some(authority.as_bytes()));
+    assert!(!format!("{good:?} {}", good.print()).contains("geheim"));
+    for (url, file, told) in [
+        ("rediss://user:geheim@host", "missing.pem", "missing.pem"),
+        ("rediss+sentinel://user:geheim@host/main", "empty.pem", "no certificate"),
+        ("rediss://user:geheim@host", "odd.pem", "odd.pem"),
+        ("redis://user:geheim@host", "good.pem", "no URL that begins with rediss"),
+    ] {
+        let error = settings(url, file).unwrap_err().to_string();
+        assert!(error.contains(told) && !error.contains("geheim"), "{error}");
+    }
+}

@@ -2,15 +2,17 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use futures_util::StreamExt;
 use redis::{
-    AsyncCommands, Client, IntoConnectionInfo, RedisResult, Script, Value,
+    AsyncCommands, Client, RedisResult, Script, Value,
     aio::{ConnectionManager, ConnectionManagerConfig, PubSubSink, PubSubStream},
-    io::tcp::TcpSettings,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -18,14 +20,28 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
+use super::server::Server;
+use crate::{CallOutcome, MissReason, Observation, Observer};
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Shard {
-    commands: ConnectionManager,
+    commands: Commands,
     asks: mpsc::Sender<Ask>,
     listening: JoinHandle<()>,
+    observer: Observer,
     /// To say once that it stopped answering and once that it does again.
     failing: AtomicBool,
+}
+
+/// The connection for commands. None until Sentinels have named a primary for the first time.
+#[derive(Clone, Default)]
+struct Commands(Arc<RwLock<Option<ConnectionManager>>>);
+
+/// A script under the name by which its calls are counted.
+pub(super) struct NamedScript {
+    pub(super) name: &'static str,
+    pub(super) script: Script,
 }
 
 /// What somebody who listens is told; the answer says whether they still do.
@@ -53,39 +69,36 @@ pub(super) struct NoAnswer;
 
 impl Shard {
     /// Connects in the background, and again for as long as it lives.
-    pub(super) fn new(url: &str) -> RedisResult<Self> {
-        let info = url.into_connection_info()?;
-        let client = Client::open(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))?;
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(RETRIES)
-            .set_min_delay(RETRY_MIN)
-            .set_max_delay(RETRY_MAX)
-            .set_response_timeout(Some(ANSWER_WITHIN))
-            .set_connection_timeout(Some(CONNECT_WITHIN));
-        let commands = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
+    pub(super) fn new(url: &str, authority: Option<&[u8]>, observer: Observer) -> RedisResult<Self> {
+        let server = Server::new(url, authority)?;
+        let commands = Commands::default();
+        if let Server::Fixed(client) = &server {
+            commands.lead_to(client, RETRIES)?;
+        }
         let (asks, waiting) = mpsc::channel(ASKS_WAITING_MAX);
-        let listening = tokio::spawn(Listener { client, asks: waiting, ears: HashMap::new() }.run());
-        Ok(Self { commands, asks, listening, failing: AtomicBool::new(false) })
+        let (to, told) = (commands.clone(), observer.clone());
+        let listener = Listener { server, commands: to, observer: told, asks: waiting, ears: HashMap::new() };
+        let listening = tokio::spawn(listener.run());
+        Ok(Self { commands, asks, listening, observer, failing: AtomicBool::new(false) })
     }
 
     /// Runs a script; its answer without the leading `ok`, or the word it gave instead.
     pub(super) async fn run(
         &self,
-        script: &Script,
+        script: &NamedScript,
         keys: &[String],
         args: &[&[u8]],
     ) -> Result<Result<Vec<Value>, String>, NoAnswer> {
-        let mut invocation = script.prepare_invoke();
+        let mut invocation = script.script.prepare_invoke();
         for key in keys {
             invocation.key(key);
         }
         for arg in args {
             invocation.arg(*arg);
         }
-        let mut commands = self.commands.clone();
-        let Value::Array(mut answer) = self.answered(invocation.invoke_async(&mut commands)).await? else {
-            return Err(NoAnswer);
-        };
+        let mut commands = self.commands()?;
+        let answer = self.answered(script.name, invocation.invoke_async(&mut commands)).await?;
+        let Value::Array(mut answer) = answer else { return Err(NoAnswer) };
         if answer.is_empty() {
             return Err(NoAnswer);
         }
@@ -99,22 +112,26 @@ impl Shard {
 
     /// How many heard it.
     pub(super) async fn publish(&self, channel: &str, message: &[u8]) -> Result<u64, NoAnswer> {
-        let mut commands = self.commands.clone();
-        self.answered(commands.publish(channel, message)).await
+        let mut commands = self.commands()?;
+        self.answered("publish", commands.publish(channel, message)).await
     }
 
     /// How many listen to this channel.
     pub(super) async fn audience(&self, channel: &str) -> Result<u64, NoAnswer> {
-        let mut commands = self.commands.clone();
         let mut ask = redis::cmd("PUBSUB");
         ask.arg("NUMSUB").arg(channel);
-        let (_, count): (String, u64) = self.answered(ask.query_async(&mut commands)).await?;
+        let (_, count): (String, u64) = self.query("audience", &ask).await?;
         Ok(count)
     }
 
-    pub(super) async fn query<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, NoAnswer> {
-        let mut commands = self.commands.clone();
-        self.answered(command.query_async(&mut commands)).await
+    /// `name`: what its calls are counted under.
+    pub(super) async fn query<T: redis::FromRedisValue>(
+        &self,
+        name: &'static str,
+        command: &redis::Cmd,
+    ) -> Result<T, NoAnswer> {
+        let mut commands = self.commands()?;
+        self.answered(name, command.query_async(&mut commands)).await
     }
 
     /// Hears everything that is published on a channel after this returns.
@@ -127,22 +144,38 @@ impl Shard {
         timeout(WAIT_MAX, asked).await.unwrap_or(Err(NoAnswer))
     }
 
+    fn commands(&self) -> Result<ConnectionManager, NoAnswer> {
+        let held = self.commands.0.read().unwrap_or_else(PoisonError::into_inner);
+        held.clone().ok_or_else(|| self.fails("no primary is known"))
+    }
+
     /// During an outage calls would wait for the connection without a limit.
-    async fn answered<T>(&self, call: impl Future<Output = RedisResult<T>>) -> Result<T, NoAnswer> {
-        let why = match timeout(WAIT_MAX, call).await {
+    async fn answered<T>(&self, name: &'static str, call: impl Future<Output = RedisResult<T>>) -> Result<T, NoAnswer> {
+        let began = Instant::now();
+        let answer = timeout(WAIT_MAX, call).await;
+        let outcome = match &answer {
+            Ok(Ok(_)) => CallOutcome::Answered,
+            Ok(Err(_)) => CallOutcome::Failed,
+            Err(_) => CallOutcome::TimedOut,
+        };
+        self.observer.tell(Observation::Called { name, outcome, after: began.elapsed() });
+        match answer {
             Ok(Ok(answer)) => {
                 if self.failing.swap(false, Ordering::Relaxed) {
                     tracing::info!("Redis answers again");
                 }
-                return Ok(answer);
+                Ok(answer)
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it did not answer in time".to_owned(),
-        };
-        if !self.failing.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%why, "Redis fails");
+            Ok(Err(error)) => Err(self.fails(&error.to_string())),
+            Err(_) => Err(self.fails("it did not answer in time")),
         }
-        Err(NoAnswer)
+    }
+
+    fn fails(&self, why: &str) -> NoAnswer {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(why, "Redis fails");
+        }
+        NoAnswer
     }
 }
 
@@ -152,9 +185,32 @@ impl Drop for Shard {
     }
 }
 
+impl Commands {
+    /// From here on commands go there.
+    fn lead_to(&self, client: &Client, retries: usize) -> RedisResult<()> {
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(retries)
+            .set_min_delay(RETRY_MIN)
+            .set_max_delay(RETRY_MAX)
+            .set_response_timeout(Some(ANSWER_WITHIN))
+            .set_connection_timeout(Some(CONNECT_WITHIN));
+        let commands = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(commands);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Commands {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Commands").finish_non_exhaustive()
+    }
+}
+
 /// The connection that listens: one for all rooms.
 struct Listener {
-    client: Client,
+    server: Server,
+    commands: Commands,
+    observer: Observer,
     asks: mpsc::Receiver<Ask>,
     ears: HashMap<String, Vec<Ear>>,
 }
@@ -163,8 +219,7 @@ impl Listener {
     async fn run(mut self) {
         let mut pause = RETRY_MIN;
         loop {
-            let channels: Vec<_> = self.ears.keys().cloned().collect();
-            if let Ok(Ok((sink, stream))) = timeout(CONNECT_WITHIN, connect(&self.client, channels)).await {
+            if let Ok((sink, stream)) = self.connect().await {
                 pause = RETRY_MIN;
                 if self.follow(sink, stream).await.is_none() {
                     return;
@@ -175,10 +230,25 @@ impl Listener {
         }
     }
 
+    async fn connect(&mut self) -> RedisResult<(PubSubSink, PubSubStream)> {
+        // The search ends by itself: each of its steps has a limit.
+        let client = self.server.find().await?;
+        if let Server::Watched(_) = self.server {
+            self.commands.lead_to(&client, RETRIES_OF_A_PRIMARY)?;
+        }
+        let channels: Vec<_> = self.ears.keys().cloned().collect();
+        timeout(CONNECT_WITHIN, subscribed(&client, channels))
+            .await
+            .unwrap_or_else(|late| Err(std::io::Error::from(late).into()))
+    }
+
     /// Until the connection ends; none once nobody asks any more.
     async fn follow(&mut self, mut sink: PubSubSink, mut stream: PubSubStream) -> Option<()> {
         for ears in self.ears.values_mut() {
             ears.retain_mut(|ear| ear(Heard::Missed));
+            for _ in ears {
+                self.observer.tell(Observation::Missed { reason: MissReason::Disconnected });
+            }
         }
         let mut tick = interval(CHECK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -227,7 +297,7 @@ impl Listener {
     }
 }
 
-async fn connect(client: &Client, channels: Vec<String>) -> RedisResult<(PubSubSink, PubSubStream)> {
+async fn subscribed(client: &Client, channels: Vec<String>) -> RedisResult<(PubSubSink, PubSubStream)> {
     let (mut sink, stream) = client.get_async_pubsub().await?.split();
     if !channels.is_empty() {
         sink.subscribe(channels).await?;
@@ -237,6 +307,8 @@ async fn connect(client: &Client, channels: Vec<String>) -> RedisResult<(PubSubS
 
 /// A connection is tried again for as long as the node runs.
 const RETRIES: usize = 1_000_000;
+/// One to a primary that another may have replaced is given up; the next command, or the next primary, begins anew.
+const RETRIES_OF_A_PRIMARY: usize = 5;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
