@@ -432,6 +432,17 @@ impl BansChanged<'_> {
     }
 }
 
+/// The store did not hear that this node lives; the next second brings another chance.
+#[derive(Debug)]
+pub struct LeaseNotRenewed;
+
+impl LeaseNotRenewed {
+    pub fn emit(self) {
+        debug!("lease not renewed");
+        instruments().leases_missed.add(1, &[]);
+    }
+}
+
 /// What the cluster says of Redis. It logs by itself, and only what changes: a command is no news.
 pub fn of_redis(observation: Observation) {
     match observation {

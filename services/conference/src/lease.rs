@@ -10,7 +10,7 @@ use plenary_model::NodeInfo;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
-    events::{NodesReaped, StoreFailed},
+    events::{LeaseNotRenewed, NodesReaped, StoreFailed},
     node::Shared,
     rooms::Lapsed,
 };
@@ -25,7 +25,8 @@ pub async fn hold(shared: Arc<Shared>) {
         tick.tick().await;
         match shared.store.renew(info(&shared)).await {
             Ok(Renewed { was_held, nodes }) => {
-                if shared.neighbours.replace(Instant::now(), nodes) {
+                let is_back = shared.reach.renewed(Instant::now());
+                if shared.neighbours.replace(Instant::now(), nodes) || is_back {
                     shared.introduce_routers();
                 }
                 if is_held && !was_held {
@@ -34,6 +35,10 @@ pub async fn hold(shared: Arc<Shared>) {
                 (is_held, fails) = (true, false);
             }
             Err(error) => {
+                LeaseNotRenewed.emit();
+                if shared.reach.lost() {
+                    shared.introduce_routers();
+                }
                 if !std::mem::replace(&mut fails, true) {
                     StoreFailed { error }.emit();
                 }

@@ -22,6 +22,7 @@ pub mod metrics;
 mod neighbours;
 pub mod node;
 pub mod participant;
+pub mod reach;
 pub mod room;
 pub mod rooms;
 pub mod telemetry;

@@ -31,7 +31,10 @@ pub use self::{
     pump::Core,
     routes::{FromRouter, RouterLevels},
 };
-use crate::heartbeat::{BEAT_INTERVAL, Heartbeat};
+use crate::{
+    heartbeat::{BEAT_INTERVAL, Heartbeat},
+    reach::Reach,
+};
 
 /// One per media thread, alone on its arbiter.
 #[derive(Debug)]
@@ -83,6 +86,8 @@ pub struct RouterSettings {
     pub udp_port: u16,
     pub gso: Offload,
     pub gro: Offload,
+    /// Hears what other nodes say of themselves.
+    pub reach: Arc<Reach>,
 }
 
 /// What a node keeps of a router it started.
@@ -118,6 +123,7 @@ pub fn start<C: Core>(
     let arbiter = Arbiter::try_new()?;
     let thread = arbiter.handle();
     let (gso, gro, counters, addresses) = (settings.gso, settings.gro, Arc::clone(&io), local.clone());
+    let reach = Arc::clone(&settings.reach);
     let (started, wait) = mpsc::sync_channel(1);
     arbiter.spawn_fn(move || {
         let built = Sockets::register(bound, gso, gro, &counters).map(|sockets| {
@@ -125,7 +131,7 @@ pub fn start<C: Core>(
             let core_counters = core.counters();
             // Only now: whoever hears of a failed start from its result need not hear of it twice.
             let notice = DeathNotice { index, parent, thread };
-            (MediaRouter::run(core, sockets, counters, notice), core_counters)
+            (MediaRouter::run(core, sockets, counters, reach, notice), core_counters)
         });
         // Who waits below may have given up; then it has stopped the arbiter too, and the router ends with it.
         let _ = started.send(built);
@@ -164,11 +170,12 @@ impl<C: Core> MediaRouter<C> {
         core: C,
         sockets: Sockets<S>,
         io: Arc<IoCounters>,
+        reach: Arc<Reach>,
         notice: DeathNotice,
     ) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX_MESSAGES);
-            let routes = Routes::new(notice.index, Arc::clone(&io));
+            let routes = Routes::new(notice.index, reach, Arc::clone(&io));
             ctx.spawn(PumpTask { pump: Pump::new(sockets, Arc::clone(&io)), _notice: notice });
             ctx.run_interval(BEAT_INTERVAL, |router, _| router.heartbeat.beat(Instant::now()));
             let heartbeat = Heartbeat::start("media thread", Instant::now());

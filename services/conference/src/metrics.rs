@@ -29,6 +29,7 @@ pub struct Instruments {
     pub store_failures: Counter<u64>,
     pub redis_commands: Histogram<f64>,
     pub redis_missed: Counter<u64>,
+    pub leases_missed: Counter<u64>,
     pub nodes_reaped: Counter<u64>,
     pub words_missed: Counter<u64>,
     pub links_up: Counter<u64>,
@@ -91,6 +92,11 @@ impl Instruments {
                 "plenary.redis.missed",
                 "{subscription}",
                 "Subscriptions that may have missed something and read what is stored again, by reason",
+            ),
+            leases_missed: counter(
+                "plenary.cluster.lease.missed",
+                "{renewal}",
+                "Renewals of this node's lease that the store did not confirm",
             ),
             nodes_reaped: counter("plenary.cluster.reaped", "{node}", "Dead nodes whose people this one removed"),
             store_failures: counter(

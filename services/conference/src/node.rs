@@ -12,7 +12,7 @@ use std::{
         Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, Addr, Arbiter};
@@ -41,6 +41,7 @@ use crate::{
     media_router::{MediaRouterHandle, RouterIndex, Tell},
     neighbours::{self, Neighbours, slot},
     participant::Shutdown,
+    reach::Reach,
     rooms::Rooms,
     tokens::unix_ms,
     turn::TurnServers,
@@ -57,6 +58,7 @@ pub struct Shared {
     pub keys: Arc<KeyRing>,
     pub bans: Arc<BanCopy>,
     pub neighbours: Arc<Neighbours>,
+    pub reach: Arc<Reach>,
     pub server_identity: Arc<ServerIdentity>,
     pub session_settings: session::Settings,
     pub room_settings: room::Settings,
@@ -107,6 +109,7 @@ impl Shared {
         };
         Self {
             neighbours: Arc::new(Neighbours::new(node.clone())),
+            reach: Arc::default(),
             node,
             store,
             bus,
@@ -153,13 +156,14 @@ impl Shared {
         routers[neighbours::place(room, &people, self.people_per_router)].clone()
     }
 
-    /// Tells every router which others there are.
+    /// Tells every router which others there are, and what to tell them of this node.
     pub fn introduce_routers(&self) {
         let routers = self.routers.read().unwrap_or_else(PoisonError::into_inner);
         for (at, router) in routers.iter().enumerate() {
-            let told = Command::SetNeighbours { routers: self.neighbours.of_router(at) };
+            let neighbours = Command::SetNeighbours { routers: self.neighbours.of_router(at) };
+            let reach = Command::SetReachesStore { reaches: self.reach.has_store() };
             // A router that is so far behind hears of the next change.
-            let _ = router.addr.try_send(Tell(told));
+            let _ = router.addr.try_send(Tell(neighbours)).and_then(|()| router.addr.try_send(Tell(reach)));
         }
     }
 
@@ -175,6 +179,7 @@ impl Shared {
     pub fn turns_away(&self) -> Option<Unready> {
         match *self.phase.borrow() {
             Phase::Starting => Some(Unready::Starting),
+            Phase::Serving | Phase::Draining if self.reach.is_cut_off(Instant::now()) => Some(Unready::CutOff),
             Phase::Serving | Phase::Draining => self.memory.is_short().then_some(Unready::Overloaded),
             Phase::Leaving | Phase::Empty | Phase::Stopping => Some(Unready::Leaving),
         }
@@ -185,7 +190,7 @@ impl Shared {
         match self.unready() {
             None => NodeState::Serving,
             Some(Unready::Leaving) => NodeState::Draining,
-            Some(Unready::Starting | Unready::Overloaded) => NodeState::Full,
+            Some(Unready::Starting | Unready::Overloaded | Unready::CutOff) => NodeState::Full,
         }
     }
 

@@ -472,7 +472,10 @@ impl Participant {
             Event::Paused { track, paused, .. } => MediaEvent::Paused { track, paused },
             Event::Demand { track, top, .. } => MediaEvent::Demand { track, top },
             Event::Quality { peer, score } => MediaEvent::Quality { target: self.peers.target(peer)?, score },
-            Event::Levels { .. } | Event::LinkUp { .. } | Event::LinkDown { .. } => return None,
+            Event::Levels { .. }
+            | Event::LinkUp { .. }
+            | Event::LinkDown { .. }
+            | Event::NeighbourReachesStore { .. } => return None,
             Event::Closed { peer, why } => {
                 let target = self.peers.target(peer)?;
                 PeerClosed { target, why }.emit();

@@ -108,6 +108,10 @@ pub enum Command {
     SetNeighbours {
         routers: Vec<Neighbour>,
     },
+    /// Whether this node reaches what the nodes share: said to the others over every link.
+    SetReachesStore {
+        reaches: bool,
+    },
     /// A ceiling on the downstream estimate of a subscriber transport; 0 lifts it.
     CapBandwidth {
         peer: PeerId,
@@ -273,6 +277,11 @@ pub enum Event {
     LinkDown {
         router: RouterId,
         why: LinkEnd,
+    },
+    /// What the node of another router says of itself, first and when it changes. With [`Event::LinkDown`] it ends.
+    NeighbourReachesStore {
+        router: RouterId,
+        reaches: bool,
     },
     /// First RTP of a track that is published here came in.
     FirstPacketIn {

@@ -78,6 +78,8 @@ pub(crate) struct Link {
     began: Instant,
     liveness: Liveness,
     rtt: Option<Duration>,
+    /// What is said of this node.
+    reaches_store: Option<bool>,
     /// Of the newest Ping that came, and when.
     echo: Option<(u64, Instant)>,
     ping_due: Instant,
@@ -141,6 +143,7 @@ impl Link {
             began: now,
             liveness: Liveness::new(now),
             rtt: None,
+            reaches_store: None,
             echo: None,
             ping_due: now,
             ack_due: None,
@@ -178,6 +181,13 @@ impl Link {
     pub(crate) fn set_active(&mut self, now: Instant, active: bool) {
         if self.liveness.set_active(now, active) {
             self.ping_due = now;
+        }
+    }
+
+    /// Said at once, and with every Ping.
+    pub(crate) fn set_reaches_store(&mut self, now: Instant, reaches: Option<bool>) {
+        if self.reaches_store != reaches {
+            (self.reaches_store, self.ping_due) = (reaches, now);
         }
     }
 
@@ -538,6 +548,7 @@ impl Link {
             heard_ms: u32::try_from(self.liveness.since_heard(now).as_millis()).unwrap_or(u32::MAX),
             active: self.liveness.is_active(),
             queue_ms: u32::try_from(self.transit.excess().as_millis()).unwrap_or(u32::MAX),
+            reaches_store: self.reaches_store,
         };
         self.send_control(now, &ping, counters);
     }

@@ -24,6 +24,8 @@ pub enum Unready {
     Starting,
     /// Too little memory is left for anybody new.
     Overloaded,
+    /// Redis does not answer this node, and answers others.
+    CutOff,
     /// Its people are leaving: balancers shall send nobody new and keep the sockets there are.
     Leaving,
 }
@@ -34,6 +36,7 @@ impl Unready {
         match self {
             Self::Starting => "starting",
             Self::Overloaded => "overloaded",
+            Self::CutOff => "cut off",
             Self::Leaving => "leaving",
         }
     }
@@ -60,6 +63,6 @@ pub async fn ready_endpoint(health: Data<dyn Health>) -> HttpResponse {
         None => plain(StatusCode::OK, "ready"),
         Some(why @ (Unready::Starting | Unready::Overloaded)) => plain(StatusCode::SERVICE_UNAVAILABLE, why.name()),
         // HAProxy's disable-on-404 takes a server out of rotation without cutting its connections.
-        Some(why @ Unready::Leaving) => plain(StatusCode::NOT_FOUND, why.name()),
+        Some(why @ (Unready::Leaving | Unready::CutOff)) => plain(StatusCode::NOT_FOUND, why.name()),
     }
 }

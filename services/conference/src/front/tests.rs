@@ -243,6 +243,7 @@ async fn readiness_says_why_and_tells_leaving_from_unable() {
         (Some(Unready::Starting), 503, "starting"),
         (Some(Unready::Overloaded), 503, "overloaded"),
         (Some(Unready::Leaving), 404, "leaving"),
+        (Some(Unready::CutOff), 404, "cut off"),
     ] {
         *node.unready.lock().unwrap() = unready;
         let response = call_service(&app, TestRequest::get().uri("/readyz").to_request()).await;

@@ -22,7 +22,10 @@ use super::{
     RouterIndex,
     counters::{IoCounters, IoLoss},
 };
-use crate::events::{LinkDown, LinkUp};
+use crate::{
+    events::{LinkDown, LinkUp},
+    reach::Reach,
+};
 
 /// What happened to a peer. To its session, in order. When the session does not keep up, lossy data is dropped, and
 /// anything else closes the peer as [`PeerEnd::SlowReceiver`].
@@ -75,6 +78,7 @@ pub(super) struct Routes {
     rooms: HashMap<ParticipantSid, RoomRoute>,
     /// People of other routers: who of ours wants their tracks, so that their rooms hear how loud they are.
     elsewhere: HashMap<ParticipantSid, RoomRoute>,
+    reach: Arc<Reach>,
     counters: Arc<IoCounters>,
 }
 
@@ -96,8 +100,8 @@ struct RoomRoute {
 }
 
 impl Routes {
-    pub fn new(router: RouterIndex, counters: Arc<IoCounters>) -> Self {
-        Self { router, peers: HashMap::new(), rooms: HashMap::new(), elsewhere: HashMap::new(), counters }
+    pub fn new(router: RouterIndex, reach: Arc<Reach>, counters: Arc<IoCounters>) -> Self {
+        Self { router, peers: HashMap::new(), rooms: HashMap::new(), elsewhere: HashMap::new(), reach, counters }
     }
 
     /// Whether there was room for the peer. If not, its session is told that it closed.
@@ -146,7 +150,11 @@ impl Routes {
             match event {
                 Event::Levels { levels } => self.dispatch_levels(levels),
                 Event::LinkUp { router } => LinkUp { router: &router }.emit(),
-                Event::LinkDown { router, why } => LinkDown { router: &router, why }.emit(),
+                Event::LinkDown { router, why } => {
+                    LinkDown { router: &router, why }.emit();
+                    self.reach.is_silent(&router);
+                }
+                Event::NeighbourReachesStore { router, reaches } => self.reach.hear(router, reaches),
                 _ => {}
             }
             return None;
@@ -243,7 +251,9 @@ fn peer_of(event: &Event) -> Option<PeerId> {
         | Event::Demand { peer, .. }
         | Event::Quality { peer, .. }
         | Event::Closed { peer, .. } => Some(*peer),
-        Event::Levels { .. } | Event::LinkUp { .. } | Event::LinkDown { .. } => None,
+        Event::Levels { .. } | Event::LinkUp { .. } | Event::LinkDown { .. } | Event::NeighbourReachesStore { .. } => {
+            None
+        }
     }
 }
 

@@ -296,7 +296,8 @@ fn router(gso: Offload) -> (MediaRouterHandle<Echo>, UnboundedReceiver<RouterEnd
 }
 
 fn settings(gso: Offload) -> RouterSettings {
-    RouterSettings { bind: vec![Ipv4Addr::LOCALHOST.into()], udp_port: 0, gso, gro: Offload::On }
+    let (gro, reach) = (Offload::On, Arc::default());
+    RouterSettings { bind: vec![Ipv4Addr::LOCALHOST.into()], udp_port: 0, gso, gro, reach }
 }
 
 fn index(number: u16) -> RouterIndex {

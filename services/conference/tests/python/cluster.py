@@ -14,7 +14,8 @@ CLUSTER_KEY = "a cluster key for tests, which is long enough"
 class RedisServer:
     """A redis-server of one's own on 127.0.0.1, which forgets everything when it stops unless told to append."""
 
-    def __init__(self, appends: bool = False) -> None:
+    def __init__(self, appends: bool = False, *arguments: str) -> None:
+        self._arguments = arguments
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self._directory = tempfile.TemporaryDirectory()
@@ -24,7 +25,7 @@ class RedisServer:
     def start(self) -> None:
         self._process = subprocess.Popen(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-             "--appendonly", self._appends, "--dir", self._directory.name],
+             "--appendonly", self._appends, "--dir", self._directory.name, *self._arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         deadline = time.monotonic() + 10
@@ -56,12 +57,8 @@ class Cluster:
         self.nodes = [self.node() for _ in range(size)]
 
     def node(self, port: int | None = None, **environment: str) -> Server:
-        return Server(
-            port,
-            PLENARY__CLUSTER__REDIS=self.redis.url,
-            PLENARY__CLUSTER__KEY=CLUSTER_KEY,
-            **{**PROMPT, **self._environment, **environment},
-        )
+        common = {"PLENARY__CLUSTER__REDIS": self.redis.url, "PLENARY__CLUSTER__KEY": CLUSTER_KEY}
+        return Server(port, **{**common, **PROMPT, **self._environment, **environment})
 
     def close(self) -> None:
         for node in self.nodes:

@@ -28,6 +28,8 @@ class Server:
         self.port = port or free_port()
         self.url = f"ws://127.0.0.1:{self.port}"
         self.http = f"http://127.0.0.1:{self.port}"
+        # Only where a test says so; the server then shows its metrics there.
+        self.metrics_port = int(environment.get("PLENARY__METRICS__BIND", "off:0").rpartition(":")[2])
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [binary(program)],
@@ -77,6 +79,21 @@ class Server:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def pause(self) -> None:
+        """It sleeps, and does not know."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric over all that has these labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as page:
+            lines = page.read().decode().splitlines()
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        fits = (line for line in lines if line.split("{")[0].split(" ")[0] == name and all(one in line for one in wanted))
+        return sum(float(line.rsplit(" ", 1)[1]) for line in fits)
 
     def hang_up(self) -> None:
         """Asks it to read its keys again."""

@@ -72,6 +72,8 @@ pub(crate) struct Ping {
     pub(crate) active: bool,
     #[prost(uint32, tag = "6")]
     pub(crate) queue_ms: u32,
+    #[prost(bool, optional, tag = "7")]
+    pub(crate) reaches_store: Option<bool>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -42,6 +42,7 @@ impl Router {
             Command::Unpublish { track } if self.is_published_here(&track) => self.unpublish(&track),
             Command::SetMuted { .. } | Command::Unpublish { .. } => {}
             Command::SetNeighbours { routers } => self.set_neighbours(now, routers),
+            Command::SetReachesStore { reaches } => self.set_reaches_store(now, reaches),
             Command::Send { peers, channel, payload } => {
                 for peer in peers {
                     self.send(now, peer, channel, &payload);

@@ -31,6 +31,8 @@ pub(super) struct Links {
     slots: Vec<Option<Entry>>,
     by_router: HashMap<RouterId, usize>,
     by_session: HashMap<u32, usize>,
+    /// Told over every link.
+    reaches_store: Option<bool>,
     due: Option<Instant>,
     /// What the next stream is called, the next state of a track, and the next Hello.
     next_stream: u32,
@@ -52,6 +54,9 @@ pub(super) struct Entry {
     pub(super) link: Link,
     pub(super) pulls: Pulls,
     pub(super) serves: Serves,
+    /// What the other side says of its node, and what of that was told on.
+    reaches_store: Option<bool>,
+    told_reaches_store: Option<bool>,
     tick_due: Option<Instant>,
     ticked: Option<Instant>,
     /// Since when nothing is asked over it, either way.
@@ -74,6 +79,14 @@ impl Router {
             }
         }
         self.links.stir(now);
+    }
+
+    pub(super) fn set_reaches_store(&mut self, now: Instant, reaches: bool) {
+        self.links.reaches_store = Some(reaches);
+        for entry in self.links.slots.iter_mut().flatten() {
+            entry.link.set_reaches_store(now, Some(reaches));
+        }
+        self.links.rearm();
     }
 
     /// Hot. A datagram of another router.
@@ -144,7 +157,9 @@ impl Router {
         match frame.kind {
             Ack::KIND => entry.link.on_ack(now, session, &read(frame)?, &self.counters),
             Ping::KIND => {
-                entry.link.on_ping(now, &read(frame)?);
+                let ping: Ping = read(frame)?;
+                entry.link.on_ping(now, &ping);
+                entry.reaches_store = ping.reaches_store;
                 let rtt = usize::try_from(entry.link.rtt().as_micros()).unwrap_or(usize::MAX);
                 self.counters.link_rtt_us.set(rtt);
             }
@@ -168,6 +183,14 @@ impl Router {
         let change = self.links.entry(slot).and_then(|entry| entry.link.poll_change(now));
         if let Some(change) = change {
             self.on_link_change(now, slot, change);
+        }
+        if let Some(entry) = self.links.entry(slot).filter(|entry| entry.link.is_up())
+            && entry.told_reaches_store != entry.reaches_store
+        {
+            entry.told_reaches_store = entry.reaches_store;
+            let router = entry.link.peer.clone();
+            let told = entry.reaches_store.map(|reaches| Event::NeighbourReachesStore { router, reaches });
+            self.events.extend(told);
         }
         self.links.arm(slot);
     }
@@ -199,7 +222,12 @@ impl Router {
     }
 
     fn on_link_change(&mut self, now: Instant, slot: usize, change: Change) {
-        let Some(router) = self.links.entry(slot).map(|entry| entry.link.peer.clone()) else { return };
+        let Some(entry) = self.links.entry(slot) else { return };
+        if change != Change::Up {
+            // It is said again when the link is back.
+            (entry.reaches_store, entry.told_reaches_store) = (None, None);
+        }
+        let router = entry.link.peer.clone();
         match change {
             Change::Up => self.events.push_back(Event::LinkUp { router }),
             Change::Down(why) => self.events.push_back(Event::LinkDown { router, why }),
@@ -395,11 +423,14 @@ impl Links {
         if let Some(slot) = self.by_router.get(router) {
             return *slot;
         }
-        let link = Link::new(now, me.clone(), router.clone());
+        let mut link = Link::new(now, me.clone(), router.clone());
+        link.set_reaches_store(now, self.reaches_store);
         let entry = Entry {
             link,
             pulls: Pulls::new(now),
             serves: Serves::new(now),
+            reaches_store: None,
+            told_reaches_store: None,
             tick_due: None,
             ticked: None,
             idle_since: None,

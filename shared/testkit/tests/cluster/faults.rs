@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plenary_media_core::{DropReason, LinkEnd};
+use plenary_media_core::{Command, DropReason, Event, LinkEnd};
 use plenary_testkit::{Bursts, Cluster, Conditions, ReceivedStream, seed};
 
 use super::{Apart, SECOND, link_events};
@@ -66,6 +66,36 @@ fn bursts_reordering_and_duplicates_do_no_harm() {
     let (audio, video) = (apart.heard().packets.len(), apart.seen().packets.len());
     assert!(audio > 1_040 && video > 620, "{audio} of 1,050 and {video} of 630");
     assert!(apart.cluster.worlds[1].counters().dropped(DropReason::LinkReplayed) > 50, "duplicates are refused");
+}
+
+#[test]
+fn nodes_hear_of_each_other_whether_they_reach_the_store_while_the_link_is_up() {
+    let mut apart = Apart::flowing(213);
+    let said = |apart: &Apart, at: usize| -> Vec<bool> {
+        let events = apart.cluster.worlds[at].events.iter();
+        let word = |(_, event): &(_, Event)| match event {
+            Event::NeighbourReachesStore { reaches, .. } => Some(*reaches),
+            _ => None,
+        };
+        events.filter_map(word).collect()
+    };
+    let say = |apart: &mut Apart, reaches| {
+        apart.cluster.worlds[0].command(Command::SetReachesStore { reaches });
+        apart.cluster.run_for(SECOND / 10);
+    };
+    apart.cluster.run_for(2 * SECOND);
+    assert_eq!(said(&apart, 1), [], "an older node says nothing");
+    say(&mut apart, true);
+    say(&mut apart, true);
+    say(&mut apart, false);
+    assert_eq!((said(&apart, 0), said(&apart, 1)), (vec![], vec![true, false]), "each change, once");
+    apart.cluster.cut(0, 1);
+    apart.cluster.run_for(5 * SECOND);
+    say(&mut apart, true);
+    assert_eq!(said(&apart, 1), [true, false]);
+    apart.cluster.heal();
+    apart.cluster.run_for(2 * SECOND);
+    assert_eq!(said(&apart, 1), [true, false, true]);
 }
 
 #[test]

@@ -1,0 +1,204 @@
+"""Redis that only one node has lost, that all have lost, or that a node reads too slowly."""
+
+import asyncio
+import secrets
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from livekit import api
+
+from cluster import Cluster
+from harness import Relay, Server, free_port, until
+from people import Person
+from test_media import RED
+
+# A lease runs for 3 s. The rest is for the machine.
+NOTICED_SECONDS = 6
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Named so that a failed test shows what the nodes said."""
+    running = Cluster(2)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def cluster(server):
+    return server
+
+
+@pytest_asyncio.fixture
+async def way(cluster):
+    """Between Redis and a third node."""
+    relay = await Relay(cluster.redis.port).start()
+    yield relay
+    relay.close()
+
+
+@pytest_asyncio.fixture
+async def third(cluster, way):
+    port = free_port()
+    environment = {
+        "PLENARY__CLUSTER__REDIS": way.url.replace("ws://", "redis://"),
+        "PLENARY__METRICS__BIND": f"127.0.0.1:{port}",
+    }
+    node = await asyncio.to_thread(lambda: cluster.node(**environment))
+    cluster.nodes.append(node)
+    yield node
+    cluster.nodes.remove(node)
+    way.accept()
+    await asyncio.to_thread(node.stop)
+
+
+@pytest_asyncio.fixture
+async def join(room):
+    """Makes people who have joined at a node, and sends them home after the test."""
+    people: list[Person] = []
+
+    async def joined(identity: str, node: Server) -> Person:
+        person = Person(identity)
+        people.append(person)
+        return await person.join(node.url, node.token(room, identity))
+
+    yield joined
+    await asyncio.gather(*(person.close() for person in people))
+
+
+async def ready(node: Server) -> int:
+    async with aiohttp.ClientSession() as session, session.get(f"{node.http}/readyz") as answer:
+        return answer.status
+
+
+async def all_ready(cluster) -> list[int]:
+    return await asyncio.gather(*(ready(node) for node in cluster.nodes))
+
+
+def unmoved(*people: Person) -> bool:
+    told = ("participant_disconnected", "reconnecting", "disconnected")
+    return not [name for person in people for name, _ in person.events if name in told]
+
+
+async def test_a_node_that_alone_has_lost_redis_is_not_ready_until_it_has_it_again(cluster, third, way, join, room):
+    ann, bob = await asyncio.gather(join("ann", cluster.nodes[0]), join("bob", third))
+    await ann.publish_colour(RED)
+    await bob.sees("ann", RED)
+    way.refuse()
+    await until("it is not ready", lambda: is_not_ready(third), within=NOTICED_SECONDS)
+    async with aiohttp.ClientSession() as session, session.get(f"{third.http}/readyz") as answer:
+        assert (answer.status, await answer.text()) == (404, "cut off")
+    async with aiohttp.ClientSession() as session, session.get(f"{third.http}/healthz") as answer:
+        assert answer.status == 200
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{third.http}/rtc/validate?access_token={third.token(room, 'eve')}") as answer:
+            assert answer.status == 503, "balancers try another node"
+    assert [await ready(node) for node in cluster.nodes[:2]] == [200, 200]
+    assert third.metric("plenary_cluster_lease_missed_total") > 0
+    way.accept()
+    await until("it is ready again", lambda: is_ready(third), within=NOTICED_SECONDS)
+    await asyncio.wait_for(ann.me.set_metadata(word := secrets.token_hex(4)), 10)
+    await until("bob hears of it", lambda: bob.other("ann") and bob.other("ann").metadata == word)
+    await bob.sees("ann", RED)
+
+
+async def test_when_all_have_lost_redis_all_stay_ready(cluster, third, join):
+    ann, bob = await asyncio.gather(join("ann", cluster.nodes[0]), join("bob", third))
+    await ann.publish_colour(RED)
+    await bob.sees("ann", RED)
+    cluster.redis.kill()
+    loop = asyncio.get_running_loop()
+    end = loop.time() + 2 * NOTICED_SECONDS
+    while loop.time() < end:
+        assert await all_ready(cluster) == [200] * 3
+        await asyncio.sleep(0.1)
+    await bob.sees("ann", RED)
+    cluster.redis.start()
+    await until("a call is answered again", lambda: lists(cluster.nodes[0]))
+    assert unmoved(ann, bob)
+
+
+async def test_a_node_without_links_stays_ready_without_redis(third, way):
+    way.refuse()
+    await until("it has noticed", lambda: third.metric("plenary_cluster_lease_missed_total") >= NOTICED_SECONDS, 20)
+    assert await ready(third) == 200
+
+
+async def test_no_password_and_no_key_of_a_cluster_is_shown(cluster, room):
+    password, key = secrets.token_hex(8), f"a-key-for-this-test-alone-{secrets.token_hex(8)}"
+    cluster.redis.ask("ACL", "SETUSER", "someone", "on", f">{password}", "~*", "&*", "+@all")
+    port, admin = free_port(), free_port()
+    node = cluster.node(
+        PLENARY__CLUSTER__REDIS=f"redis://someone:{password}@127.0.0.1:{cluster.redis.port}",
+        PLENARY__CLUSTER__KEY=key,
+        PLENARY__CLUSTER__PREFIX="alone:",
+        PLENARY__METRICS__BIND=f"127.0.0.1:{port}",
+        PLENARY__ADMIN__BIND=f"127.0.0.1:{admin}",
+        PLENARY__LOG__FILTER="info,plenary=trace,plenary_cluster=trace,redis=trace",
+    )
+    ann = Person("ann")
+    try:
+        await ann.join(node.url, node.token(room, "ann"))
+        assert node.metric("plenary_redis_command_duration_seconds_count", command="join", outcome="answered") == 1
+        cluster.redis.ask("ACL", "SETUSER", "someone", "resetpass", ">another")
+        cluster.redis.ask("CLIENT", "KILL", "USER", "someone")
+        failed = lambda: node.metric("plenary_redis_command_duration_seconds_count", outcome="failed")  # noqa: E731
+        await until("it is let in no more", failed)
+        token = node.token("", "operator", room_join=False, room_admin=True, room_create=True)
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as page:
+                shown = await page.text()
+            async with session.get(f"http://127.0.0.1:{admin}/admin/v1/node") as page:
+                shown += await page.text()
+            async with session.get(f"http://127.0.0.1:{admin}/admin/v1/bans") as page:
+                shown += await page.text()
+    finally:
+        await ann.close()
+        node.stop()
+        cluster.redis.ask("ACL", "DELUSER", "someone")
+    assert "Redis fails" in node.log
+    assert password not in node.log + shown
+    assert key not in node.log + shown
+
+
+async def test_a_node_that_reads_too_slowly_is_cut_off_and_reads_anew(cluster, third, join, room):
+    ann, bob = await asyncio.gather(join("ann", cluster.nodes[0]), join("bob", third))
+    await asyncio.gather(ann.knows(bob), bob.knows(ann))
+    cluster.redis.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 64kb 64kb 1")
+    client = cluster.nodes[0].room_api()
+    try:
+        before = third.metric("plenary_redis_missed_total", reason="disconnected")
+        third.pause()
+        for number in range(40):
+            big = f"{number} ".ljust(300_000, "x")
+            await client.room.update_room_metadata(api.UpdateRoomMetadataRequest(room=room, metadata=big))
+        third.wake()
+        await until("its connection was cut", lambda: third.metric("plenary_redis_missed_total", reason="disconnected") > before)
+        await until("it knows the last word", lambda: bob.room.metadata.startswith("39 "))
+        await client.room.update_room_metadata(api.UpdateRoomMetadataRequest(room=room, metadata="and goes on"))
+        await until("it hears the next", lambda: bob.room.metadata == "and goes on")
+        assert not [args for name, args in ann.events if name == "participant_disconnected"]
+    finally:
+        third.wake()
+        cluster.redis.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 32mb 8mb 60")
+        await client.aclose()
+
+
+async def is_not_ready(node: Server) -> bool:
+    return await ready(node) == 404
+
+
+async def is_ready(node: Server) -> bool:
+    return await ready(node) == 200
+
+
+async def lists(node: Server) -> bool:
+    client = node.room_api()
+    try:
+        await client.room.list_rooms(api.ListRoomsRequest())
+        return True
+    except api.ServerError:
+        return False
+    finally:
+        await client.aclose()
