@@ -390,6 +390,36 @@ impl LinkDown<'_> {
     }
 }
 
+/// Words for the other nodes of a room, if any, that will not be said: they would be late, or too many wait.
+#[derive(Debug)]
+pub struct WordsDropped {
+    pub words: usize,
+}
+
+impl WordsDropped {
+    pub fn emit(self) {
+        if self.words > 0 {
+            debug!(words = self.words, "words for other nodes dropped");
+            instruments().words_dropped.add(u64::try_from(self.words).unwrap_or(u64::MAX), &[]);
+        }
+    }
+}
+
+/// Somebody came back for a session that is not here, and was told to start over.
+#[derive(Debug)]
+pub struct ResumeRefused {
+    /// It is another node's: a balancer could have known by the sid.
+    pub is_misrouted: bool,
+}
+
+impl ResumeRefused {
+    pub fn emit(self) {
+        let reason = if self.is_misrouted { "misrouted" } else { "gone" };
+        debug!(reason, "resume refused");
+        instruments().resumes_refused.add(1, &[KeyValue::new("reason", reason)]);
+    }
+}
+
 /// What another node said of a room was lost on the way: data messages among it, perhaps.
 #[derive(Debug)]
 pub struct WordsMissed;

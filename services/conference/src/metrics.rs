@@ -32,6 +32,8 @@ pub struct Instruments {
     pub leases_missed: Counter<u64>,
     pub nodes_reaped: Counter<u64>,
     pub words_missed: Counter<u64>,
+    pub words_dropped: Counter<u64>,
+    pub resumes_refused: Counter<u64>,
     pub links_up: Counter<u64>,
     pub links_down: Counter<u64>,
     pub bans_changed: Counter<u64>,
@@ -97,6 +99,16 @@ impl Instruments {
                 "plenary.cluster.lease.missed",
                 "{renewal}",
                 "Renewals of this node's lease that the store did not confirm",
+            ),
+            words_dropped: counter(
+                "plenary.cluster.dropped",
+                "{word}",
+                "Words for other nodes that were late or too many and are not said",
+            ),
+            resumes_refused: counter(
+                "plenary.resume.refused",
+                "{resume}",
+                "Resumes of sessions that are not on this node, by reason",
             ),
             nodes_reaped: counter("plenary.cluster.reaped", "{node}", "Dead nodes whose people this one removed"),
             store_failures: counter(

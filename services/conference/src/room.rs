@@ -33,7 +33,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use self::outgoing::Outgoing;
 use crate::{
-    events::{JoinAccepted, PanicCaught, RoomClosed, RoomLeft, RoomOpened, StoreFailed, WordsMissed},
+    events::{JoinAccepted, PanicCaught, RoomClosed, RoomLeft, RoomOpened, StoreFailed, WordsDropped, WordsMissed},
     ids,
     media_router::{RouterIndex, RouterLevels},
     node::{
@@ -213,7 +213,7 @@ impl Room {
                 }
                 Output::Welcome { who, welcome } => self.welcome(who, welcome, ctx),
                 Output::Write(change) => self.writes.push_back(change),
-                Output::Say(word) => self.words.push(word),
+                Output::Say(word) => WordsDropped { words: self.words.push(word) }.emit(),
                 // Who is on the way in keeps it.
                 Output::Unattended if !self.joining.is_empty() => {}
                 Output::Unattended => {
@@ -420,7 +420,7 @@ impl Room {
             said
         };
         ctx.spawn(say.into_actor(self).map(|said, actor, ctx| {
-            actor.words.done(said.is_ok());
+            WordsDropped { words: actor.words.done(said.is_ok()) }.emit();
             actor.say_next(ctx);
         }));
     }

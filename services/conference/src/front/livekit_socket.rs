@@ -22,7 +22,8 @@ use crate::{
         ToEdge,
         ws::{self, Upgrade},
     },
-    events::JoinRefused,
+    events::{JoinRefused, ResumeRefused},
+    ids,
     node::Shared,
     participant::Resumption,
     room::{Client, Find, Join},
@@ -106,6 +107,7 @@ async fn join(shared: &Arc<Shared>, ask: JoinAsk, unfit: UnfitCodecs) -> Result<
 
 /// Back to its session, or told to start over: a new session is what every SDK can do.
 async fn resumed(shared: &Arc<Shared>, ask: JoinAsk, resume: ResumeAsk) -> Result<Upgrade, ToEdge> {
+    let is_misrouted = resume.sid.as_ref().and_then(ids::host_of).is_some_and(|(node, _)| node != shared.node);
     let find = Find { identity: ask.identity, sid: resume.sid };
     let found = shared.rooms_for(&ask.room).send(FindSession { room: ask.room, find });
     match timeout(JOIN_WITHIN, found).await {
@@ -113,6 +115,7 @@ async fn resumed(shared: &Arc<Shared>, ask: JoinAsk, resume: ResumeAsk) -> Resul
             Ok(Upgrade { participant, resumption: Some(Resumption { protocol: ask.client.protocol }) })
         }
         _ => {
+            ResumeRefused { is_misrouted }.emit();
             let leave = ServerSignal::Leave { reason: LeaveReason::StateMismatch, action: LeaveAction::Reconnect };
             Err(ToEdge::Signal(Box::new(leave)))
         }

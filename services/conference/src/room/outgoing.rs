@@ -20,18 +20,22 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// What does not fit is dropped, lossy data first: it would be late anyway.
-    pub(super) fn push(&mut self, word: RoomWord) {
+    /// What does not fit is dropped, lossy data first: it would be late anyway. Gives back how many words were.
+    pub(super) fn push(&mut self, word: RoomWord) -> usize {
         let bytes = bytes_of(&word);
+        let mut dropped = 0;
         if self.bytes.saturating_add(bytes) > BYTES_MAX {
+            let before = self.waiting.len();
             self.waiting.retain(|waiting| !may_be_lost(waiting));
+            dropped = before.saturating_sub(self.waiting.len());
             self.bytes = self.waiting.iter().map(bytes_of).sum();
             if may_be_lost(&word) || self.bytes.saturating_add(bytes) > BYTES_MAX {
-                return;
+                return dropped.saturating_add(1);
             }
         }
         self.bytes = self.bytes.saturating_add(bytes);
         self.waiting.push_back(word);
+        dropped
     }
 
     /// What to say now, and under which number.
@@ -59,13 +63,16 @@ impl Outgoing {
     }
 
     /// What was being said has been heard, or must be said again; then without what would be late.
-    pub(super) fn done(&mut self, was_said: bool) {
+    /// Gives back how many words those are.
+    pub(super) fn done(&mut self, was_said: bool) -> usize {
         self.is_busy = false;
         if was_said {
             self.said.clear();
-        } else {
-            self.said.retain(|word| !may_be_lost(word));
+            return 0;
         }
+        let before = self.said.len();
+        self.said.retain(|word| !may_be_lost(word));
+        before.saturating_sub(self.said.len())
     }
 }
 
@@ -112,12 +119,12 @@ mod tests {
         let mut words = Outgoing::default();
         assert_eq!(words.next(), None);
         let all = [data(Channel::Reliable, 1), data(Channel::Lossy, 2), data(Channel::Reliable, 3)];
-        all.iter().cloned().for_each(|word| words.push(word));
+        assert_eq!(all.iter().cloned().map(|word| words.push(word)).sum::<usize>(), 0);
         let (number, said) = words.next().unwrap();
         assert_eq!(said, all, "together");
         words.push(data(Channel::Reliable, 4));
         assert_eq!(words.next(), None, "one after the other");
-        words.done(false);
+        assert_eq!(words.done(false), 1);
         let [first, _, third] = all;
         assert_eq!(words.next(), Some((number, vec![first, third])), "what is late is not said again");
         words.done(true);
@@ -140,15 +147,11 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_and_reliable_data_stays_longest() {
         let mut words = Outgoing::default();
-        for _ in 0..10 {
-            words.push(data(Channel::Lossy, 1 << 20));
-        }
+        let mut dropped: usize = (0..10).map(|_| words.push(data(Channel::Lossy, 1 << 20))).sum();
         assert!(words.bytes <= BYTES_MAX);
-        for _ in 0..3 {
-            words.push(data(Channel::Reliable, 1 << 20));
-        }
+        dropped += (0..3).map(|_| words.push(data(Channel::Reliable, 1 << 20))).sum::<usize>();
         assert_eq!(words.waiting.len(), 3, "lossy data made way");
-        words.push(data(Channel::Reliable, 2 << 20));
-        assert_eq!(words.waiting.len(), 3);
+        dropped += words.push(data(Channel::Reliable, 2 << 20));
+        assert_eq!((words.waiting.len(), dropped), (3, 11));
     }
 }
