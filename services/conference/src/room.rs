@@ -19,7 +19,7 @@ use plenary_cluster::{
 use plenary_media_core::TrackLevel;
 use plenary_model::{
     Admin, AdminRefusal, Audience, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState,
-    Record, RoomName, RoomWord,
+    Record, RoomChange, RoomDelta, RoomName, RoomWord,
 };
 use plenary_protocol::token::Claims;
 use plenary_room_core::{
@@ -42,6 +42,7 @@ use crate::{
     },
     participant::{Begin, FromRoom, Move, Participant, Shutdown},
     rooms::{CountRoom, EnforceBans, JoinRoom, Lapsed, MovePeople, RoomClosing, RoomEnded, Rooms, RouterLost},
+    telemetry,
     tokens::{Refresher, unix_ms, unix_seconds},
 };
 
@@ -425,6 +426,20 @@ impl Room {
         }));
     }
 
+    /// Somebody's coming at another node is part of the trace of their join.
+    fn others_join(&self, delta: &RoomDelta) -> Option<tracing::Span> {
+        let trace = delta.trace.as_deref()?;
+        let RoomChange::Put(record) = &delta.change else { return None };
+        if record.node == self.shared.node {
+            return None;
+        }
+        let sid = record.participant.sid.as_str();
+        let span = tracing::info_span!(parent: None, "join.seen", room = self.name.as_str(), sid);
+        // Without telemetry behind it there is no trace to belong to.
+        let _ = span.set_parent(telemetry::continued(Some(trace)));
+        Some(span)
+    }
+
     /// What the store lost goes back to it. Then it is asked how things stand, until it answers.
     fn restore(&mut self, lost: Lost, ctx: &mut Context<Self>) {
         let (store, room) = (self.shared.store.clone(), self.name.clone());
@@ -565,6 +580,7 @@ impl Handler<Join> for Room {
             issued_unix_s: claims.issued(),
             now_unix_s: unix_seconds(),
             create,
+            trace: telemetry::trace_parent(&span),
         };
         self.joining.insert(sid.clone(), Joining { trace, claims, client, router, asked: Instant::now(), reply });
         let (store, room) = (self.shared.store.clone(), self.name.clone());
@@ -734,7 +750,10 @@ impl Handler<Shutdown> for Room {
 impl StreamHandler<RoomEvent> for Room {
     fn handle(&mut self, event: RoomEvent, ctx: &mut Self::Context) {
         match event {
-            RoomEvent::Delta(delta) => self.handle(Input::Delta(delta), ctx),
+            RoomEvent::Delta(delta) => {
+                let _span = self.others_join(&delta).map(tracing::Span::entered);
+                self.handle(Input::Delta(delta), ctx);
+            }
             RoomEvent::Resync => self.reread(Duration::ZERO, ctx),
         }
     }

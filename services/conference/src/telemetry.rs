@@ -9,7 +9,11 @@ mod scrape;
 
 use std::io::IsTerminal;
 
-use opentelemetry::{Context, global, propagation::Extractor, trace::TracerProvider as _};
+use opentelemetry::{
+    Context, global,
+    propagation::{Extractor, Injector},
+    trace::TracerProvider as _,
+};
 use opentelemetry_otlp::{MetricExporter, SpanExporter};
 use opentelemetry_sdk::{
     Resource,
@@ -18,6 +22,7 @@ use opentelemetry_sdk::{
     trace::SdkTracerProvider,
 };
 use tracing::{Level, Subscriber};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{
     EnvFilter, Layer, filter::Targets, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt,
 };
@@ -91,6 +96,40 @@ pub fn remote_context(headers: &dyn Extractor) -> Context {
     global::get_text_map_propagator(|propagator| propagator.extract(headers))
 }
 
+/// A span as others may continue it, in W3C's `traceparent`; none where nothing is traced.
+pub fn trace_parent(span: &tracing::Span) -> Option<String> {
+    let mut written = Written(None);
+    let context = span.context();
+    global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut written));
+    written.0
+}
+
+/// What [`trace_parent`] wrote.
+pub fn continued(trace_parent: Option<&str>) -> Context {
+    remote_context(&Written(trace_parent.map(Into::into)))
+}
+
+struct Written(Option<String>);
+
+impl Injector for Written {
+    fn set(&mut self, key: &str, value: String) {
+        if key == TRACE_PARENT {
+            self.0 = Some(value);
+        }
+    }
+}
+
+impl Extractor for Written {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.as_deref().filter(|_| key == TRACE_PARENT)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![TRACE_PARENT]
+    }
+}
+
+const TRACE_PARENT: &str = "traceparent";
 const SERVICE: &str = "plenary";
 
 fn meter_provider(registry: &prometheus::Registry, resource: Resource) -> Result<SdkMeterProvider, TelemetryError> {

@@ -78,9 +78,18 @@ pub trait Bus: Send + Sync {
         words: Vec<RoomWord>,
     ) -> BoxFuture<'_, Result<(), BusError>>;
     /// Asks the node that hosts somebody.
-    fn request(&self, to: NodeId, room: RoomName, ask: Admin) -> BoxFuture<'_, Result<AdminReply, BusError>>;
+    fn request(&self, to: NodeId, request: Request) -> BoxFuture<'_, Result<AdminReply, BusError>>;
     /// The requests addressed to this node. At most one receiver at a time: a second one is `Unavailable`.
     fn serve(&self, node: NodeId) -> BoxFuture<'_, Result<Inbox, BusError>>;
+}
+
+/// What a node is asked to do in a room.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    pub room: RoomName,
+    pub what: Admin,
+    /// The span it is part of, as a W3C `traceparent`.
+    pub trace: Option<String>,
 }
 
 pub type AdminReply = Result<Option<Arc<Participant>>, AdminRefusal>;
@@ -116,6 +125,8 @@ pub struct Seat {
     pub now_unix_s: u64,
     /// Makes the room if it does not exist; `None` where only existing rooms may be joined.
     pub create: Option<NewRoom>,
+    /// The span it is part of, as a W3C `traceparent`: the room's other hosts hear it with the change.
+    pub trace: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

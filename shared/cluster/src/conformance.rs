@@ -118,7 +118,7 @@ pub async fn every_change_is_numbered_and_heard(cluster: Arc<impl Cluster>) {
         },
     ];
     for (step, change) in (0..).zip(expected) {
-        let delta = RoomDelta { view, seq: first + step, change };
+        let delta = RoomDelta { view, seq: first + step, change, trace: None };
         assert_eq!(heard.next().await, Some(RoomEvent::Delta(Arc::new(delta))));
     }
     let snapshot = cluster.snapshot(name("r")).await.unwrap();
@@ -302,8 +302,9 @@ pub async fn a_subscription_outlives_the_room(cluster: Arc<impl Cluster>) {
     let mut heard = cluster.subscribe(name("r")).await.unwrap();
     for view in [1, 2] {
         cluster.create(new_room("r", view)).await.unwrap();
-        let joined = cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
-        let delta = RoomDelta { view, seq: joined.snapshot.seq, change: RoomChange::Put(joined.record) };
+        let trace = removal().trace;
+        let joined = cluster.join(name("r"), Seat { trace: trace.clone(), ..seat("ann", "PA_1") }).await.unwrap();
+        let delta = RoomDelta { view, seq: joined.snapshot.seq, change: RoomChange::Put(joined.record), trace };
         assert_eq!(heard.next().await, Some(RoomEvent::Delta(Arc::new(delta))));
         cluster.delete(name("r"), LeaveReason::RoomDeleted).await.unwrap();
         heard.next().await.unwrap();
@@ -336,15 +337,14 @@ pub async fn a_slow_subscriber_hears_resync_and_then_goes_on(cluster: Arc<impl C
 pub async fn a_request_reaches_the_node_and_its_answer_comes_back(cluster: Arc<impl Cluster>) {
     let mut inbox = cluster.serve(node("ND_1")).await.unwrap();
     assert_eq!(cluster.serve(node("ND_1")).await.unwrap_err(), BusError::Unavailable, "one receiver at a time");
-    let ask = || Admin::Remove { identity: identity("ann") };
-    let asked = cluster.request(node("ND_1"), name("r"), ask());
+    let asked = cluster.request(node("ND_1"), removal());
     let answered = async {
-        let (room, what, reply) = inbox.next().await.unwrap();
-        assert_eq!((room, what), (name("r"), ask()));
+        let (request, reply) = inbox.next().await.unwrap();
+        assert_eq!(request, removal());
         reply.send(Err(AdminRefusal::NoSuchParticipant)).unwrap();
     };
     assert_eq!(tokio::join!(asked, answered).0, Ok(Err(AdminRefusal::NoSuchParticipant)));
-    let asked = cluster.request(node("ND_1"), name("r"), ask());
+    let asked = cluster.request(node("ND_1"), removal());
     let dropped = async { drop(inbox.next().await) };
     assert_eq!(tokio::join!(asked, dropped).0, Err(BusError::Unavailable));
     drop(inbox);
@@ -352,10 +352,9 @@ pub async fn a_request_reaches_the_node_and_its_answer_comes_back(cluster: Arc<i
 }
 
 pub async fn a_request_to_nobody_is_refused(cluster: Arc<impl Cluster>) {
-    let ask = || Admin::Remove { identity: identity("ann") };
-    assert_eq!(cluster.request(node("ND_1"), name("r"), ask()).await, Err(BusError::NoSuchNode));
+    assert_eq!(cluster.request(node("ND_1"), removal()).await, Err(BusError::NoSuchNode));
     drop(cluster.serve(node("ND_1")).await.unwrap());
-    assert_eq!(cluster.request(node("ND_1"), name("r"), ask()).await, Err(BusError::NoSuchNode));
+    assert_eq!(cluster.request(node("ND_1"), removal()).await, Err(BusError::NoSuchNode));
 }
 
 pub async fn a_banned_person_is_refused_and_heard_of(cluster: Arc<impl Cluster>) {
@@ -657,7 +656,7 @@ fn seat_with(who: &str, sid: &str, change: impl FnOnce(&mut Participant)) -> Sea
     };
     change(&mut participant);
     let create = Some(new_room("r", 1));
-    Seat { participant, node: node("ND_1"), issued_unix_s: None, now_unix_s: 1, create }
+    Seat { participant, node: node("ND_1"), issued_unix_s: None, now_unix_s: 1, create, trace: None }
 }
 
 pub fn new_room(room: &str, view: u64) -> NewRoom {
@@ -672,6 +671,11 @@ pub fn new_room(room: &str, view: u64) -> NewRoom {
         max_participants: None,
         defaults: RoomDefaults { empty_timeout_s: 300, departure_timeout_s: 20, max_participants: 0 },
     }
+}
+
+fn removal() -> Request {
+    let trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
+    Request { room: name("r"), what: Admin::Remove { identity: identity("ann") }, trace }
 }
 
 pub fn name(room: &str) -> RoomName {

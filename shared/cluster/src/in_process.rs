@@ -12,8 +12,8 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomDelta, RoomInfo,
-    RoomName, RoomSnapshot, RoomWord,
+    Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomDelta, RoomInfo, RoomName,
+    RoomSnapshot, RoomWord,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, Lost, NewRoom, Renewed, Seat, Store, StoreError,
-    Subscription,
+    AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, Lost, NewRoom, Renewed, Request, Seat, Store,
+    StoreError, Subscription,
     receive::{Subscriber, Untold},
 };
 use rooms::Rooms;
@@ -254,11 +254,11 @@ impl Bus for InProcess {
         })
     }
 
-    fn request(&self, to: NodeId, room: RoomName, ask: Admin) -> BoxFuture<'_, Result<AdminReply, BusError>> {
+    fn request(&self, to: NodeId, request: Request) -> BoxFuture<'_, Result<AdminReply, BusError>> {
         Box::pin(async move {
             let inbox = self.state().nodes.get(&to).cloned().ok_or(BusError::NoSuchNode)?;
             let (reply, answer) = oneshot::channel();
-            inbox.try_send((room, ask, reply)).map_err(|refused| match refused {
+            inbox.try_send((request, reply)).map_err(|refused| match refused {
                 mpsc::error::TrySendError::Full(_) => BusError::Unavailable,
                 mpsc::error::TrySendError::Closed(_) => BusError::NoSuchNode,
             })?;

@@ -5,10 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use plenary_model::{Admin, RoomDelta, RoomName};
+use plenary_model::RoomDelta;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::AdminReply;
+use crate::{AdminReply, Request};
 
 /// What a subscriber hears.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +112,7 @@ impl<T> Subscriber<T> {
 }
 
 /// A request to this node, with the place for its reply. Whoever drops it answers "unavailable".
-pub type Ask = (RoomName, Admin, oneshot::Sender<AdminReply>);
+pub type Ask = (Request, oneshot::Sender<AdminReply>);
 
 /// Requests to this node.
 #[derive(Debug)]

@@ -21,8 +21,8 @@ use std::{
 use aws_lc_rs::digest;
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomInfo, RoomName,
-    RoomSnapshot, RoomWord,
+    Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomInfo, RoomName, RoomSnapshot,
+    RoomWord,
 };
 use prost::Message;
 use redis::Script;
@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, MissReason, NewRoom,
-    Observation, Observer, ROOM_LIFE, Renewed, Seat, Store, StoreError, Subscription,
+    Observation, Observer, ROOM_LIFE, Renewed, Request, Seat, Store, StoreError, Subscription,
     receive::{Subscriber, Untold},
 };
 
@@ -271,7 +271,7 @@ impl Store for Redis {
     fn join(&self, room: RoomName, seat: Seat) -> BoxFuture<'_, Result<Joined, StoreError>> {
         Box::pin(async move {
             let place = self.place(&room);
-            let Seat { participant, node, issued_unix_s, now_unix_s, create } = seat;
+            let Seat { participant, node, issued_unix_s, now_unix_s, create, trace } = seat;
             let participant_bytes = wire::Participant::from(&participant).encode_to_vec();
             let identity = participant.identity.as_str();
             let bans = [Some(&room), None].map(|place| format!("{}{identity}", ban_place(place)));
@@ -294,6 +294,7 @@ impl Store for Redis {
                 now.as_bytes(),
                 here.as_bytes(),
                 everywhere.as_bytes(),
+                trace.as_deref().unwrap_or_default().as_bytes(),
                 may_create,
             ];
             let new = create.map(Settings::from);
@@ -580,8 +581,8 @@ impl Bus for Redis {
         })
     }
 
-    fn request(&self, to: NodeId, room: RoomName, ask: Admin) -> BoxFuture<'_, Result<AdminReply, BusError>> {
-        Box::pin(async move { self.requests.ask(&to, &room, &ask).await })
+    fn request(&self, to: NodeId, request: Request) -> BoxFuture<'_, Result<AdminReply, BusError>> {
+        Box::pin(async move { self.requests.ask(&to, request).await })
     }
 
     fn serve(&self, node: NodeId) -> BoxFuture<'_, Result<Inbox, BusError>> {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, task::Poll};
 
-use plenary_cluster::{Bus, BusError, InProcess, conformance_suite};
+use plenary_cluster::{Bus, BusError, InProcess, Request, conformance_suite};
 use plenary_model::{Admin, Identity, NodeId, RoomName};
 
 conformance_suite!(Arc::new(InProcess::new()));
@@ -11,7 +11,7 @@ conformance_suite!(Arc::new(InProcess::new()));
 async fn a_node_that_does_not_answer_times_out() {
     let cluster = InProcess::new();
     let mut inbox = cluster.serve(NodeId::from("ND_1")).await.unwrap();
-    let asked = cluster.request(NodeId::from("ND_1"), room(), ask());
+    let asked = cluster.request(NodeId::from("ND_1"), ask());
     let unanswered = async {
         let held = inbox.next().await.unwrap();
         std::future::pending::<()>().await;
@@ -27,7 +27,7 @@ async fn a_node_that_does_not_answer_times_out() {
 async fn requests_beyond_the_inbox_are_refused_at_once() {
     let cluster = InProcess::new();
     let _unread = cluster.serve(NodeId::from("ND_1")).await.unwrap();
-    let mut asked: Vec<_> = (0..1000).map(|_| cluster.request(NodeId::from("ND_1"), room(), ask())).collect();
+    let mut asked: Vec<_> = (0..1000).map(|_| cluster.request(NodeId::from("ND_1"), ask())).collect();
     let refused = std::future::poll_fn(|context| {
         let answers = asked.iter_mut().map(|asked| asked.as_mut().poll(context));
         Poll::Ready(answers.filter(|answer| *answer == Poll::Ready(Err(BusError::Unavailable))).count())
@@ -58,6 +58,6 @@ fn room() -> RoomName {
     RoomName::try_from("r").unwrap()
 }
 
-fn ask() -> Admin {
-    Admin::Remove { identity: Identity::try_from("ann").unwrap() }
+fn ask() -> Request {
+    Request { room: room(), what: Admin::Remove { identity: Identity::try_from("ann").unwrap() }, trace: None }
 }

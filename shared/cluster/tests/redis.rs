@@ -8,7 +8,7 @@ use std::{
 };
 
 use plenary_cluster::{
-    Bus, BusError, Event, LEASE_LIFE, Lost, Redis, RedisConfig, RoomEvent, Seat, Store, StoreError,
+    Bus, BusError, Event, LEASE_LIFE, Lost, Redis, RedisConfig, Request, RoomEvent, Seat, Store, StoreError,
     conformance::{self, identity, name, new_room, node},
     conformance_suite,
 };
@@ -134,10 +134,10 @@ async fn a_request_without_the_clusters_seal_is_not_carried_out() {
     let mut inbox = ours.serve(node.clone()).await.unwrap();
     let forger =
         Redis::new(RedisConfig { keys: vec![b"another key".to_vec()], instance: "forger".into(), ..config }).unwrap();
-    let ask = || Admin::Remove { identity: identity("ann") };
-    let (forged, real) = (forger.request(node.clone(), name("r"), ask()), ours.request(node, name("r"), ask()));
+    let ask = || Request { room: name("r"), what: Admin::Remove { identity: identity("ann") }, trace: None };
+    let (forged, real) = (forger.request(node.clone(), ask()), ours.request(node, ask()));
     let answer = async {
-        let (_, _, reply) = inbox.next().await.unwrap();
+        let (_, reply) = inbox.next().await.unwrap();
         reply.send(Ok(None)).unwrap();
         inbox.next().await
     };

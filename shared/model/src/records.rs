@@ -41,6 +41,8 @@ pub struct RoomDelta {
     pub view: u64,
     pub seq: u64,
     pub change: RoomChange,
+    /// The span of the join that made the change, as a W3C `traceparent`.
+    pub trace: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

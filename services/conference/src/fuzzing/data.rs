@@ -131,7 +131,7 @@ impl Call {
                 }
                 room::Output::Write(RecordChange::Put(record)) => {
                     self.seq += 1;
-                    let delta = RoomDelta { view: 1, seq: self.seq, change: RoomChange::Put(record) };
+                    let delta = RoomDelta { view: 1, seq: self.seq, change: RoomChange::Put(record), trace: None };
                     self.room.handle(self.now, room::Input::Delta(Arc::new(delta)));
                 }
                 _ => {}

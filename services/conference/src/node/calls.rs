@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::LocalBoxFuture;
-use plenary_cluster::{BusError, NewRoom, StoreError};
+use plenary_cluster::{BusError, NewRoom, Request, StoreError};
 use plenary_model::{
     Admin, Ban, Codec, Destination, Identity, LeaveReason, NodeId, ParticipantKind, RoomName, RoomSnapshot,
 };
@@ -21,6 +21,7 @@ use crate::{
         room_api::{ApiError, CreateRoom, NodeView, RoomApi, RoomCall, RoomReply, RouterView},
     },
     rooms::HostRoom,
+    telemetry,
     tokens::unix_seconds,
 };
 
@@ -186,7 +187,9 @@ impl Shared {
         };
         let mut reply = RoomReply::Done;
         for node in nodes {
-            if let Some(participant) = self.bus.request(node, room.clone(), what.clone()).await?? {
+            let trace = telemetry::trace_parent(&tracing::Span::current());
+            let request = Request { room: room.clone(), what: what.clone(), trace };
+            if let Some(participant) = self.bus.request(node, request).await?? {
                 reply = RoomReply::Participant(participant);
             }
         }

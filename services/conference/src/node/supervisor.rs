@@ -10,11 +10,13 @@ use std::{
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
-use plenary_cluster::Inbox;
+use plenary_cluster::{Inbox, Request};
 use plenary_media_core::{DtlsIdentity, LinkConfig, Router, RouterConfig, RouterId, SdpLimits};
 use plenary_model::{AdminRefusal, RouterInfo};
 use secrecy::ExposeSecret;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tracing::Instrument;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{RouterHandle, Shared, media_metrics};
 use crate::{
@@ -30,6 +32,7 @@ use crate::{
     neighbours::OwnRouter,
     room::Administer,
     rooms::{FindRoom, RouterLost},
+    telemetry,
 };
 
 pub(super) struct Supervisor {
@@ -184,12 +187,22 @@ impl Handler<ServeInbox> for Supervisor {
     fn handle(&mut self, ServeInbox(mut inbox): ServeInbox, ctx: &mut Self::Context) {
         let shared = self.shared.clone();
         let serve = async move {
-            while let Some((room, what, reply)) = inbox.next().await {
+            while let Some((Request { room, what, trace }, reply)) = inbox.next().await {
+                let span = tracing::info_span!("administer", otel.kind = "server", room = room.as_str());
+                // Without telemetry behind it there is no trace to belong to.
+                let _ = span.set_parent(telemetry::continued(trace.as_deref()));
+                let (answers, answer) = oneshot::channel();
                 match shared.rooms_for(&room).send(FindRoom(room)).await {
-                    Ok(Some(room)) => room.do_send(Administer { what, reply }),
-                    // Whoever asked may have given up.
-                    _ => drop(reply.send(Err(AdminRefusal::NoSuchRoom))),
+                    Ok(Some(room)) => room.do_send(Administer { what, reply: answers }),
+                    _ => drop(answers.send(Err(AdminRefusal::NoSuchRoom))),
                 }
+                let answered = async move {
+                    if let Ok(answer) = answer.await {
+                        // Whoever asked may have given up.
+                        let _ = reply.send(answer);
+                    }
+                };
+                actix::spawn(answered.instrument(span));
             }
         };
         ctx.spawn(serve.into_actor(self));

@@ -6,9 +6,11 @@ import json
 import threading
 from collections import Counter
 
+import aiohttp
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from cluster import Cluster
 from harness import Server, until
 from people import Person
 
@@ -108,8 +110,6 @@ async def test_a_join_is_one_trace_from_the_request_to_the_first_packets(server,
 
 
 async def test_a_request_continues_the_trace_of_the_host_application(server, collector):
-    import aiohttp
-
     async with aiohttp.ClientSession() as client:
         async with client.get(f"{server.http}/rtc/validate", headers={"traceparent": TRACEPARENT}) as response:
             assert response.status == 401
@@ -129,3 +129,40 @@ async def test_a_stage_that_never_came_to_its_end_is_marked(server, collector, r
     )
     stages = [one for one in collector.spans if one.parent_span_id == session.span_id and attribute(one, "transport")]
     assert stages and all(one.name != "first_packet" for one in stages), "nothing was sent to or by her"
+
+
+async def test_a_trace_goes_on_at_the_nodes_that_its_effects_reach(collector, room):
+    cluster = Cluster(2, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY="100")
+    ann, bob = Person("ann"), Person("bob")
+
+    def spans(name: str, trace: bytes) -> list:
+        return [one for one in collector.spans if one.name == name and one.trace_id == trace]
+
+    def seen_of(sid: str):
+        return next((one for one in collector.spans if one.name == "join.seen" and attribute(one, "sid") == sid), None)
+
+    try:
+        first, second = cluster.nodes
+        await ann.join(first.url, first.token(room, "ann"))
+        await bob.join(second.url, second.token(room, "bob"))
+        await ann.knows(bob)
+        seen = await until("bob's join was seen at the other node", lambda: seen_of(bob.me.sid))
+        (seat,) = await until("its seat was exported", lambda: spans("seat", seen.trace_id))
+        assert seen.parent_span_id == seat.span_id
+        assert attribute(seen, "room") == room
+        assert not seen_of(ann.me.sid), "nobody was there to see it"
+
+        trace, parent = (bytes.fromhex(part) for part in TRACEPARENT.split("-")[1:3])
+        token = second.token(room, "host", room_join=False, room_admin=True)
+        headers = {"Authorization": f"Bearer {token}", "traceparent": TRACEPARENT}
+        call = f"{second.http}/twirp/livekit.RoomService/UpdateParticipant"
+        async with aiohttp.ClientSession(headers=headers) as session:
+            async with session.post(call, json={"room": room, "identity": "ann", "name": "Anna"}) as answer:
+                assert answer.status == 200, await answer.text()
+        (carried_out,) = await until("the call was carried out elsewhere", lambda: spans("administer", trace))
+        twirp = lambda: [one for one in spans("http.request", trace) if attribute(one, "http.route") != "/rtc/validate"]  # noqa: E731
+        (request,) = await until("the request was exported", twirp)
+        assert (carried_out.parent_span_id, request.parent_span_id) == (request.span_id, parent)
+    finally:
+        await asyncio.gather(ann.close(), bob.close())
+        await asyncio.to_thread(cluster.close)

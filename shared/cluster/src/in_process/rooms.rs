@@ -54,7 +54,7 @@ impl Rooms {
     }
 
     pub(super) fn join(&mut self, name: &RoomName, seat: Seat) -> Answer<Joined> {
-        let Seat { participant, node, create, .. } = seat;
+        let Seat { participant, node, create, trace, .. } = seat;
         // A refused join leaves a gap, which nobody minds.
         self.last_generation = self.last_generation.saturating_add(1);
         let generation = self.last_generation;
@@ -78,7 +78,7 @@ impl Rooms {
         let record = Record { participant: Participant { version, ..participant }, generation, node };
         let record = Arc::new(record);
         room.records.insert(record.participant.identity.clone(), record.clone());
-        let delta = room.number(RoomChange::Put(record.clone()));
+        let delta = RoomDelta { trace, ..room.number(RoomChange::Put(record.clone())) };
         Ok((Joined { record, replaced, snapshot: room.snapshot() }, Some(delta)))
     }
 
@@ -239,7 +239,7 @@ impl Room {
     /// The only place where the history grows.
     fn number(&mut self, change: RoomChange) -> RoomDelta {
         self.seq = self.seq.saturating_add(1);
-        RoomDelta { view: self.view, seq: self.seq, change }
+        RoomDelta { view: self.view, seq: self.seq, change, trace: None }
     }
 
     fn set_info(&mut self, asked: RoomInfo) -> Option<RoomDelta> {

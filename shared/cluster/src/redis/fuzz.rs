@@ -33,9 +33,9 @@ pub(crate) fn read_anything(input: &[u8]) {
             }
         }
         5 => {
-            if let Ok((room, ask)) = wire::decode::<wire::Command>(bytes).and_then(wire::Command::into_model) {
-                let again = wire::Command::new(&room, &ask).into_model();
-                assert_eq!(again.expect("it was understood"), (room, ask));
+            if let Ok(request) = wire::decode::<wire::Command>(bytes).and_then(wire::Command::into_model) {
+                let again = wire::Command::new(&request).into_model();
+                assert_eq!(again.expect("it was understood"), request);
             }
         }
         _ => {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use plenary_model::{Admin, AdminRefusal, NodeId, Participant, RoomName};
+use plenary_model::{AdminRefusal, NodeId, Participant};
 use tokio::{
     sync::{OnceCell, mpsc, oneshot},
     time::timeout,
@@ -21,7 +21,7 @@ use super::{
     shard::{Heard, NoAnswer, Shard},
     wire::{Command, Message, Reply, message, reply::Outcome},
 };
-use crate::{AdminReply, Ask, BusError, Inbox};
+use crate::{AdminReply, Ask, BusError, Inbox, Request};
 
 /// See the module.
 #[derive(Debug)]
@@ -55,13 +55,13 @@ impl Requests {
         }
     }
 
-    pub(super) async fn ask(&self, to: &NodeId, room: &RoomName, ask: &Admin) -> Result<AdminReply, BusError> {
+    pub(super) async fn ask(&self, to: &NodeId, request: Request) -> Result<AdminReply, BusError> {
         self.listens.get_or_try_init(|| self.listen_for_replies()).await?;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, reply) = oneshot::channel();
         let waits = Waits { number, waiting: &self.waiting };
         lock(&self.waiting).insert(number, sender);
-        let command = message::What::Command(Command::new(room, ask));
+        let command = message::What::Command(Command::new(&request));
         let message = Message { number, reply_to: self.own_channel.clone(), what: Some(command) };
         let channel = self.channel_of(to);
         if self.shard.publish(&channel, &self.seal.close(&channel, &message)).await? == 0 {
@@ -158,11 +158,11 @@ impl Server {
         if !self.seen.is_new(&reply_to, number) {
             return;
         }
-        let Ok((room, ask)) = command.into_model() else {
+        let Ok(request) = command.into_model() else {
             return self.reply(number, reply_to, outcome(Outcome::Unavailable));
         };
         let (sender, answer) = oneshot::channel();
-        let taken = lock(&self.desk).try_send((room, ask, sender));
+        let taken = lock(&self.desk).try_send((request, sender));
         match taken {
             Ok(()) => {
                 let (shard, seal) = (self.shard.clone(), self.seal.clone());

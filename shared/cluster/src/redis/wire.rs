@@ -26,6 +26,14 @@ pub(super) fn decode<T: prost::Message + Default>(bytes: &[u8]) -> Read<T> {
     T::decode(bytes).map_err(|_| Unreadable)
 }
 
+/// None where nothing is traced, or it cannot be what it shall be.
+fn trace(parent: String) -> Option<String> {
+    Some(parent).filter(|parent| (1..=TRACE_BYTES_MAX).contains(&parent.len()))
+}
+
+/// Four times what the standard's present version has (W3C Trace Context, 3.2).
+const TRACE_BYTES_MAX: usize = 220;
+
 pub(super) fn identity(text: &str) -> Read<Identity> {
     Identity::try_from(text).map_err(|_| Unreadable)
 }
@@ -427,7 +435,7 @@ pub(super) fn room_delta(bytes: &[u8]) -> Read<model::RoomDelta> {
         room_delta::Change::Meta(info) => model::RoomChange::Meta(info.try_into()?),
         room_delta::Change::Closed(reason) => model::RoomChange::Closed { reason: leave_reason(reason) },
     };
-    Ok(model::RoomDelta { view: delta.view, seq: delta.seq, change })
+    Ok(model::RoomDelta { view: delta.view, seq: delta.seq, change, trace: trace(delta.trace_parent) })
 }
 
 impl From<&model::BanChange> for BanChange {

@@ -102,7 +102,7 @@ impl World {
         let sid = participant.sid.clone();
         let create = Some(new_room(u64::from(self.next_sid) + 100));
         let node = self.nodes[at].id.clone();
-        let seat = Seat { participant, node, issued_unix_s: None, now_unix_s: 1, create };
+        let seat = Seat { participant, node, issued_unix_s: None, now_unix_s: 1, create, trace: None };
         let joined = done(self.store.join(name(), seat))?;
         self.nodes[at].joined.push_back(joined);
         Ok(sid)

@@ -207,7 +207,8 @@ fn a_room_made_anew_behind_our_back_ends_old_sessions_and_keeps_new_ones() {
 fn one_late_word_of_an_older_history_costs_one_snapshot() {
     let mut world = World::new();
     world.join("ann");
-    let delta = RoomDelta { view: 1, seq: 7, change: RoomChange::Closed { reason: LeaveReason::RoomDeleted } };
+    let change = RoomChange::Closed { reason: LeaveReason::RoomDeleted };
+    let delta = RoomDelta { view: 1, seq: 7, change, trace: None };
     world.handle(0, Input::Delta(delta.into()));
     world.settle();
     assert!((1..=2).contains(&world.nodes[0].rereads_seen));
@@ -227,7 +228,7 @@ fn a_removal_of_an_older_generation_is_ignored() {
         generation: 1,
         reason: LeaveReason::DuplicateIdentity,
     };
-    let delta = RoomDelta { view: snapshot.view, seq: snapshot.seq + 1, change };
+    let delta = RoomDelta { view: snapshot.view, seq: snapshot.seq + 1, change, trace: None };
     world.handle(0, Input::Delta(delta.into()));
     assert_eq!(world.client(&ann).others.len(), 1);
 }

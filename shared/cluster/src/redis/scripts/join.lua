@@ -1,6 +1,6 @@
 -- Seats somebody: bans, cap and duplicate identity are decided here, once.
 local identity, sid, flags, node, version, participant = unpack(ARGV, 4, 9)
-local issued, now, ban_here, ban_everywhere, may_create = unpack(ARGV, 10, 14)
+local issued, now, ban_here, ban_everywhere, trace, may_create = unpack(ARGV, 10, 15)
 
 local is_revoked = false
 for _, field in ipairs({ ban_everywhere, ban_here }) do
@@ -15,7 +15,7 @@ if is_revoked then return { 'revoked' } end
 
 if not exists() then
   if may_create ~= '1' then return { 'no room' } end
-  make(unpack(ARGV, 15, 21))
+  make(unpack(ARGV, 16, 22))
 end
 local held = seat(identity)
 if held and held.sid == sid then
@@ -34,5 +34,5 @@ local record = bytes(1, participant) .. number(2, generation) .. bytes(3, node) 
 local replaced = held and redis.call('HGET', P, identity) or false
 sit(identity, decimal(generation), version, flags, node, sid, record, held)
 live()
-publish(bytes(3, record))
+publish(bytes(3, record) .. (trace == '' and '' or bytes(7, trace)))
 return { 'ok', record, replaced, snapshot() }

@@ -1,16 +1,17 @@
 //! What nodes ask of each other and say to each other.
 
 use plenary_model as model;
-use plenary_model::RoomName;
 
 use super::{
-    Channel, Command, Destination, Read, Unreadable, channel, command, destination, identity, number, room_name, words,
+    Channel, Command, Destination, Read, Unreadable, channel, command, destination, identity, number, room_name, trace,
+    words,
 };
+use crate::Request;
 
 impl Command {
-    pub(in crate::redis) fn new(room: &RoomName, ask: &model::Admin) -> Self {
+    pub(in crate::redis) fn new(request: &Request) -> Self {
         use command::{Mute, Send, Subscribe, Update, What};
-        let what = match ask {
+        let what = match &request.what {
             model::Admin::Remove { identity } => What::Remove(identity.to_string()),
             model::Admin::Mute { identity, track, muted } => {
                 What::Mute(Mute { identity: identity.to_string(), track: track.to_string(), muted: *muted })
@@ -33,13 +34,14 @@ impl Command {
                 payload: payload.clone(),
             }),
         };
-        Self { room: room.to_string(), what: Some(what) }
+        let trace_parent = request.trace.clone().unwrap_or_default();
+        Self { room: request.room.to_string(), trace_parent, what: Some(what) }
     }
 
-    pub(in crate::redis) fn into_model(self) -> Read<(RoomName, model::Admin)> {
+    pub(in crate::redis) fn into_model(self) -> Read<Request> {
         use command::What;
         let room = room_name(&self.room)?;
-        let ask = match self.what.ok_or(Unreadable)? {
+        let what = match self.what.ok_or(Unreadable)? {
             What::Remove(who) => model::Admin::Remove { identity: identity(&who)? },
             What::Mute(mute) => {
                 model::Admin::Mute { identity: identity(&mute.identity)?, track: mute.track.into(), muted: mute.muted }
@@ -64,7 +66,7 @@ impl Command {
                 payload: send.payload,
             },
         };
-        Ok((room, ask))
+        Ok(Request { room, what, trace: trace(self.trace_parent) })
     }
 }
 
