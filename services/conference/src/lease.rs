@@ -1,11 +1,8 @@
 //! This node's lease: says every second that the node lives, hears who else does, and removes the people of who does not.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use plenary_cluster::Renewed;
+use plenary_cluster::{Lease, RENEW_INTERVAL};
 use plenary_model::NodeInfo;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -19,20 +16,21 @@ use crate::{
 pub async fn hold(shared: Arc<Shared>) {
     let mut tick = interval(RENEW_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_held = false;
+    let mut lease = Lease::default();
     let mut fails = false;
     loop {
         tick.tick().await;
         match shared.store.renew(info(&shared)).await {
-            Ok(Renewed { was_held, nodes }) => {
+            Ok(renewed) => {
+                let has_lapsed = lease.renewed(&renewed);
                 let is_back = shared.reach.renewed(Instant::now());
-                if shared.neighbours.replace(Instant::now(), nodes) || is_back {
+                if shared.neighbours.replace(Instant::now(), renewed.nodes) || is_back {
                     shared.introduce_routers();
                 }
-                if is_held && !was_held {
+                if has_lapsed {
                     shared.room_threads().for_each(|rooms| rooms.do_send(Lapsed));
                 }
-                (is_held, fails) = (true, false);
+                fails = false;
             }
             Err(error) => {
                 LeaseNotRenewed.emit();
@@ -62,6 +60,3 @@ fn info(shared: &Shared) -> NodeInfo {
         routers: shared.neighbours.own_routers(),
     }
 }
-
-/// A third of a lease's life.
-const RENEW_INTERVAL: Duration = Duration::from_secs(1);

@@ -159,6 +159,9 @@ pub struct Renewed {
 /// How long a lease runs without being renewed.
 pub const LEASE_LIFE: Duration = Duration::from_secs(3);
 
+/// Whoever began to remove a dead node's people has this long to finish.
+pub(crate) const REAP_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long a room and its people stay without a host that touches them.
 pub const ROOM_LIFE: Duration = Duration::from_secs(60);
 

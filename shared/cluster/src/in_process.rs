@@ -3,6 +3,8 @@
 //! The lock is held for a few map operations and never across an await.
 
 mod rooms;
+#[cfg(feature = "simulation")]
+mod simulation;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,11 +23,13 @@ use tokio::{
 };
 
 use crate::{
-    AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, Lost, NewRoom, Renewed, Request, Seat, Store,
-    StoreError, Subscription,
+    AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, NewRoom, REAP_PATIENCE, Renewed,
+    Request, Seat, Store, StoreError, Subscription,
     receive::{Subscriber, Untold},
 };
 use rooms::Rooms;
+#[cfg(feature = "simulation")]
+pub use simulation::Stored;
 
 /// Everything in this process's memory, gone with it.
 #[derive(Debug, Default)]
@@ -42,7 +46,17 @@ struct State {
     nodes: HashMap<NodeId, mpsc::Sender<Ask>>,
     /// Who hears what the others say of a room.
     hearers: HashMap<RoomName, Vec<(NodeId, Subscriber<RoomWord>)>>,
-    leases: BTreeMap<NodeId, NodeInfo>,
+    leases: Leases,
+}
+
+/// Which nodes live. Without a clock they do for as long as this process.
+#[derive(Debug, Clone, Default)]
+struct Leases {
+    /// With the end of the lease.
+    held: BTreeMap<NodeId, (NodeInfo, u64)>,
+    /// Of those who died: since when somebody removes their people.
+    dying: BTreeMap<NodeId, u64>,
+    now_ms: Option<u64>,
 }
 
 /// Who hears of a room's changes. Outlives the room: a name may be used again.
@@ -84,6 +98,12 @@ impl State {
             self.audience.tell(room, &Arc::new(delta));
         }
         Ok(answer)
+    }
+
+    fn remove_people_of(&mut self, node: &NodeId, reason: LeaveReason) {
+        for (room, delta) in self.rooms.remove_people_of(node, reason) {
+            self.audience.tell(&room, &Arc::new(delta));
+        }
     }
 
     fn tell_of_ban(&mut self, change: BanChange) {
@@ -145,7 +165,7 @@ impl Store for InProcess {
     }
 
     fn touch(&self, room: RoomName) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.state().rooms.snapshot(&room).map(drop) })
+        Box::pin(async move { self.state().rooms.touch(&room) })
     }
 
     fn restore(&self, room: RoomName, lost: Lost) -> BoxFuture<'_, Result<Vec<ParticipantSid>, StoreError>> {
@@ -159,28 +179,29 @@ impl Store for InProcess {
         })
     }
 
-    /// Nodes of one process live as long as this does.
     fn renew(&self, node: NodeInfo) -> BoxFuture<'_, Result<Renewed, StoreError>> {
-        Box::pin(async move {
-            let leases = &mut self.state().leases;
-            let was_held = leases.insert(node.node.clone(), node).is_some();
-            Ok(Renewed { was_held, nodes: leases.values().cloned().collect() })
-        })
+        Box::pin(async move { Ok(self.state().leases.renew(node)) })
     }
 
     fn release(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let state = &mut *self.state();
-            state.leases.remove(&node);
-            for (room, delta) in state.rooms.remove_people_of(&node, LeaveReason::ServerShutdown) {
-                state.audience.tell(&room, &Arc::new(delta));
-            }
+            state.leases.held.remove(&node);
+            state.remove_people_of(&node, LeaveReason::ServerShutdown);
             Ok(())
         })
     }
 
     fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        Box::pin(async move {
+            let state = &mut *self.state();
+            let dead = state.leases.expired();
+            for node in &dead {
+                state.remove_people_of(node, LeaveReason::ConnectionTimeout);
+                state.leases.dying.remove(node);
+            }
+            Ok(dead)
+        })
     }
 
     fn ban(&self, ban: Ban, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -280,6 +301,29 @@ impl Bus for InProcess {
             nodes.insert(node, sender);
             Ok(inbox)
         })
+    }
+}
+
+impl Leases {
+    fn renew(&mut self, info: NodeInfo) -> Renewed {
+        let life_ms = u64::try_from(LEASE_LIFE.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = self.now_ms.map_or(u64::MAX, |now_ms| now_ms.saturating_add(life_ms));
+        let was_held = self.held.insert(info.node.clone(), (info, until_ms)).is_some();
+        let now_ms = self.now_ms.unwrap_or_default();
+        let live = self.held.values().filter(|(_, until_ms)| *until_ms >= now_ms);
+        Renewed { was_held, nodes: live.map(|(info, _)| info.clone()).collect() }
+    }
+
+    /// Whose lease ran out, and who did not get removed by whoever began to.
+    fn expired(&mut self) -> Vec<NodeId> {
+        let Some(now_ms) = self.now_ms else { return Vec::new() };
+        let patience_ms = u64::try_from(REAP_PATIENCE.as_millis()).unwrap_or(u64::MAX);
+        let late = self.dying.iter().filter(|(_, since_ms)| since_ms.saturating_add(patience_ms) <= now_ms);
+        let mut dead: Vec<_> = late.map(|(node, _)| node.clone()).collect();
+        let expired = self.held.extract_if(.., |_, (_, until_ms)| *until_ms < now_ms);
+        dead.extend(expired.map(|(node, _)| node));
+        self.dying.extend(dead.iter().map(|node| (node.clone(), now_ms)));
+        dead
     }
 }
 

@@ -11,6 +11,7 @@ pub mod conformance;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod in_process;
+mod lease;
 mod observe;
 mod receive;
 mod redis;
@@ -19,6 +20,9 @@ mod seats;
 pub use api::*;
 pub use bans::{BANS_MAX, BANS_PER_ROOM_MAX, Bans, Barred};
 pub use in_process::InProcess;
+#[cfg(feature = "simulation")]
+pub use in_process::Stored;
+pub use lease::{Lease, RENEW_INTERVAL};
 pub use observe::{CallOutcome, MissReason, Observation, Observer};
 pub use receive::{Ask, Event, Inbox, RoomEvent, Subscription};
 pub use redis::{Redis, RedisConfig, RedisConfigError};

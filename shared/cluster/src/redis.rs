@@ -15,7 +15,6 @@ mod wire;
 use std::{
     collections::HashMap,
     sync::{Arc, LazyLock},
-    time::Duration,
 };
 
 use aws_lc_rs::digest;
@@ -37,7 +36,7 @@ use self::{
 };
 use crate::{
     AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, MissReason, NewRoom,
-    Observation, Observer, ROOM_LIFE, Renewed, Request, Seat, Store, StoreError, Subscription,
+    Observation, Observer, REAP_PATIENCE, ROOM_LIFE, Renewed, Request, Seat, Store, StoreError, Subscription,
     receive::{Subscriber, Untold},
 };
 
@@ -646,9 +645,6 @@ scripts! {
     BAN = ["encode"] "ban";
     LIFT_BAN = ["encode"] "lift_ban";
 }
-
-/// Whoever began to remove a dead node's people has this long to finish.
-const REAP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Records that are put back at once.
 const RESTORED_AT_ONCE: usize = 100;

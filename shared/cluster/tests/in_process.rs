@@ -7,6 +7,13 @@ use plenary_model::{Admin, Identity, NodeId, RoomName};
 
 conformance_suite!(Arc::new(InProcess::new()));
 
+/// The one that simulations use.
+mod timed {
+    use super::*;
+
+    conformance_suite!(Arc::new(InProcess::timed(1_700_000_000_000)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_that_does_not_answer_times_out() {
     let cluster = InProcess::new();

@@ -1,6 +1,7 @@
 //! The rules: who is seated, what is refused, how the history of a room is numbered. No lock, no clock, no channel.
 //!
-//! Each call checks everything first, then writes, and gives back its answer with at most one change to publish.
+//! Each call checks everything first, then writes, and gives back its answer with at most one change to publish. Where time
+//! is kept (`now_ms`), what Redis would have forgotten by then is forgotten.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -13,24 +14,35 @@ use plenary_model::{
 };
 
 use crate::{
-    Joined, Lost, NewRoom, Seat, StoreError,
+    Joined, Lost, NewRoom, ROOM_LIFE, Seat, StoreError,
     seats::{is_counted, is_dependent, is_recorder},
 };
 
 type Answer<T> = Result<(T, Option<RoomDelta>), StoreError>;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Rooms {
     rooms: BTreeMap<RoomName, Room>,
     /// One count for every room and life of a room, so that no identity's generation ever falls.
     last_generation: u64,
     /// The views of the last lives of each name.
-    ended: HashMap<RoomName, VecDeque<u64>>,
+    ended: HashMap<RoomName, Ended>,
+    /// Unix time, if it passes here.
+    now_ms: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
+struct Ended {
+    views: VecDeque<u64>,
+    until_ms: u64,
+}
+
+#[derive(Debug, Clone)]
 struct Room {
     ended: Vec<u64>,
+    /// Until when it lives without being touched, and until when its people do.
+    until_ms: u64,
+    people_until_ms: u64,
     info: RoomInfo,
     view: u64,
     seq: u64,
@@ -39,11 +51,30 @@ struct Room {
 }
 
 impl Rooms {
+    /// Time passes: what nobody touched in time is gone without a word.
+    #[cfg(feature = "simulation")]
+    pub(super) fn set_time(&mut self, now_ms: u64) {
+        self.now_ms = Some(now_ms);
+        self.rooms.retain(|_, room| room.until_ms > now_ms);
+        for room in self.rooms.values_mut().filter(|room| room.people_until_ms <= now_ms) {
+            room.records.clear();
+            room.departed = DepartedPeople::default();
+        }
+        self.ended.retain(|_, ended| ended.until_ms > now_ms);
+    }
+
+    pub(super) fn touch(&mut self, name: &RoomName) -> Result<(), StoreError> {
+        let now_ms = self.now_ms;
+        self.existing(name).map(|room| room.live(now_ms))
+    }
+
     pub(super) fn create(&mut self, new: NewRoom) -> Answer<RoomInfo> {
+        let now_ms = self.now_ms;
         let Some(room) = self.rooms.get_mut(&new.name) else {
             let room = self.make(new)?;
             return Ok((room.told(), None));
         };
+        room.live(now_ms);
         let mut info = room.info.clone();
         info.metadata = new.metadata.unwrap_or(info.metadata);
         info.empty_timeout_s = new.empty_timeout_s.unwrap_or(info.empty_timeout_s);
@@ -55,14 +86,17 @@ impl Rooms {
 
     pub(super) fn join(&mut self, name: &RoomName, seat: Seat) -> Answer<Joined> {
         let Seat { participant, node, create, trace, .. } = seat;
-        // A refused join leaves a gap, which nobody minds.
-        self.last_generation = self.last_generation.saturating_add(1);
+        let now_ms = self.now_ms;
+        // A refused join leaves a gap, which nobody minds. The time in it makes it grow even when the count itself was lost.
+        let by_time = now_ms.unwrap_or_default().saturating_mul(256);
+        self.last_generation = self.last_generation.saturating_add(1).max(by_time);
         let generation = self.last_generation;
         if !self.rooms.contains_key(name) {
             let new = create.ok_or(StoreError::NoSuchRoom)?;
             self.make(NewRoom { name: name.clone(), ..new })?;
         }
         let room = self.rooms.get_mut(name).ok_or(StoreError::NoSuchRoom)?;
+        room.live(now_ms);
         let replaced = room.records.get(&participant.identity).cloned();
         if let Some(same) = replaced.as_ref().filter(|record| record.participant.sid == participant.sid) {
             return Ok((Joined { record: same.clone(), replaced: None, snapshot: room.snapshot() }, None));
@@ -120,18 +154,22 @@ impl Rooms {
         Ok((room.seq, Some(delta)))
     }
 
-    /// Nothing is ever lost here, so there is something to put back only if somebody was removed that should not have been.
     pub(super) fn restore(
         &mut self,
         name: &RoomName,
         lost: Lost,
     ) -> Result<(Vec<ParticipantSid>, Vec<RoomDelta>), StoreError> {
         let last = self.last_generation;
-        let room = self.existing(name)?;
         // Whoever is not in the next life was in one that ended.
-        let is_ended = room.view != lost.view;
+        let is_ended = self.ended.get(name).is_some_and(|ended| ended.views.contains(&lost.view));
+        if !is_ended && !self.rooms.contains_key(name) {
+            self.remake(name, &lost)?;
+        }
+        let now_ms = self.now_ms;
+        let room = self.existing(name)?;
+        room.live(now_ms);
         let last = lost.records.iter().map(|record| record.generation).fold(last, u64::max);
-        if !is_ended {
+        if room.view == lost.view {
             room.seq = room.seq.max(lost.seq);
         }
         let (mut over, mut deltas) = (Vec::new(), Vec::new());
@@ -143,6 +181,7 @@ impl Rooms {
             if room.departed.ended(&record) || is_replaced || (is_ended && !is_held) {
                 over.push(record.participant.sid.clone());
             } else if held.is_none_or(|held| rank(held) < rank(&record)) {
+                room.departed.forget(&record.participant.identity);
                 room.records.insert(record.participant.identity.clone(), record.clone());
                 deltas.push(room.number(RoomChange::Put(record)));
             }
@@ -192,8 +231,9 @@ impl Rooms {
             self.ended.clear();
         }
         let ended = self.ended.entry(name.clone()).or_default();
-        ended.push_front(room.view);
-        ended.truncate(LIVES_REMEMBERED);
+        ended.until_ms = until(self.now_ms, ROOM_LIFE.as_secs());
+        ended.views.push_front(room.view);
+        ended.views.truncate(LIVES_REMEMBERED);
         let delta = room.number(RoomChange::Closed { reason });
         Ok(((), Some(delta)))
     }
@@ -224,10 +264,25 @@ impl Rooms {
             publishers: 0,
             active_recording: false,
         };
-        let records = BTreeMap::new();
-        let ended = self.ended.get(&new.name).into_iter().flatten().copied().collect();
-        let room = Room { ended, info, view: new.view, seq: 0, records, departed: DepartedPeople::default() };
-        Ok(self.rooms.entry(new.name).insert_entry(room).into_mut())
+        Ok(self.insert(info, new.view, 0))
+    }
+
+    /// A history that was lost goes on.
+    fn remake(&mut self, name: &RoomName, lost: &Lost) -> Result<(), StoreError> {
+        if self.rooms.len() >= ROOMS_MAX {
+            return Err(StoreError::Unavailable);
+        }
+        let info = RoomInfo { name: name.clone(), participants: 0, publishers: 0, ..lost.info.clone() };
+        self.insert(RoomInfo { active_recording: false, ..info }, lost.view, lost.seq);
+        Ok(())
+    }
+
+    fn insert(&mut self, info: RoomInfo, view: u64, seq: u64) -> &mut Room {
+        let ended = self.ended.get(&info.name).into_iter().flat_map(|ended| &ended.views).copied().collect();
+        let (name, records, departed) = (info.name.clone(), BTreeMap::new(), DepartedPeople::default());
+        let mut room = Room { ended, until_ms: 0, people_until_ms: 0, info, view, seq, records, departed };
+        room.live(self.now_ms);
+        self.rooms.entry(name).insert_entry(room).into_mut()
     }
 
     fn existing(&mut self, name: &RoomName) -> Result<&mut Room, StoreError> {
@@ -236,6 +291,13 @@ impl Rooms {
 }
 
 impl Room {
+    /// Somebody needs the room now.
+    fn live(&mut self, now_ms: Option<u64>) {
+        let life_s = ROOM_LIFE.as_secs();
+        self.people_until_ms = until(now_ms, life_s);
+        self.until_ms = until(now_ms, life_s.max(self.info.empty_timeout_s.into()));
+    }
+
     /// The only place where the history grows.
     fn number(&mut self, change: RoomChange) -> RoomDelta {
         self.seq = self.seq.saturating_add(1);
@@ -288,7 +350,7 @@ impl Room {
 }
 
 /// Those who left, with their last versions, so that whoever comes back starts above them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct DepartedPeople {
     people: HashMap<Identity, (Departed, u32)>,
     /// Stands for everybody who was forgotten.
@@ -308,6 +370,10 @@ impl DepartedPeople {
         self.people.remove(identity).map_or(self.floor, |(_, version)| version).max(self.floor)
     }
 
+    fn forget(&mut self, identity: &Identity) {
+        self.people.remove(identity);
+    }
+
     fn ended(&self, record: &Record) -> bool {
         let departed = self.people.get(&record.participant.identity);
         departed.is_some_and(|(departed, _)| departed.generation >= record.generation)
@@ -322,6 +388,10 @@ impl DepartedPeople {
 
 fn is_session(record: &Record, sid: &ParticipantSid, generation: u64) -> bool {
     record.participant.sid == *sid && record.generation == generation
+}
+
+fn until(now_ms: Option<u64>, seconds: u64) -> u64 {
+    now_ms.map_or(u64::MAX, |now_ms| now_ms.saturating_add(seconds.saturating_mul(1000)))
 }
 
 /// Rooms of one process; more are refused as unavailable.
