@@ -1,9 +1,9 @@
-//! One room on this node: carries between the store, the bus, the sessions and the room core, which decides.
+//! One room on this node: carries between the store, the bus, the sessions and the core, which decides.
 
 mod outgoing;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,10 +19,11 @@ use plenary_cluster::{
 use plenary_media_core::TrackLevel;
 use plenary_model::{
     Admin, AdminRefusal, Audience, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState,
-    Record, RoomChange, RoomDelta, RoomName, RoomWord,
+    RoomChange, RoomDelta, RoomName, RoomWord,
 };
 use plenary_protocol::token::Claims;
 use plenary_room_core::{
+    host::{self, Call, Closing, Host as Core, StoreFailure, TOUCH_INTERVAL},
     notice::{Notice, Request, Welcome},
     room::{self as core, AdminAsk, Input, Output, RecordChange},
     session::{Session, Start, UnfitCodecs},
@@ -51,9 +52,7 @@ pub struct Room {
     name: RoomName,
     shared: Arc<Shared>,
     rooms: WeakAddr<Rooms>,
-    core: core::Room,
-    /// Whether the core knows the store's state yet.
-    warm: bool,
+    core: Core,
     sessions: HashMap<ParticipantSid, Seated>,
     /// What each router measured last: its people and those it has from others are a part of the room.
     levels: HashMap<RouterIndex, (Instant, Vec<TrackLevel>)>,
@@ -63,12 +62,8 @@ pub struct Room {
     joining: HashMap<ParticipantSid, Joining>,
     admin: HashMap<u64, oneshot::Sender<AdminReply>>,
     next_admin: u64,
-    /// Changes on their way to the store, one after the other.
-    writes: VecDeque<RecordChange>,
-    writing: bool,
     /// On their way to the other nodes, in order.
     words: Outgoing,
-    is_closing: bool,
     timer: Option<(Instant, SpawnHandle)>,
     /// It holds one of the node's places for rooms.
     counted: bool,
@@ -175,22 +170,19 @@ impl Room {
         let opened = Instant::now();
         // The level of errors, so that every line that is written at all says which room it concerns.
         let span = tracing::error_span!(parent: None, "room", room = name.as_str());
+        let room = core::Room::new(opened, shared.node.clone(), shared.room_settings.clone());
         Self {
-            core: core::Room::new(opened, shared.node.clone(), shared.room_settings.clone()),
+            core: Core::new(opened, room),
             name,
             shared,
             rooms,
-            warm: false,
             sessions: HashMap::new(),
             levels: HashMap::new(),
             tcp_only: HashSet::new(),
             joining: HashMap::new(),
             admin: HashMap::new(),
             next_admin: 0,
-            writes: VecDeque::new(),
-            writing: false,
             words: Outgoing::default(),
-            is_closing: false,
             timer: None,
             counted: false,
             opened,
@@ -199,6 +191,10 @@ impl Room {
     }
 
     fn handle(&mut self, input: Input, ctx: &mut Context<Self>) {
+        self.handle_host(host::Input::Room(input), ctx);
+    }
+
+    fn handle_host(&mut self, input: host::Input, ctx: &mut Context<Self>) {
         let _span = self.span.clone().entered();
         self.core.handle(Instant::now(), input);
         self.flush(ctx);
@@ -207,43 +203,44 @@ impl Room {
     fn flush(&mut self, ctx: &mut Context<Self>) {
         while let Some(output) = self.core.poll_output() {
             match output {
-                Output::Tell { who, what } => {
-                    if let Some(seated) = self.sessions.get(&who) {
-                        seated.addr.do_send(FromRoom(what));
+                host::Output::Room(output) => self.carry(output, ctx),
+                host::Output::Call(call) => self.call(call, ctx),
+                host::Output::Unseated { who } => self.refuse(&who, StoreError::Unavailable),
+                host::Output::Closing { why } => {
+                    let after = self.opened.elapsed();
+                    match why {
+                        Closing::Closed { reason } => RoomClosed { reason, after }.emit(),
+                        Closing::Left => RoomLeft { after }.emit(),
+                    }
+                    if let Some(rooms) = self.rooms.upgrade() {
+                        rooms.do_send(RoomClosing { name: self.name.clone(), room: ctx.address() });
                     }
                 }
-                Output::Welcome { who, welcome } => self.welcome(who, welcome, ctx),
-                Output::Write(change) => self.writes.push_back(change),
-                Output::Say(word) => WordsDropped { words: self.words.push(word) }.emit(),
-                // Who is on the way in keeps it.
-                Output::Unattended if !self.joining.is_empty() => {}
-                Output::Unattended => {
-                    RoomLeft { after: self.opened.elapsed() }.emit();
-                    self.close(ctx);
-                }
-                Output::Reread => self.reread(Duration::ZERO, ctx),
-                Output::AdminDone { number, outcome } => {
-                    if let Some(reply) = self.admin.remove(&number) {
-                        // The caller may have given up.
-                        let _ = reply.send(outcome);
-                    }
-                }
-                Output::Closed { reason } => {
-                    RoomClosed { reason, after: self.opened.elapsed() }.emit();
-                    self.close(ctx);
-                }
+                host::Output::Stop => ctx.stop(),
             }
         }
-        self.write_next(ctx);
         self.say_next(ctx);
         self.arm(ctx);
     }
 
-    /// The room takes nobody any more and ends when it has written what it owes the store.
-    fn close(&mut self, ctx: &mut Context<Self>) {
-        self.is_closing = true;
-        if let Some(rooms) = self.rooms.upgrade() {
-            rooms.do_send(RoomClosing { name: self.name.clone(), room: ctx.address() });
+    fn carry(&mut self, output: Output, ctx: &mut Context<Self>) {
+        match output {
+            Output::Tell { who, what } => {
+                if let Some(seated) = self.sessions.get(&who) {
+                    seated.addr.do_send(FromRoom(what));
+                }
+            }
+            Output::Welcome { who, welcome } => self.welcome(who, welcome, ctx),
+            Output::Say(word) => WordsDropped { words: self.words.push(word) }.emit(),
+            Output::AdminDone { number, outcome } => {
+                if let Some(reply) = self.admin.remove(&number) {
+                    // The caller may have given up.
+                    let _ = reply.send(outcome);
+                }
+            }
+            Output::Write(_) | Output::Reread | Output::Unattended | Output::Closed { .. } => {
+                unreachable!("the host carries these out")
+            }
         }
     }
 
@@ -267,41 +264,18 @@ impl Room {
         });
     }
 
-    fn seated(&mut self, sid: ParticipantSid, joined: Result<Joined, StoreError>, ctx: &mut Context<Self>) {
-        let joined = match joined {
-            Ok(joined) => joined,
-            Err(refusal) => {
-                if let Some(joining) = self.joining.remove(&sid) {
-                    let _ = joining.reply.send(Err(refusal));
-                }
-                // A room that was opened for a refused join has nobody to wait for.
-                if !self.warm && self.joining.is_empty() {
-                    ctx.stop();
-                }
-                self.write_next(ctx);
-                return;
-            }
-        };
-        if self.is_closing {
-            // The room ended while the store decided: the seat must not outlive it.
-            if let Some(joining) = self.joining.remove(&sid) {
-                let _ = joining.reply.send(Err(StoreError::Unavailable));
-            }
-            let Record { participant, generation, .. } = &*joined.record;
-            self.writes.push_back(RecordChange::Remove {
-                identity: participant.identity.clone(),
-                sid,
-                generation: *generation,
-                reason: LeaveReason::JoinFailure,
-            });
-            self.write_next(ctx);
-            return;
+    fn seated(&mut self, who: ParticipantSid, joined: Result<Joined, StoreError>, ctx: &mut Context<Self>) {
+        if let Err(refusal) = joined {
+            self.refuse(&who, refusal);
         }
-        if !self.warm {
-            self.warm = true;
-            self.handle(Input::Snapshot(joined.snapshot), ctx);
+        let outcome = joined.map(|joined| (joined.record, joined.snapshot)).map_err(failure);
+        self.handle_host(host::Input::Joined { who, outcome }, ctx);
+    }
+
+    fn refuse(&mut self, who: &ParticipantSid, refusal: StoreError) {
+        if let Some(joining) = self.joining.remove(who) {
+            let _ = joining.reply.send(Err(refusal));
         }
-        self.handle(Input::Joined { record: joined.record }, ctx);
     }
 
     /// The core has registered the session: from here on it hears everything.
@@ -369,45 +343,27 @@ impl Room {
         self.shared.router_for(&self.name, |router| people.get(&router).copied().unwrap_or_default())
     }
 
-    fn write_next(&mut self, ctx: &mut Context<Self>) {
-        if self.writing {
-            return;
-        }
-        let Some(change) = self.writes.pop_front() else {
-            // What the store must still hear of keeps the room until it has, and so does what it has yet to say.
-            if self.is_closing && self.joining.is_empty() {
-                ctx.stop();
-            }
-            return;
-        };
-        self.writing = true;
+    fn call(&mut self, call: Call, ctx: &mut Context<Self>) {
         let (store, room) = (self.shared.store.clone(), self.name.clone());
-        let mut whose = None;
-        let write: BoxFuture<'static, Result<(), StoreError>> = match change {
-            RecordChange::Put(record) => {
-                whose = Some(record.participant.sid.clone());
-                Box::pin(async move { store.put(room, record).await.map(drop) })
-            }
-            RecordChange::Remove { identity, sid, generation, reason } => {
-                Box::pin(async move { store.leave(room, identity, sid, generation, reason).await.map(drop) })
-            }
-            RecordChange::Meta(info) => Box::pin(async move { store.set_meta(room, info).await.map(drop) }),
-            RecordChange::CloseIfEmpty => Box::pin(async move { store.delete_if_empty(room).await.map(drop) }),
-            RecordChange::Restore { view, seq, info, records } => {
-                return self.restore(Lost { view, seq, info, records }, ctx);
-            }
+        let answer: BoxFuture<'static, host::Input> = match call {
+            Call::Write(change) => Box::pin(async move {
+                let written = match change {
+                    RecordChange::Put(record) => store.put(room, record).await.map(|_| Vec::new()),
+                    RecordChange::Remove { identity, sid, generation, reason } => {
+                        store.leave(room, identity, sid, generation, reason).await.map(|_| Vec::new())
+                    }
+                    RecordChange::CloseIfEmpty => store.delete_if_empty(room).await.map(|_| Vec::new()),
+                    RecordChange::Restore { view, seq, info, records } => {
+                        store.restore(room, Lost { view, seq, info, records }).await
+                    }
+                };
+                host::Input::Written(reported(written))
+            }),
+            Call::Read => Box::pin(async move { host::Input::Read(reported(store.snapshot(room).await)) }),
+            Call::Touch => Box::pin(async move { host::Input::Touched(store.touch(room).await.map_err(failure)) }),
         };
-        ctx.spawn(write.into_actor(self).map(move |outcome, actor, ctx| {
-            let _span = actor.span.clone().entered();
-            actor.writing = false;
-            if let Err(error) = outcome {
-                StoreFailed { error }.emit();
-                if let Some(who) = whose {
-                    actor.handle(Input::WriteFailed { who }, ctx);
-                }
-            }
-            actor.write_next(ctx);
-        }));
+        let answer = answer.instrument(self.span.clone());
+        ctx.spawn(answer.into_actor(self).map(|answer, actor, ctx| actor.handle_host(answer, ctx)));
     }
 
     fn say_next(&mut self, ctx: &mut Context<Self>) {
@@ -439,67 +395,6 @@ impl Room {
         let _ = span.set_parent(telemetry::continued(Some(trace)));
         Some(span)
     }
-
-    /// What the store lost goes back to it. Then it is asked how things stand, until it answers.
-    fn restore(&mut self, lost: Lost, ctx: &mut Context<Self>) {
-        let (store, room) = (self.shared.store.clone(), self.name.clone());
-        let restore = async move {
-            loop {
-                match store.restore(room.clone(), lost.clone()).await {
-                    Err(StoreError::Unavailable) => tokio::time::sleep(REREAD_PAUSE).await,
-                    outcome => return outcome,
-                }
-            }
-        };
-        ctx.spawn(restore.into_actor(self).map(|outcome, actor, ctx| {
-            let _span = actor.span.clone().entered();
-            actor.writing = false;
-            match outcome {
-                Ok(over) => {
-                    for who in over {
-                        actor.handle(Input::WriteFailed { who }, ctx);
-                    }
-                    actor.reread(Duration::ZERO, ctx);
-                }
-                // Its history was ended, and this node did not hear of it.
-                Err(_) => ctx.stop(),
-            }
-            actor.write_next(ctx);
-        }));
-    }
-
-    /// The room lives in the store for as long as somebody hosts it.
-    fn touch(&mut self, ctx: &mut Context<Self>) {
-        let (store, room) = (self.shared.store.clone(), self.name.clone());
-        let touch = async move { store.touch(room).await };
-        ctx.spawn(touch.into_actor(self).map(|outcome, actor, ctx| {
-            if outcome == Err(StoreError::NoSuchRoom) && actor.warm && !actor.is_closing {
-                actor.handle(Input::Lapsed, ctx);
-            }
-        }));
-    }
-
-    fn reread(&mut self, after: Duration, ctx: &mut Context<Self>) {
-        let (store, room) = (self.shared.store.clone(), self.name.clone());
-        let read = async move {
-            tokio::time::sleep(after).await;
-            store.snapshot(room).await
-        };
-        ctx.spawn(read.into_actor(self).map(|outcome, actor, ctx| match outcome {
-            Ok(snapshot) => {
-                actor.warm = true;
-                actor.handle(Input::Snapshot(snapshot), ctx);
-            }
-            // Ended or lost: if lost, this puts it back.
-            Err(StoreError::NoSuchRoom) if actor.warm && !actor.sessions.is_empty() => actor.handle(Input::Lapsed, ctx),
-            Err(StoreError::NoSuchRoom) => ctx.stop(),
-            Err(error) => {
-                let _span = actor.span.clone().entered();
-                StoreFailed { error }.emit();
-                actor.reread(REREAD_PAUSE, ctx);
-            }
-        }));
-    }
 }
 
 impl Actor for Room {
@@ -521,7 +416,7 @@ impl Actor for Room {
                 Ok::<_, BusError>((shared.bus.subscribe(room).await?, words))
             }
         };
-        ctx.run_interval(TOUCH_INTERVAL, Self::touch);
+        self.arm(ctx);
         // Nothing is handled before the room is subscribed, so no change falls between its snapshot and its first delta.
         ctx.wait(subscribe.into_actor(self).map(|outcome, _, ctx| match outcome {
             Ok((changes, words)) => {
@@ -560,7 +455,7 @@ impl Handler<Join> for Room {
     type Result = ();
 
     fn handle(&mut self, join: Join, ctx: &mut Self::Context) {
-        if self.is_closing {
+        if self.core.is_closing() {
             // The registry has forgotten this room and opens another.
             if let Some(rooms) = self.rooms.upgrade() {
                 rooms.do_send(JoinRoom { room: self.name.clone(), join });
@@ -583,6 +478,7 @@ impl Handler<Join> for Room {
             trace: telemetry::trace_parent(&span),
         };
         self.joining.insert(sid.clone(), Joining { trace, claims, client, router, asked: Instant::now(), reply });
+        self.handle_host(host::Input::Joining { who: sid.clone() }, ctx);
         let (store, room) = (self.shared.store.clone(), self.name.clone());
         let ask = async move { store.join(room, seat).await }.instrument(span);
         ctx.spawn(ask.into_actor(self).map(move |joined, actor, ctx| actor.seated(sid, joined, ctx)));
@@ -593,9 +489,7 @@ impl Handler<Host> for Room {
     type Result = ();
 
     fn handle(&mut self, Host: Host, ctx: &mut Self::Context) {
-        if !self.warm {
-            self.reread(Duration::ZERO, ctx);
-        }
+        self.handle_host(host::Input::Open, ctx);
     }
 }
 
@@ -664,7 +558,7 @@ impl Handler<Administer> for Room {
     type Result = ();
 
     fn handle(&mut self, Administer { what, reply }: Administer, ctx: &mut Self::Context) {
-        if !self.warm {
+        if !self.core.is_warm() {
             let _ = reply.send(Err(AdminRefusal::NoSuchRoom));
             return;
         }
@@ -696,7 +590,7 @@ impl Handler<CountRoom> for Room {
     fn handle(&mut self, CountRoom: CountRoom, _: &mut Self::Context) -> Self::Result {
         let person = |(sid, seated): (&ParticipantSid, &Seated)| Person {
             sid: sid.clone(),
-            publishes: self.core.publishes(sid),
+            publishes: self.core.room().publishes(sid),
             told: seated.told,
         };
         MessageResult(Seats { room: self.name.clone(), people: self.sessions.iter().map(person).collect() })
@@ -720,9 +614,7 @@ impl Handler<Lapsed> for Room {
     type Result = ();
 
     fn handle(&mut self, Lapsed: Lapsed, ctx: &mut Self::Context) {
-        if self.warm && !self.is_closing {
-            self.handle(Input::Lapsed, ctx);
-        }
+        self.handle(Input::Lapsed, ctx);
     }
 }
 
@@ -754,7 +646,7 @@ impl StreamHandler<RoomEvent> for Room {
                 let _span = self.others_join(&delta).map(tracing::Span::entered);
                 self.handle(Input::Delta(delta), ctx);
             }
-            RoomEvent::Resync => self.reread(Duration::ZERO, ctx),
+            RoomEvent::Resync => self.handle_host(host::Input::Missed, ctx),
         }
     }
 
@@ -780,6 +672,29 @@ fn refusal_of(barred: Barred) -> StoreError {
         Barred::Banned => StoreError::Banned,
         Barred::Revoked => StoreError::Revoked,
     }
+}
+
+/// As the core is told of it.
+fn failure(error: StoreError) -> StoreFailure {
+    match error {
+        StoreError::NoSuchRoom => StoreFailure::NoSuchRoom,
+        StoreError::Unavailable => StoreFailure::Unavailable,
+        StoreError::Full
+        | StoreError::Banned
+        | StoreError::Revoked
+        | StoreError::TooManyBans
+        | StoreError::Superseded => StoreFailure::Refused,
+    }
+}
+
+/// The same, logged. That a room is not there is an answer like others.
+fn reported<T>(outcome: Result<T, StoreError>) -> Result<T, StoreFailure> {
+    outcome.map_err(|error| {
+        if error != StoreError::NoSuchRoom {
+            StoreFailed { error }.emit();
+        }
+        failure(error)
+    })
 }
 
 /// The record a session starts with; version and generation are the store's to give.
@@ -814,9 +729,8 @@ const LEVELS_KEPT: Duration = Duration::from_secs(1);
 /// People whose wish for TCP is remembered; beyond, the wish is not.
 const TCP_ONLY_MAX: usize = 1024;
 
+/// Two lost words of a host are no reason to forget its room.
+const _: () = assert!(TOUCH_INTERVAL.as_secs() * 3 <= ROOM_LIFE.as_secs());
+
 /// While the bus is away.
 const SAY_AGAIN_AFTER: Duration = Duration::from_millis(500);
-
-const TOUCH_INTERVAL: Duration = Duration::from_secs(ROOM_LIFE.as_secs() / 3);
-
-const REREAD_PAUSE: Duration = Duration::from_secs(1);

@@ -163,6 +163,21 @@ impl Room {
         .min_by_key(|(at, _)| *at)
     }
 
+    /// Whether anybody of this node is in it.
+    pub fn has_sessions(&self) -> bool {
+        !self.sessions.is_empty()
+    }
+
+    /// View and number of the last change that is known here.
+    pub fn place(&self) -> Option<(u64, u64)> {
+        self.replica.place()
+    }
+
+    /// Everybody in the room as far as is known here.
+    pub fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.replica.records()
+    }
+
     /// Whether a person of this node publishes anything.
     pub fn publishes(&self, who: &ParticipantSid) -> bool {
         self.sessions.get(who).is_some_and(|session| !session.record.participant.tracks.is_empty())
@@ -475,9 +490,7 @@ impl Room {
     }
 
     fn write_removal(&mut self, record: &Record, reason: LeaveReason) {
-        let (identity, sid) = (record.participant.identity.clone(), record.participant.sid.clone());
-        let change = RecordChange::Remove { identity, sid, generation: record.generation, reason };
-        self.outputs.push_back(Output::Write(change));
+        self.outputs.push_back(Output::Write(RecordChange::removal(record, reason)));
     }
 
     fn tell(&mut self, who: &ParticipantSid, what: Notice) {

@@ -78,7 +78,6 @@ pub enum RecordChange {
         generation: u64,
         reason: LeaveReason,
     },
-    Meta(RoomInfo),
     /// Put back what the store lost: the room as it was known, and this node's people. Whoever is told to be over is to
     /// come back as [`Input::WriteFailed`]; a snapshot is to be read afterwards.
     Restore {
@@ -89,6 +88,13 @@ pub enum RecordChange {
     },
     /// Delete the room if it is empty in the store too; its `Closed` comes home as a delta.
     CloseIfEmpty,
+}
+
+impl RecordChange {
+    pub(crate) fn removal(record: &Record, reason: LeaveReason) -> Self {
+        let (identity, sid) = (record.participant.identity.clone(), record.participant.sid.clone());
+        Self::Remove { identity, sid, generation: record.generation, reason }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

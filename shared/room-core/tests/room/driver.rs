@@ -225,10 +225,6 @@ impl World {
                 let _ = done(self.store.leave(name(), identity, sid, generation, reason));
                 None
             }
-            RecordChange::Meta(info) => {
-                let _ = done(self.store.set_meta(name(), info));
-                None
-            }
             RecordChange::CloseIfEmpty => {
                 let _ = done(self.store.delete_if_empty(name()));
                 None

@@ -1,0 +1,354 @@
+//! A room as one node hosts it: the room's decisions ([`room`]), and what the node owes the store and asks of it.
+//!
+//! Writes go to the store one after the other, in the order in which they were decided. What the store did not answer is asked
+//! again for as long as it matters. The room ends when nobody needs it here and the store has heard everything.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use plenary_model::{LeaveReason, ParticipantSid, Record, RoomSnapshot};
+
+use crate::room::{self, RecordChange, Room};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Host {
+    room: Room,
+    /// Whether the room knows the store's state yet.
+    is_warm: bool,
+    /// Joins that the store is deciding.
+    joining: BTreeSet<ParticipantSid>,
+    /// On their way to the store.
+    writes: VecDeque<RecordChange>,
+    /// Of these, what the store is deciding.
+    writing: Option<RecordChange>,
+    write_again: Option<Instant>,
+    reading: Reading,
+    read_again: Option<Instant>,
+    touch_at: Instant,
+    phase: Phase,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// What concerns the room alone: anything but [`room::Input::Snapshot`], `Joined` and `WriteFailed`.
+    Room(room::Input),
+    /// Host a room that nobody has joined yet.
+    Open,
+    /// The bus skipped something.
+    Missed,
+    /// The store is asked for a seat.
+    Joining { who: ParticipantSid },
+    /// Its answer: the record, and the room right after the join.
+    Joined { who: ParticipantSid, outcome: Result<(Arc<Record>, RoomSnapshot), StoreFailure> },
+    /// The answer to [`Call::Write`]: whose session is over.
+    Written(Result<Vec<ParticipantSid>, StoreFailure>),
+    /// The answer to [`Call::Read`].
+    Read(Result<RoomSnapshot, StoreFailure>),
+    /// The answer to [`Call::Touch`].
+    Touched(Result<(), StoreFailure>),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// What concerns the room alone: anything but what is said below in other words.
+    Room(room::Output),
+    Call(Call),
+    /// The store gave them a seat, and the room has ended meanwhile: they are to try again.
+    Unseated {
+        who: ParticipantSid,
+    },
+    /// Whoever joins from now on is for the next room of this name.
+    Closing {
+        why: Closing,
+    },
+    /// Always the last output. Sessions that are still here start over.
+    Stop,
+}
+
+/// To the store. At most one of each kind is on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Call {
+    /// Answered by [`Input::Written`].
+    Write(RecordChange),
+    /// Answered by [`Input::Read`].
+    Read,
+    /// Answered by [`Input::Touched`].
+    Touch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// Nobody is here any more, or the room was deleted.
+    Closed { reason: LeaveReason },
+    /// Its people are all on other nodes.
+    Left,
+}
+
+/// What the store says instead of what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreFailure {
+    NoSuchRoom,
+    /// It will not do this, however often it is asked.
+    Refused,
+    /// It did not answer. What was asked may be done nevertheless, also later.
+    Unavailable,
+}
+
+/// Why a host wants to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Deadline {
+    Room(room::Deadline),
+    /// The store forgets rooms that nobody touches.
+    Touch,
+    ReadAgain,
+    WriteAgain,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    No,
+    /// A look is on its way.
+    Once,
+    /// What it will say is older than what another one is needed for.
+    Twice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// It ends when the store has heard everything.
+    Closing,
+    Stopped,
+}
+
+impl Host {
+    /// A room of which nothing is known here yet.
+    pub fn new(now: Instant, room: Room) -> Self {
+        Self {
+            room,
+            is_warm: false,
+            joining: BTreeSet::new(),
+            writes: VecDeque::new(),
+            writing: None,
+            write_again: None,
+            reading: Reading::No,
+            read_again: None,
+            touch_at: now + TOUCH_INTERVAL,
+            phase: Phase::Open,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        match input {
+            Input::Room(room::Input::Lapsed) if !self.is_warm || self.phase == Phase::Closing => {}
+            Input::Room(input) => self.room.handle(now, input),
+            Input::Open if self.is_warm => {}
+            Input::Open | Input::Missed => self.read(),
+            Input::Joining { who } => drop(self.joining.insert(who)),
+            Input::Joined { who, outcome } => self.on_joined(now, who, outcome),
+            Input::Written(outcome) => self.on_written(now, outcome),
+            Input::Read(outcome) => self.on_read(now, outcome),
+            Input::Touched(Err(StoreFailure::NoSuchRoom)) if self.is_warm && self.phase == Phase::Open => {
+                self.room.handle(now, room::Input::Lapsed);
+            }
+            Input::Touched(_) => {}
+        }
+        self.follow();
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, deadline)) = self.next_deadline()
+            && at <= now
+        {
+            match deadline {
+                Deadline::Room(_) => self.room.handle_timeout(now),
+                Deadline::Touch => {
+                    self.touch_at = now + TOUCH_INTERVAL;
+                    self.outputs.push_back(Output::Call(Call::Touch));
+                }
+                Deadline::ReadAgain => {
+                    self.read_again = None;
+                    self.read();
+                }
+                Deadline::WriteAgain => self.write_again = None,
+            }
+            self.follow();
+        }
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub fn next_deadline(&self) -> Option<(Instant, Deadline)> {
+        if self.phase == Phase::Stopped {
+            return None;
+        }
+        [
+            self.room.next_deadline().map(|(at, why)| (at, Deadline::Room(why))),
+            Some((self.touch_at, Deadline::Touch)),
+            self.read_again.map(|at| (at, Deadline::ReadAgain)),
+            self.write_again.map(|at| (at, Deadline::WriteAgain)),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Whether it knows the room: before, nothing can be asked of the people here.
+    pub fn is_warm(&self) -> bool {
+        self.is_warm
+    }
+
+    /// Whether it takes nobody any more.
+    pub fn is_closing(&self) -> bool {
+        self.phase != Phase::Open
+    }
+
+    /// Changes that the store has not heard of.
+    pub fn owes(&self) -> usize {
+        self.writes.len() + usize::from(self.writing.is_some())
+    }
+
+    fn on_joined(
+        &mut self,
+        now: Instant,
+        who: ParticipantSid,
+        outcome: Result<(Arc<Record>, RoomSnapshot), StoreFailure>,
+    ) {
+        self.joining.remove(&who);
+        match outcome {
+            Ok((record, _)) if self.phase == Phase::Closing => {
+                // The room ended while the store decided: the seat must not outlive it.
+                self.outputs.push_back(Output::Unseated { who });
+                self.writes.push_back(RecordChange::removal(&record, LeaveReason::JoinFailure));
+            }
+            Ok((record, snapshot)) => {
+                if !self.is_warm {
+                    self.start(now, snapshot);
+                }
+                self.room.handle(now, room::Input::Joined { record });
+            }
+            // A room that was opened for a refused join has nobody to wait for.
+            Err(_) if !self.is_warm && self.joining.is_empty() => self.stop(),
+            Err(_) => {}
+        }
+    }
+
+    fn on_written(&mut self, now: Instant, outcome: Result<Vec<ParticipantSid>, StoreFailure>) {
+        match (self.writing.take(), outcome) {
+            (Some(RecordChange::Restore { .. }), Ok(over)) => {
+                for who in over {
+                    self.room.handle(now, room::Input::WriteFailed { who });
+                }
+                self.read();
+            }
+            (Some(change @ RecordChange::Restore { .. }), Err(StoreFailure::Unavailable)) => {
+                self.writes.push_front(change);
+                self.write_again = Some(now + PAUSE);
+            }
+            // The room's history was ended, and this node did not hear of it.
+            (Some(RecordChange::Restore { .. }), Err(_)) => self.stop(),
+            (Some(RecordChange::Put(record)), Err(_)) => {
+                self.room.handle(now, room::Input::WriteFailed { who: record.participant.sid.clone() });
+            }
+            (Some(RecordChange::Remove { .. } | RecordChange::CloseIfEmpty | RecordChange::Put(_)) | None, _) => {}
+        }
+    }
+
+    fn on_read(&mut self, now: Instant, outcome: Result<RoomSnapshot, StoreFailure>) {
+        let is_needed_again = std::mem::replace(&mut self.reading, Reading::No) == Reading::Twice;
+        match outcome {
+            Ok(snapshot) => self.start(now, snapshot),
+            // Ended or lost: if lost, this puts it back.
+            Err(StoreFailure::NoSuchRoom) if self.is_warm && self.room.has_sessions() => {
+                self.room.handle(now, room::Input::Lapsed);
+            }
+            Err(StoreFailure::NoSuchRoom) => return self.stop(),
+            Err(_) => {
+                self.read_again = Some(now + PAUSE);
+                return;
+            }
+        }
+        if is_needed_again {
+            self.read();
+        }
+    }
+
+    fn start(&mut self, now: Instant, snapshot: RoomSnapshot) {
+        self.is_warm = true;
+        self.room.handle(now, room::Input::Snapshot(snapshot));
+    }
+
+    fn read(&mut self) {
+        if self.read_again.is_some() {
+            return;
+        }
+        match self.reading {
+            Reading::No => {
+                self.reading = Reading::Once;
+                self.outputs.push_back(Output::Call(Call::Read));
+            }
+            Reading::Once | Reading::Twice => self.reading = Reading::Twice,
+        }
+    }
+
+    /// What follows from what the room decided, and whether the room is over.
+    fn follow(&mut self) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        while let Some(output) = self.room.poll_output() {
+            match output {
+                room::Output::Write(change) => self.writes.push_back(change),
+                room::Output::Reread => self.read(),
+                // Who is on the way in keeps it. It will be said again.
+                room::Output::Unattended if !self.joining.is_empty() => {}
+                room::Output::Unattended => self.close(Closing::Left),
+                room::Output::Closed { reason } => self.close(Closing::Closed { reason }),
+                other => self.outputs.push_back(Output::Room(other)),
+            }
+        }
+        if self.writing.is_none() && self.write_again.is_none() {
+            self.writing = self.writes.pop_front();
+            if let Some(change) = self.writing.clone() {
+                self.outputs.push_back(Output::Call(Call::Write(change)));
+            } else if self.phase == Phase::Closing && self.joining.is_empty() {
+                self.stop();
+            }
+        }
+    }
+
+    fn close(&mut self, why: Closing) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Closing;
+            self.outputs.push_back(Output::Closing { why });
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.phase != Phase::Stopped {
+            self.phase = Phase::Stopped;
+            self.outputs.push_back(Output::Stop);
+        }
+    }
+}
+
+/// Before the store is asked again for what it did not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the store hears that the room is hosted.
+pub const TOUCH_INTERVAL: Duration = Duration::from_secs(20);
