@@ -35,7 +35,7 @@ pub struct Host {
 
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// What concerns the room alone: anything but [`room::Input::Snapshot`], `Joined` and `WriteFailed`.
+    /// What concerns the room alone: anything but [`room::Input::Snapshot`], `Joined`, `Missed` and `WriteFailed`.
     Room(room::Input),
     /// Host a room that nobody has joined yet.
     Open,
@@ -114,7 +114,7 @@ enum Reading {
     No,
     /// A look is on its way.
     Once,
-    /// What it will say is older than what another one is needed for.
+    /// What it will say is older than what it is needed for by now.
     Twice,
 }
 
@@ -152,7 +152,11 @@ impl Host {
             Input::Room(room::Input::Lapsed) if !self.is_warm || self.phase == Phase::Closing => {}
             Input::Room(input) => self.room.handle(now, input),
             Input::Open if self.is_warm => {}
-            Input::Open | Input::Missed => self.read(),
+            Input::Open => self.read(),
+            Input::Missed => {
+                self.room.handle(now, room::Input::Missed);
+                self.read();
+            }
             Input::Joining { who } => drop(self.joining.insert(who)),
             Input::Joined { who, outcome } => self.on_joined(now, who, outcome),
             Input::Written(outcome) => self.on_written(now, outcome),
@@ -270,7 +274,9 @@ impl Host {
     }
 
     fn on_read(&mut self, now: Instant, outcome: Result<RoomSnapshot, StoreFailure>) {
-        let is_needed_again = std::mem::replace(&mut self.reading, Reading::No) == Reading::Twice;
+        if std::mem::replace(&mut self.reading, Reading::No) == Reading::Twice {
+            return self.read();
+        }
         match outcome {
             Ok(snapshot) => self.start(now, snapshot),
             // Ended or lost: if lost, this puts it back.
@@ -278,13 +284,7 @@ impl Host {
                 self.room.handle(now, room::Input::Lapsed);
             }
             Err(StoreFailure::NoSuchRoom) => return self.stop(),
-            Err(_) => {
-                self.read_again = Some(now + PAUSE);
-                return;
-            }
-        }
-        if is_needed_again {
-            self.read();
+            Err(_) => self.read_again = Some(now + PAUSE),
         }
     }
 

@@ -100,6 +100,7 @@ impl Room {
                 self.replica.receive(delta);
                 self.catch_up();
             }
+            Input::Missed => self.replica.doubt(),
             Input::Joined { record } => self.on_joined(record),
             Input::Ask { who, what } => self.on_ask(now, &who, what),
             Input::Admin(ask) => self.on_admin(ask),
@@ -184,15 +185,22 @@ impl Room {
     }
 
     fn on_snapshot(&mut self, now: Instant, snapshot: RoomSnapshot) {
-        let read = (snapshot.view, snapshot.seq);
-        // The store went back to an earlier state of this history (a replica that had not followed took over), or the
-        // snapshot was read before what is known by now. Putting back is right in both cases, and does nothing in the second.
-        let is_behind = self.replica.place().is_some_and(|(view, seq)| read.0 == view && read.1 < seq);
+        let is_in_doubt = self.replica.is_doubtful();
+        if self.replica.is_ahead_of(&snapshot) {
+            // The store went back to an earlier state of this history (a replica that had not followed took over), or the
+            // snapshot was read before what is known by now. Putting back is right in both cases, and does nothing in the
+            // second; then it is read again.
+            return self.restore();
+        }
         for change in self.replica.restart(now, snapshot) {
             self.apply(change);
         }
-        let is_lost = |session: &Session| self.replica.is_unconfirmed(&session.record.participant.identity);
-        if is_behind || self.sessions.iter().any(is_lost) {
+        let is_lost = |session: &Session| {
+            let stored = self.replica.record(&session.record.participant.identity);
+            let is_stored = stored.is_some_and(|stored| session.is_stored_as(stored));
+            self.replica.is_unconfirmed(&session.record.participant.identity) || (is_in_doubt && !is_stored)
+        };
+        if self.sessions.iter().any(is_lost) {
             self.restore();
         }
         self.recount = true;

@@ -15,6 +15,8 @@ pub enum Input {
     Snapshot(RoomSnapshot),
     /// The next change of the room's history.
     Delta(Arc<RoomDelta>),
+    /// Changes were missed, and the store may be another one since. A snapshot that is read from now on must follow.
+    Missed,
     /// A session of this node whose record the store has accepted. Answered by [`Output::Welcome`].
     Joined { record: Arc<Record> },
     /// A local session asks. Unknown and ended ones are ignored.

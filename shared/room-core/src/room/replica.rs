@@ -20,6 +20,8 @@ pub(super) struct Replica {
     missed: bool,
     /// A snapshot was asked for and has not come.
     rereading: bool,
+    /// What comes may belong to another history of the same view: nothing is applied before the next snapshot.
+    is_doubtful: bool,
     /// People whom the store does not know, and of whose end it knows nothing either: it may have lost them.
     unconfirmed: BTreeSet<Identity>,
     /// When they count as gone.
@@ -69,8 +71,15 @@ impl Replica {
         }
     }
 
+    pub(super) fn doubt(&mut self) {
+        self.is_doubtful = true;
+    }
+
     /// The next change, applied.
     pub(super) fn next(&mut self) -> Option<Change> {
+        if self.is_doubtful {
+            return None;
+        }
         let delta = self.waiting.remove(&self.next_place()?)?;
         let known = self.known.as_mut()?;
         known.seq = delta.seq;
@@ -82,7 +91,7 @@ impl Replica {
 
     /// Whether [`Self::next`] left something that only a snapshot explains.
     pub(super) fn is_behind(&self) -> bool {
-        self.known.is_some() && (self.missed || !self.waiting.is_empty())
+        self.known.is_some() && !self.is_doubtful && (self.missed || !self.waiting.is_empty())
     }
 
     /// True if a snapshot must be asked for now; one that is on its way will do.
@@ -94,13 +103,18 @@ impl Replica {
         !asked
     }
 
-    /// Starts from a snapshot; the changes are what it says that was not known.
+    /// Whether this says less than what is known here. Whoever asked for it has it.
+    pub(super) fn is_ahead_of(&mut self, snapshot: &RoomSnapshot) -> bool {
+        let is_ahead = self.known.as_ref().is_some_and(|known| known.view == snapshot.view && known.seq > snapshot.seq);
+        self.rereading &= !is_ahead;
+        is_ahead
+    }
+
+    /// Starts from a snapshot. The changes are what it says that was not known.
     pub(super) fn restart(&mut self, now: Instant, snapshot: RoomSnapshot) -> Vec<Change> {
         self.rereading = false;
+        self.is_doubtful = false;
         let RoomSnapshot { view, seq, room, records, departed, ended } = snapshot;
-        if self.known.as_ref().is_some_and(|known| known.view == view && known.seq > seq) {
-            return Vec::new();
-        }
         let mut known = Known { view, seq, info: room, records: BTreeMap::new(), sids: HashMap::new() };
         for record in records {
             known.insert(record);
@@ -150,6 +164,10 @@ impl Replica {
     /// When somebody may have to be given up: a snapshot read then decides.
     pub(super) fn confirm_by(&self) -> Option<Instant> {
         self.confirm_by.filter(|_| !self.rereading)
+    }
+
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.is_doubtful
     }
 
     /// Whether the store has lost this person, as far as is known.

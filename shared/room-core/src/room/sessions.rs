@@ -175,6 +175,11 @@ impl Session {
         self.record.generation == record.generation && self.record.participant.sid == record.participant.sid
     }
 
+    /// Whether the store has the newest truth.
+    pub(super) fn is_stored_as(&self, stored: &Record) -> bool {
+        self.is(stored) && stored.participant.version >= self.record.participant.version
+    }
+
     /// The store says so too.
     pub(super) fn came_home(&mut self, stored: &Record) {
         self.seen_in_store = true;
