@@ -260,7 +260,11 @@ impl Host {
                 }
                 self.read();
             }
-            (Some(change @ RecordChange::Restore { .. }), Err(StoreFailure::Unavailable)) => {
+            // What is known of no session any more is asked for here alone.
+            (
+                Some(change @ (RecordChange::Restore { .. } | RecordChange::Remove { .. })),
+                Err(StoreFailure::Unavailable),
+            ) => {
                 self.writes.push_front(change);
                 self.write_again = Some(now + PAUSE);
             }

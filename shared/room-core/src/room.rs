@@ -18,7 +18,7 @@ mod speakers;
 mod words;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -52,10 +52,9 @@ pub struct Room {
     unattended_since: Option<Instant>,
     /// Accepted by the store before the first snapshot came.
     early: Vec<Arc<Record>>,
-    /// People whom the store says are served here, as an earlier room of this node left them behind, and until when they
-    /// may come back.
-    orphans: Option<(Instant, Vec<Arc<Record>>)>,
-    is_started: bool,
+    /// Whom the store says are served here and are not, and until when they may come back: an earlier room of this node left
+    /// them behind, or the store did not say that it seated them, or not that it removed them.
+    orphans: BTreeMap<ParticipantSid, Instant>,
     /// Whether the counts may have changed since they were looked at.
     recount: bool,
     phase: Phase,
@@ -82,8 +81,7 @@ impl Room {
             vacancy: Vacancy::since(now),
             unattended_since: None,
             early: Vec::new(),
-            orphans: None,
-            is_started: false,
+            orphans: BTreeMap::new(),
             recount: false,
             phase: Phase::Open,
             outputs: VecDeque::new(),
@@ -124,7 +122,7 @@ impl Room {
                     self.outputs.push_back(Output::Write(RecordChange::CloseIfEmpty));
                 }
                 Deadline::Counts => self.tell_info(now),
-                Deadline::Orphans => self.remove_orphans(),
+                Deadline::Orphans => self.remove_orphans(now),
                 Deadline::Unconfirmed => self.ask_for_snapshot(),
                 Deadline::Unattended => {
                     self.unattended_since = Some(now);
@@ -154,7 +152,7 @@ impl Room {
         [
             empty.map(|at| (at, Deadline::EmptyTimeout)),
             self.info.due().map(|at| (at, Deadline::Counts)),
-            self.orphans.as_ref().map(|(at, _)| (*at, Deadline::Orphans)),
+            self.orphans.values().min().map(|at| (*at, Deadline::Orphans)),
             self.speakers.simulated_until().map(|at| (at, Deadline::SimulatedSpeaker)),
             self.replica.confirm_by().map(|at| (at, Deadline::Unconfirmed)),
             self.unattended_since.map(|since| (since + UNATTENDED_PATIENCE, Deadline::Unattended)),
@@ -209,10 +207,6 @@ impl Room {
             return;
         }
         self.settle_doubts();
-        if !std::mem::replace(&mut self.is_started, true) {
-            let ours: Vec<_> = self.replica.records().filter(|record| record.node == self.node).cloned().collect();
-            self.orphans = (!ours.is_empty()).then(|| (now + ORPHAN_PATIENCE, ours));
-        }
         for record in std::mem::take(&mut self.early) {
             self.on_joined(record);
         }
@@ -225,13 +219,24 @@ impl Room {
         self.outputs.push_back(Output::Write(RecordChange::Restore { view, seq, info: info.clone(), records }));
     }
 
+    fn note_orphans(&mut self, now: Instant) {
+        let ours =
+            self.replica.records().filter(|record| record.node == self.node).map(|record| &record.participant.sid);
+        let orphans: BTreeSet<_> = ours.filter(|sid| self.sessions.get(sid).is_none()).cloned().collect();
+        self.orphans.retain(|sid, _| orphans.contains(sid));
+        for sid in orphans {
+            self.orphans.entry(sid).or_insert(now + ORPHAN_PATIENCE);
+        }
+    }
+
     /// Joins that were on their way have come home by now, and whoever wanted to come back has a newer record.
-    fn remove_orphans(&mut self) {
-        let Some((_, records)) = self.orphans.take() else { return };
-        for record in records {
-            if self.replica.person(&record.participant.sid).is_some() {
-                self.write_removal(&record, LeaveReason::StateMismatch);
-            }
+    fn remove_orphans(&mut self, now: Instant) {
+        for (sid, at) in self.orphans.iter_mut().filter(|(_, at)| **at <= now) {
+            // Again, should this get lost.
+            *at = now + ORPHAN_PATIENCE;
+            let orphan = self.replica.records().find(|record| record.participant.sid == *sid);
+            let removal = orphan.map(|orphan| RecordChange::removal(orphan, LeaveReason::StateMismatch));
+            self.outputs.extend(removal.map(Output::Write));
         }
     }
 
@@ -324,10 +329,6 @@ impl Room {
         }
         let person = &record.participant;
         let (sid, identity) = (person.sid.clone(), person.identity.clone());
-        if let Some((_, orphans)) = &mut self.orphans {
-            orphans.retain(|orphan| orphan.participant.sid != sid);
-            self.orphans = self.orphans.take().filter(|(_, orphans)| !orphans.is_empty());
-        }
         let mut superseded = self.replica.record(&identity).is_some_and(|now| now.generation > record.generation);
         if let Some(other) = self.sessions.of(&identity) {
             if other.is(&record) {
@@ -433,9 +434,10 @@ impl Room {
         if self.phase == Phase::Closed || !std::mem::take(&mut self.recount) || self.replica.info().is_none() {
             return;
         }
+        self.note_orphans(now);
         let is_alive = self.census().alive;
         self.vacancy.review(now, is_alive);
-        let is_unattended = is_alive && self.sessions.is_empty();
+        let is_unattended = is_alive && self.sessions.is_empty() && self.orphans.is_empty();
         self.unattended_since = is_unattended.then(|| self.unattended_since.unwrap_or(now));
         self.tell_info(now);
     }
