@@ -21,6 +21,8 @@ pub struct Host {
     is_warm: bool,
     /// Joins that the store is deciding.
     joining: BTreeSet<ParticipantSid>,
+    /// Until when a join may take effect that was not answered.
+    unsure_until: Option<Instant>,
     /// On their way to the store.
     writes: VecDeque<RecordChange>,
     /// Of these, what the store is deciding.
@@ -107,6 +109,8 @@ pub enum Deadline {
     Touch,
     ReadAgain,
     WriteAgain,
+    /// Joins that were not answered have taken effect by now, or never will.
+    Unsure,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +137,7 @@ impl Host {
             room,
             is_warm: false,
             joining: BTreeSet::new(),
+            unsure_until: None,
             writes: VecDeque::new(),
             writing: None,
             write_again: None,
@@ -184,6 +189,7 @@ impl Host {
                     self.read();
                 }
                 Deadline::WriteAgain => self.write_again = None,
+                Deadline::Unsure => self.unsure_until = None,
             }
             self.follow();
         }
@@ -202,6 +208,7 @@ impl Host {
             Some((self.touch_at, Deadline::Touch)),
             self.read_again.map(|at| (at, Deadline::ReadAgain)),
             self.write_again.map(|at| (at, Deadline::WriteAgain)),
+            self.unsure_until.map(|at| (at, Deadline::Unsure)),
         ]
         .into_iter()
         .flatten()
@@ -246,8 +253,13 @@ impl Host {
                 }
                 self.room.handle(now, room::Input::Joined { record });
             }
+            // They may be seated nevertheless, and nobody else would know that nobody serves them.
+            Err(StoreFailure::Unavailable) => {
+                self.unsure_until = Some(now + UNSURE_FOR);
+                self.read();
+            }
             // A room that was opened for a refused join has nobody to wait for.
-            Err(_) if !self.is_warm && self.joining.is_empty() => self.stop(),
+            Err(_) if !self.is_warm && !self.waits_for_joins() && self.reading == Reading::No => self.stop(),
             Err(_) => {}
         }
     }
@@ -287,9 +299,15 @@ impl Host {
             Err(StoreFailure::NoSuchRoom) if self.is_warm && self.room.has_sessions() => {
                 self.room.handle(now, room::Input::Lapsed);
             }
-            Err(StoreFailure::NoSuchRoom) => return self.stop(),
+            // A join may yet make it.
+            Err(StoreFailure::NoSuchRoom) if self.waits_for_joins() => self.read_again = Some(now + PAUSE),
+            Err(StoreFailure::NoSuchRoom) => self.stop(),
             Err(_) => self.read_again = Some(now + PAUSE),
         }
+    }
+
+    fn waits_for_joins(&self) -> bool {
+        !self.joining.is_empty() || self.unsure_until.is_some()
     }
 
     fn start(&mut self, now: Instant, snapshot: RoomSnapshot) {
@@ -320,7 +338,7 @@ impl Host {
                 room::Output::Write(change) => self.writes.push_back(change),
                 room::Output::Reread => self.read(),
                 // Who is on the way in keeps it. It will be said again.
-                room::Output::Unattended if !self.joining.is_empty() => {}
+                room::Output::Unattended if self.waits_for_joins() => {}
                 room::Output::Unattended => self.close(Closing::Left),
                 room::Output::Closed { reason } => self.close(Closing::Closed { reason }),
                 other => self.outputs.push_back(Output::Room(other)),
@@ -330,7 +348,7 @@ impl Host {
             self.writing = self.writes.pop_front();
             if let Some(change) = self.writing.clone() {
                 self.outputs.push_back(Output::Call(Call::Write(change)));
-            } else if self.phase == Phase::Closing && self.joining.is_empty() {
+            } else if self.phase == Phase::Closing && !self.waits_for_joins() {
                 self.stop();
             }
         }
@@ -353,6 +371,9 @@ impl Host {
 
 /// Before the store is asked again for what it did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// For how long what was asked of the store may be stuck on its way there.
+const UNSURE_FOR: Duration = Duration::from_secs(5);
 
 /// How often the store hears that the room is hosted.
 pub const TOUCH_INTERVAL: Duration = Duration::from_secs(20);
