@@ -245,7 +245,7 @@ impl Host {
             Ok((record, _)) if self.phase == Phase::Closing => {
                 // The room ended while the store decided: the seat must not outlive it.
                 self.outputs.push_back(Output::Unseated { who });
-                self.writes.push_back(RecordChange::removal(&record, LeaveReason::JoinFailure));
+                self.owe(RecordChange::removal(&record, LeaveReason::JoinFailure));
             }
             Ok((record, snapshot)) => {
                 if !self.is_warm {
@@ -259,7 +259,7 @@ impl Host {
                 self.read();
             }
             // A room that was opened for a refused join has nobody to wait for.
-            Err(_) if !self.is_warm && !self.waits_for_joins() && self.reading == Reading::No => self.stop(),
+            Err(_) if !self.is_warm && !self.waits_for_joins() && !self.is_reading() => self.stop(),
             Err(_) => {}
         }
     }
@@ -310,6 +310,10 @@ impl Host {
         !self.joining.is_empty() || self.unsure_until.is_some()
     }
 
+    fn is_reading(&self) -> bool {
+        self.reading != Reading::No || self.read_again.is_some()
+    }
+
     fn start(&mut self, now: Instant, snapshot: RoomSnapshot) {
         self.is_warm = true;
         self.room.handle(now, room::Input::Snapshot(snapshot));
@@ -335,10 +339,10 @@ impl Host {
         }
         while let Some(output) = self.room.poll_output() {
             match output {
-                room::Output::Write(change) => self.writes.push_back(change),
+                room::Output::Write(change) => self.owe(change),
                 room::Output::Reread => self.read(),
-                // Who is on the way in keeps it. It will be said again.
-                room::Output::Unattended if self.waits_for_joins() => {}
+                // Who is on the way in keeps it, and whoever a look may yet show. It will be said again.
+                room::Output::Unattended if self.waits_for_joins() || self.is_reading() => {}
                 room::Output::Unattended => self.close(Closing::Left),
                 room::Output::Closed { reason } => self.close(Closing::Closed { reason }),
                 other => self.outputs.push_back(Output::Room(other)),
@@ -351,6 +355,21 @@ impl Host {
             } else if self.phase == Phase::Closing && !self.waits_for_joins() {
                 self.stop();
             }
+        }
+    }
+
+    /// Of the same thing only the latest is kept, so that no more waits than there are people, however long Redis is away.
+    fn owe(&mut self, change: RecordChange) {
+        let replaces = |waiting: &RecordChange| match (waiting, &change) {
+            (RecordChange::Put(old), RecordChange::Put(new)) => old.participant.sid == new.participant.sid,
+            (RecordChange::Restore { .. }, RecordChange::Restore { .. })
+            | (RecordChange::CloseIfEmpty, RecordChange::CloseIfEmpty) => true,
+            (RecordChange::Remove { sid: old, .. }, RecordChange::Remove { sid: new, .. }) => old == new,
+            _ => false,
+        };
+        match self.writes.iter_mut().find(|waiting| replaces(waiting)) {
+            Some(waiting) => *waiting = change,
+            None => self.writes.push_back(change),
         }
     }
 
