@@ -214,9 +214,11 @@ impl Room {
 
     /// What this node knows goes back to the store, and is then read from there.
     fn restore(&mut self) {
-        let (Some((view, seq)), Some(info)) = (self.replica.place(), self.replica.info()) else { return };
+        let (Some((view, seq)), Some(info)) = (self.replica.place(), self.replica.info().cloned()) else { return };
+        // What comes now goes on from what the store has, which is not what is known here.
+        self.replica.doubt();
         let records = self.sessions.iter().map(|session| session.record.clone()).collect();
-        self.outputs.push_back(Output::Write(RecordChange::Restore { view, seq, info: info.clone(), records }));
+        self.outputs.push_back(Output::Write(RecordChange::Restore { view, seq, info, records }));
     }
 
     fn note_orphans(&mut self, now: Instant) {
