@@ -33,6 +33,7 @@ pub async fn hold(shared: Arc<Shared>) {
                 fails = false;
             }
             Err(error) => {
+                lease.unanswered();
                 LeaseNotRenewed.emit();
                 if shared.reach.lost() {
                     shared.introduce_routers();

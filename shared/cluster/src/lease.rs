@@ -8,13 +8,21 @@ use crate::Renewed;
 #[derive(Debug, Default)]
 pub struct Lease {
     is_held: bool,
+    /// The last answer was lost, and with it perhaps the word that the lease was.
+    is_unsure: bool,
 }
 
 impl Lease {
-    /// The store has answered. True if the lease was lost since the last time: others may have taken this node's people for
-    /// gone, or the store lost everything.
+    /// The store has answered. True if the lease may have been lost since it last did: then others may have taken this node's
+    /// people for gone, or the store lost everything.
     pub fn renewed(&mut self, renewed: &Renewed) -> bool {
-        std::mem::replace(&mut self.is_held, true) && !renewed.was_held
+        let is_unsure = std::mem::take(&mut self.is_unsure);
+        std::mem::replace(&mut self.is_held, true) && (is_unsure || !renewed.was_held)
+    }
+
+    /// It has not, and may have renewed the lease nevertheless.
+    pub fn unanswered(&mut self) {
+        self.is_unsure = true;
     }
 }
 
