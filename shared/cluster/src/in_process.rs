@@ -308,6 +308,11 @@ impl Leases {
     fn renew(&mut self, info: NodeInfo) -> Renewed {
         let life_ms = u64::try_from(LEASE_LIFE.as_millis()).unwrap_or(u64::MAX);
         let until_ms = self.now_ms.map_or(u64::MAX, |now_ms| now_ms.saturating_add(life_ms));
+        let latest_ms = self.held.values().map(|(_, until_ms)| *until_ms).max();
+        if latest_ms.is_some_and(|latest_ms| until_ms.saturating_sub(life_ms / 2) > latest_ms) {
+            // As in `renew.lua`: nobody renewed for half a life, so the store was away.
+            self.held.values_mut().for_each(|(_, other_ms)| *other_ms = until_ms);
+        }
         let was_held = self.held.insert(info.node.clone(), (info, until_ms)).is_some();
         let now_ms = self.now_ms.unwrap_or_default();
         let live = self.held.values().filter(|(_, until_ms)| *until_ms >= now_ms);
