@@ -539,8 +539,8 @@ fn reason_for_itself(reason: LeaveReason) -> LeaveReason {
     }
 }
 
-/// Longer than a join takes.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
+/// Longer than a join takes, and so short that nobody is a ghost for ten seconds.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Whoever comes back within this finds the room as it was.
 const UNATTENDED_PATIENCE: Duration = Duration::from_secs(10);

@@ -202,3 +202,47 @@ async def lists(node: Server) -> bool:
         return False
     finally:
         await client.aclose()
+
+
+async def test_a_redis_that_went_back_in_time_is_told_what_happened_since(cluster, join, room):
+    rooms = [node.room_api() for node in cluster.nodes[:2]]
+    truth = {"ann": "after", "bob": "", "cat": ""}
+    ann, bob, dan = await asyncio.gather(
+        join("ann", cluster.nodes[0]), join("bob", cluster.nodes[1]), join("dan", cluster.nodes[1])
+    )
+    await asyncio.gather(ann.knows(bob, dan), bob.knows(ann, dan))
+    await asyncio.wait_for(ann.me.set_metadata("before"), 5)
+    assert cluster.redis.ask("SAVE") == "OK"
+    await asyncio.wait_for(ann.me.set_metadata("after"), 5)
+    await dan.leave()
+    await asyncio.gather(ann.misses("dan"), bob.misses("dan"))
+    cat = await join("cat", cluster.nodes[0])
+    await asyncio.gather(ann.knows(cat), bob.knows(cat))
+    await until("bob has seen it", lambda: bob.other("ann").metadata == "after")
+    # It starts from what it saved.
+    cluster.redis.kill()
+    cluster.redis.start()
+    try:
+
+        async def as_it_is() -> bool:
+            for client in rooms:
+                try:
+                    listed = await client.room.list_participants(api.ListParticipantsRequest(room=room))
+                except api.ServerError:
+                    return False
+                if {one.identity: one.metadata for one in listed.participants} != truth:
+                    return False
+            return True
+
+        # Whom the dump says is served by a node that does not is removed some seconds later.
+        await until("Redis knows what is so", as_it_is, 20)
+        # And the history goes on for everybody.
+        eve = await join("eve", cluster.nodes[1])
+        await asyncio.gather(*(one.knows("eve") for one in (ann, bob, cat)), eve.knows(ann, bob, cat))
+        await asyncio.wait_for(bob.me.set_metadata("news"), 10)
+        await until("all hear of it", lambda: all(one.other("bob").metadata == "news" for one in (ann, cat, eve)))
+        gone = "participant_disconnected"
+        told = {args[0].identity for one in (ann, bob, cat) for name, args in one.events if name == gone}
+        assert told <= {"dan"}
+    finally:
+        await asyncio.gather(*(client.aclose() for client in rooms))

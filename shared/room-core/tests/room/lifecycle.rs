@@ -206,7 +206,7 @@ fn people_whom_a_lost_room_left_behind_may_come_back_and_are_removed_if_they_do_
     world.reopen(0);
     let ann = world.join("ann");
     assert_eq!(world.client(&ann).others.len(), 2, "they may be on their way");
-    assert!(!world.wait(seconds(9)).contains(&Deadline::Orphans));
+    assert!(!world.wait(seconds(7)).contains(&Deadline::Orphans));
     world.join("bob");
     assert!(world.wait(seconds(1)).contains(&Deadline::Orphans));
     assert_eq!(world.stored().keys().cloned().collect::<Vec<_>>(), [identity("ann"), identity("bob")]);
