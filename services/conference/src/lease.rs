@@ -41,6 +41,10 @@ pub async fn hold(shared: Arc<Shared>) {
                 if !std::mem::replace(&mut fails, true) {
                     StoreFailed { error }.emit();
                 }
+                // To the other nodes these people are gone. Elsewhere they are together again.
+                if shared.reach.is_left_behind(Instant::now()) {
+                    shared.move_everybody().await;
+                }
                 continue;
             }
         }

@@ -19,8 +19,8 @@ struct State {
     has_store: bool,
     /// When the store last confirmed the lease.
     renewed: Option<Instant>,
-    /// Routers of other nodes whose links are up, and whether their nodes reach the store.
-    others: BTreeMap<RouterId, bool>,
+    /// Routers of other nodes whose links are up, and since when their nodes reach the store, if they do.
+    others: BTreeMap<RouterId, Option<Instant>>,
 }
 
 impl Reach {
@@ -41,8 +41,10 @@ impl Reach {
     }
 
     /// What another router says of its node. Those of this node say what is known here.
-    pub fn hear(&self, router: RouterId, reaches: bool) {
-        self.state().others.insert(router, reaches);
+    pub fn hear(&self, now: Instant, router: RouterId, reaches: bool) {
+        let mut state = self.state();
+        let since = state.others.entry(router).or_default();
+        *since = reaches.then(|| since.unwrap_or(now));
     }
 
     /// Its link is down.
@@ -51,11 +53,22 @@ impl Reach {
     }
 
     /// Whether only this node, or not every one, has lost the store. Known when its lease has run out: the others, which try
-    /// to renew theirs every second, have noticed by then if they lost it too.
+    /// to renew theirs every second, have noticed by then if they lost it too. When it is back, not all of them hear of it at once.
     pub fn is_cut_off(&self, now: Instant) -> bool {
+        self.is_alone_for(NOTICED_BY_ALL, now)
+    }
+
+    /// Whether that has been so for long enough that balancers send nobody here any more.
+    pub fn is_left_behind(&self, now: Instant) -> bool {
+        self.is_alone_for(NOTICED_BY_ALL + NOTICED_BY_BALANCERS, now)
+    }
+
+    fn is_alone_for(&self, long: Duration, now: Instant) -> bool {
         let state = self.state();
-        let is_late = state.renewed.is_some_and(|renewed| now.saturating_duration_since(renewed) >= NOTICED_BY_ALL);
-        !state.has_store && is_late && state.others.values().any(|reaches| *reaches)
+        let is_long_ago = |at: &Instant| now.saturating_duration_since(*at) >= long;
+        !state.has_store
+            && state.renewed.as_ref().is_some_and(is_long_ago)
+            && state.others.values().flatten().any(is_long_ago)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -65,6 +78,8 @@ impl Reach {
 
 /// A renewal each second, 0.8 s until one is given up, and the way of the word.
 const NOTICED_BY_ALL: Duration = LEASE_LIFE;
+/// A few probes of `/readyz`.
+const NOTICED_BY_BALANCERS: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -79,28 +94,35 @@ mod tests {
         let (reach, start) = (Reach::default(), Instant::now());
         let later = start + LEASE_LIFE;
         assert!(reach.renewed(start) && !reach.renewed(start));
-        reach.hear(router("a"), false);
-        reach.hear(router("b"), true);
+        reach.hear(start, router("a"), false);
+        reach.hear(start, router("b"), true);
         assert!(!reach.is_cut_off(later), "it was not refused yet");
         assert!(reach.lost() && !reach.lost());
         assert!(!reach.is_cut_off(later - Duration::from_millis(1)), "the others may not know yet");
-        assert!(reach.is_cut_off(later));
-        reach.hear(router("b"), false);
+        assert!(reach.is_cut_off(later) && !reach.is_left_behind(later), "balancers have to notice first");
+        reach.hear(later, router("b"), true);
+        assert!(reach.is_left_behind(later + NOTICED_BY_BALANCERS));
+        reach.hear(later, router("b"), false);
         assert!(!reach.is_cut_off(later), "all have lost it");
-        reach.hear(router("b"), true);
         reach.is_silent(&router("b"));
-        assert!(!reach.is_cut_off(later), "nobody is heard who has it");
-        reach.hear(router("a"), true);
+        reach.hear(start, router("a"), true);
         assert!(reach.is_cut_off(later));
+        reach.is_silent(&router("a"));
+        assert!(!reach.is_cut_off(later), "nobody is heard who has it");
+        reach.hear(start, router("a"), true);
         assert!(reach.renewed(later));
         assert!(!reach.is_cut_off(later));
     }
 
     #[test]
-    fn a_node_without_links_is_never_cut_off() {
+    fn whoever_hears_last_that_the_store_is_back_was_not_cut_off() {
         let (reach, start) = (Reach::default(), Instant::now());
         reach.renewed(start);
         reach.lost();
-        assert!(!reach.is_cut_off(start + LEASE_LIFE * 100));
+        reach.hear(start, router("a"), false);
+        let back = start + 20 * LEASE_LIFE;
+        reach.hear(back, router("a"), true);
+        assert!(!reach.is_cut_off(back + LEASE_LIFE / 2), "it may be about to hear of it too");
+        assert!(reach.is_cut_off(back + LEASE_LIFE));
     }
 }

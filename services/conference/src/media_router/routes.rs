@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Instant,
 };
 
 use actix::{
@@ -154,7 +155,7 @@ impl Routes {
                     LinkDown { router: &router, why }.emit();
                     self.reach.is_silent(&router);
                 }
-                Event::NeighbourReachesStore { router, reaches } => self.reach.hear(router, reaches),
+                Event::NeighbourReachesStore { router, reaches } => self.reach.hear(Instant::now(), router, reaches),
                 _ => {}
             }
             return None;

@@ -186,6 +186,16 @@ impl Shared {
         let counts = join_all(self.room_threads().map(|rooms| rooms.send(Count))).await;
         counts.into_iter().flatten().flatten().collect()
     }
+
+    /// Tells everybody who is served here, and was not told yet, to start over on another node.
+    pub async fn move_everybody(&self) {
+        // A room thread that does not answer now is asked again a second later.
+        let Ok(seats) = timeout(COUNT_WITHIN, self.seats()).await else { return };
+        for Seats { room, people } in seats {
+            let people: Vec<_> = people.into_iter().filter(|person| !person.told).map(|person| person.sid).collect();
+            self.rooms_for(&room).do_send(MovePeople { room, people });
+        }
+    }
 }
 
 /// The time that whoever was told last has for leaving.

@@ -76,6 +76,14 @@ async def all_ready(cluster) -> list[int]:
     return await asyncio.gather(*(ready(node) for node in cluster.nodes))
 
 
+async def all_stay_ready_for(seconds: float, cluster) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while loop.time() < end:
+        assert await all_ready(cluster) == [200] * 3
+        await asyncio.sleep(0.1)
+
+
 def unmoved(*people: Person) -> bool:
     told = ("participant_disconnected", "reconnecting", "disconnected")
     return not [name for person in people for name, _ in person.events if name in told]
@@ -103,18 +111,38 @@ async def test_a_node_that_alone_has_lost_redis_is_not_ready_until_it_has_it_aga
     await bob.sees("ann", RED)
 
 
+async def test_the_people_of_a_node_that_alone_has_lost_redis_are_moved_to_others(cluster, third, way, join, room):
+    door = await Relay(third.port).start()
+    bob = Person("bob")
+    try:
+        ann, _ = await asyncio.gather(
+            join("ann", cluster.nodes[0]), bob.join(door.url, third.token(room, "bob"))
+        )
+        await ann.publish_colour(RED)
+        await bob.sees("ann", RED)
+        before = ann.other("bob").sid
+        way.refuse()
+        await until("it is not ready", lambda: is_not_ready(third), within=NOTICED_SECONDS)
+        # As a balancer does it.
+        door.lead_to(cluster.nodes[1].port)
+        await until("bob is back", lambda: ann.other("bob") and ann.other("bob").sid != before, within=15)
+        await bob.sees("ann", RED)
+        assert await ready(third) == 404
+    finally:
+        await bob.close()
+        door.close()
+
+
 async def test_when_all_have_lost_redis_all_stay_ready(cluster, third, join):
     ann, bob = await asyncio.gather(join("ann", cluster.nodes[0]), join("bob", third))
     await ann.publish_colour(RED)
     await bob.sees("ann", RED)
     cluster.redis.kill()
-    loop = asyncio.get_running_loop()
-    end = loop.time() + 2 * NOTICED_SECONDS
-    while loop.time() < end:
-        assert await all_ready(cluster) == [200] * 3
-        await asyncio.sleep(0.1)
+    await all_stay_ready_for(2 * NOTICED_SECONDS, cluster)
     await bob.sees("ann", RED)
     cluster.redis.start()
+    # They hear of it one after the other.
+    await all_stay_ready_for(NOTICED_SECONDS, cluster)
     await until("a call is answered again", lambda: lists(cluster.nodes[0]))
     assert unmoved(ann, bob)
 
