@@ -5,6 +5,7 @@ mod crashes;
 mod crowds;
 mod cuts;
 mod field;
+mod hop;
 mod leaving;
 mod people;
 mod person;
@@ -76,6 +77,7 @@ pub const EXPERIMENTS: &[Experiment] = &[
     experiment("E22", "a clock is an hour off", false, &[Need::Faketime], versions::clock_off),
     experiment("E23", "a node is not heard; a link flaps", false, &[Need::Namespaces], cuts::one_way_and_flapping),
     experiment("E24", "fields of a later release", false, &[], versions::unknown_fields),
+    experiment("hop", "nothing: how long the way between two nodes takes", false, &[], hop::delay),
 ];
 
 const fn experiment(

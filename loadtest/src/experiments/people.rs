@@ -45,6 +45,8 @@ pub struct People {
     watched: Vec<Option<TcpStream>>,
     sockets: [Datagrams; SOCKETS],
     inbox: Inbox,
+    /// Decides which packets are opened.
+    totals: Totals,
     /// Whose session each number is.
     sessions: Vec<usize>,
     /// The longest turn: silences up to this long may be ours.
@@ -65,6 +67,7 @@ impl People {
             watched: Vec::new(),
             sockets: Datagrams::several(site.clients())?,
             inbox: Inbox::new(),
+            totals: Totals::default(),
             sessions: Vec::new(),
             longest_turn: Duration::ZERO,
             turned: Instant::now(),
@@ -77,11 +80,17 @@ impl People {
         let first = self.all.len();
         for at in first..first + people {
             let hears = (1..=HEARS.min(people - 1)).map(|by| name(first + (at - first + by) % people));
-            let token = self.token(&name(at), ROOM)?;
-            self.all.push(Person::new(name(at), token, hears));
-            self.watched.push(None);
+            self.add(name(at), hears.collect())?;
             self.run_for(JOIN_EVERY)?;
         }
+        Ok(())
+    }
+
+    /// Begins the join of one who listens to these.
+    pub fn add(&mut self, identity: String, hears: Vec<String>) -> Result<()> {
+        let token = self.token(&identity, ROOM)?;
+        self.all.push(Person::new(identity, token, hears.into_iter()));
+        self.watched.push(None);
         Ok(())
     }
 
@@ -230,7 +239,7 @@ impl People {
                 *watched = None;
             }
         }
-        let (mut totals, mut nacks) = (Totals::default(), 0);
+        let mut nacks = 0;
         for socket in &self.sockets {
             for _ in 0..MESSAGES_PER_TURN {
                 let Some(arrival) = socket.receive(&mut self.inbox)? else { break };
@@ -239,9 +248,10 @@ impl People {
                 // What still comes for a session before this one says nothing.
                 let Some(mut bot) = person.bot.take_if(|_| person.number == number) else { continue };
                 let mut arrived = |ssrc, at_ns| person.arrived(ssrc, at_ns);
-                let outlet = Outlet { socket, totals: &mut totals, nacks: &mut nacks, arrived: &mut arrived };
+                let outlet = Outlet { socket, totals: &mut self.totals, nacks: &mut nacks, arrived: &mut arrived };
                 let received = bot.receive(now, leg, &arrival, outlet);
                 person.bot = Some(bot);
+                person.delays_us.append(&mut self.totals.delays_us);
                 if let Err(error) = received {
                     person.lose(now, &mut self.random, &format!("{error:#}"));
                 }

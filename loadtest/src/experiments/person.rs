@@ -33,6 +33,8 @@ pub struct Person {
     pub departures: Vec<String>,
     /// Whom this person subscribes to, and what came of them.
     pub ears: BTreeMap<String, Ear>,
+    /// From those who are heard to here, of the packets since the mark that were opened.
+    pub delays_us: Vec<u32>,
     /// Tracks asked for in this session, and those to be asked for.
     subscribed: BTreeSet<String>,
     wanted: Vec<String>,
@@ -103,6 +105,7 @@ impl Person {
             view: BTreeMap::new(),
             departures: Vec::new(),
             ears: hears.map(|identity| (identity, Ear::default())).collect(),
+            delays_us: Vec::new(),
             subscribed: BTreeSet::new(),
             wanted: Vec::new(),
             streams: HashMap::new(),
@@ -207,6 +210,7 @@ impl Person {
             (ear.longest_ns, ear.last_ns) = (0, realtime_ns());
         }
         self.departures.clear();
+        self.delays_us.clear();
     }
 
     /// The socket is gone, or what was asked for is refused.

@@ -52,8 +52,7 @@ impl Findings {
     pub fn within(&mut self, what: impl Into<String>, found: Option<Duration>, limit: Duration) {
         let shown = found.map_or("never".to_owned(), seconds);
         let holds = found.is_some_and(|found| found <= limit);
-        let limit = format!("≤ {}", seconds(limit));
-        self.0.push(Check { what: what.into(), found: shown, limit, holds, is_time: true });
+        self.time(what, shown, format!("≤ {}", seconds(limit)), holds);
     }
 
     /// How long after a fault each of some people was back: all have to be, and the times have limits, in seconds.
@@ -68,26 +67,24 @@ impl Findings {
         let mut times: Vec<_> = back.iter().map(|back| back.map_or(f64::INFINITY, |back| back.as_secs_f64())).collect();
         times.sort_unstable_by(f64::total_cmp);
         let (p50, p95, max) = (percentile(&times, 0.5), percentile(&times, 0.95), percentile(&times, 1.0));
-        self.0.push(Check {
-            what: what.to_owned(),
-            found: format!("p50 {p50:.2}, p95 {p95:.2}, max {max:.2} s"),
-            limit: format!("p95 ≤ {p95_limit_s:.1}, max ≤ {max_limit_s:.1} s"),
-            holds: p95 <= p95_limit_s && max <= max_limit_s,
-            is_time: true,
-        });
+        let found = format!("p50 {p50:.2}, p95 {p95:.2}, max {max:.2} s");
+        let limit = format!("p95 ≤ {p95_limit_s:.1}, max ≤ {max_limit_s:.1} s");
+        self.time(what, found, limit, p95 <= p95_limit_s && max <= max_limit_s);
     }
 
     /// Milliseconds with limits for the 95th percentile and for the largest.
     pub fn silences(&mut self, what: &str, sorted_ms: &[f64], p95_limit_ms: f64, max_limit_ms: f64) {
         let (p50, p95) = (percentile(sorted_ms, 0.5), percentile(sorted_ms, 0.95));
         let max = percentile(sorted_ms, 1.0);
-        self.0.push(Check {
-            what: what.to_owned(),
-            found: format!("p50 {p50:.0}, p95 {p95:.0}, max {max:.0} ms"),
-            limit: format!("p95 ≤ {p95_limit_ms:.0}, max ≤ {max_limit_ms:.0} ms"),
-            holds: p95 <= p95_limit_ms && max <= max_limit_ms,
-            is_time: true,
-        });
+        let found = format!("p50 {p50:.0}, p95 {p95:.0}, max {max:.0} ms");
+        let limit = format!("p95 ≤ {p95_limit_ms:.0}, max ≤ {max_limit_ms:.0} ms");
+        self.time(what, found, limit, p95 <= p95_limit_ms && max <= max_limit_ms);
+    }
+
+    /// Milliseconds that may have a limit, and how to show them.
+    pub fn milliseconds(&mut self, what: impl Into<String>, shown: String, found_ms: f64, limit_ms: Option<f64>) {
+        let limit = limit_ms.map_or(String::new(), |limit| format!("≤ {limit:.0} ms"));
+        self.time(what, shown, limit, limit_ms.is_none_or(|limit| found_ms <= limit));
     }
 
     /// Milliseconds of which the largest counts, with the 95th percentile beside it.
@@ -95,8 +92,11 @@ impl Findings {
         let Silences { sorted_ms, own_ms } = silences;
         let longest = sorted_ms.last().copied().unwrap_or(f64::NAN);
         let shown = format!("{longest:.0} ms (p95 {:.0}, our own {own_ms:.0})", percentile(sorted_ms, 0.95));
-        let limit = format!("≤ {limit_ms:.0} ms");
-        self.0.push(Check { what: what.into(), found: shown, limit, holds: longest <= limit_ms, is_time: true });
+        self.time(what, shown, format!("≤ {limit_ms:.0} ms"), longest <= limit_ms);
+    }
+
+    fn time(&mut self, what: impl Into<String>, found: String, limit: String, holds: bool) {
+        self.0.push(Check { what: what.into(), found, limit, holds, is_time: true });
     }
 }
 
