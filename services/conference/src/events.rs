@@ -405,6 +405,19 @@ impl WordsDropped {
     }
 }
 
+/// The other nodes of a room were told something over links, since Redis was away.
+#[derive(Debug)]
+pub struct WordsCarried {
+    pub nodes: usize,
+}
+
+impl WordsCarried {
+    pub fn emit(self) {
+        debug!(nodes = self.nodes, "words for other nodes carried over links");
+        instruments().words_carried.add(1, &[]);
+    }
+}
+
 /// Somebody came back for a session that is not here, and was told to start over.
 #[derive(Debug)]
 pub struct ResumeRefused {

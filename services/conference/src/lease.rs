@@ -24,6 +24,9 @@ pub async fn hold(shared: Arc<Shared>) {
             Ok(renewed) => {
                 let has_lapsed = lease.renewed(&renewed);
                 let is_back = shared.reach.renewed(Instant::now());
+                if is_back {
+                    shared.neighbours.keep(Instant::now());
+                }
                 if shared.neighbours.replace(Instant::now(), renewed.nodes) || is_back {
                     shared.introduce_routers();
                 }

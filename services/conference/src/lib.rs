@@ -17,6 +17,7 @@ mod heartbeat;
 mod ids;
 pub mod keys;
 mod lease;
+pub mod letters;
 pub mod media_router;
 pub mod metrics;
 mod neighbours;

@@ -33,6 +33,7 @@ pub use self::{
 };
 use crate::{
     heartbeat::{BEAT_INTERVAL, Heartbeat},
+    letters::Letters,
     reach::Reach,
 };
 
@@ -88,6 +89,8 @@ pub struct RouterSettings {
     pub gro: Offload,
     /// Hears what other nodes say of themselves.
     pub reach: Arc<Reach>,
+    /// Hears what other nodes say of rooms.
+    pub letters: Arc<Letters>,
 }
 
 /// What a node keeps of a router it started.
@@ -123,7 +126,7 @@ pub fn start<C: Core>(
     let arbiter = Arbiter::try_new()?;
     let thread = arbiter.handle();
     let (gso, gro, counters, addresses) = (settings.gso, settings.gro, Arc::clone(&io), local.clone());
-    let reach = Arc::clone(&settings.reach);
+    let (reach, letters) = (Arc::clone(&settings.reach), Arc::clone(&settings.letters));
     let (started, wait) = mpsc::sync_channel(1);
     arbiter.spawn_fn(move || {
         let built = Sockets::register(bound, gso, gro, &counters).map(|sockets| {
@@ -131,7 +134,7 @@ pub fn start<C: Core>(
             let core_counters = core.counters();
             // Only now: whoever hears of a failed start from its result need not hear of it twice.
             let notice = DeathNotice { index, parent, thread };
-            (MediaRouter::run(core, sockets, counters, reach, notice), core_counters)
+            (MediaRouter::run(core, sockets, counters, (reach, letters), notice), core_counters)
         });
         // Who waits below may have given up; then it has stopped the arbiter too, and the router ends with it.
         let _ = started.send(built);
@@ -170,12 +173,12 @@ impl<C: Core> MediaRouter<C> {
         core: C,
         sockets: Sockets<S>,
         io: Arc<IoCounters>,
-        reach: Arc<Reach>,
+        cluster: (Arc<Reach>, Arc<Letters>),
         notice: DeathNotice,
     ) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX_MESSAGES);
-            let routes = Routes::new(notice.index, reach, Arc::clone(&io));
+            let routes = Routes::new(notice.index, cluster, Arc::clone(&io));
             ctx.spawn(PumpTask { pump: Pump::new(sockets, Arc::clone(&io)), _notice: notice });
             ctx.run_interval(BEAT_INTERVAL, |router, _| router.heartbeat.beat(Instant::now()));
             let heartbeat = Heartbeat::start("media thread", Instant::now());

@@ -33,6 +33,7 @@ pub struct Instruments {
     pub nodes_reaped: Counter<u64>,
     pub words_missed: Counter<u64>,
     pub words_dropped: Counter<u64>,
+    pub words_carried: Counter<u64>,
     pub resumes_refused: Counter<u64>,
     pub links_up: Counter<u64>,
     pub links_down: Counter<u64>,
@@ -104,6 +105,11 @@ impl Instruments {
                 "plenary.cluster.dropped",
                 "{word}",
                 "Words for other nodes that were late or too many and are not said",
+            ),
+            words_carried: counter(
+                "plenary.cluster.carried",
+                "{message}",
+                "Messages for the other nodes of a room that went over links, since Redis was away",
             ),
             resumes_refused: counter(
                 "plenary.resume.refused",

@@ -78,6 +78,11 @@ impl Neighbours {
         *known != before
     }
 
+    /// The store was away, and who is not listed now may not have come to it yet.
+    pub fn keep(&self, now: Instant) {
+        self.write().listed.values_mut().for_each(|at| *at = now);
+    }
+
     /// Where this publisher's tracks are, seen from a router of this node.
     pub fn host(&self, publisher: &ParticipantSid, here: RouterIndex) -> Host {
         let Some((node, router)) = ids::host_of(publisher) else { return Host::Here };
@@ -94,6 +99,14 @@ impl Neighbours {
             (Some(boot), Ok(index)) => Host::Elsewhere(RouterId { node, boot, index }),
             _ => Host::Unknown,
         }
+    }
+
+    /// Where a node takes what concerns a room.
+    pub fn router_of(&self, node: &NodeId, room: &RoomName) -> Option<RouterId> {
+        let known = self.read();
+        let routers = &known.nodes.get(node)?.routers;
+        let at = slot(room, routers.len());
+        Some(RouterId { node: node.clone(), boot: routers.get(at)?.boot, index: u16::try_from(at).ok()? })
     }
 
     /// The other nodes that live.
@@ -199,6 +212,10 @@ mod tests {
         assert_eq!(neighbours.others().len(), 2);
         assert!(neighbours.replace(begin + LEASE_LIFE, vec![node(&third, &[2])]));
         assert_eq!(neighbours.others(), [node(&third, &[2])]);
+        let back = begin + 20 * LEASE_LIFE;
+        neighbours.keep(back);
+        assert!(!neighbours.replace(back, vec![]), "nobody could say so while the store was away");
+        assert!(neighbours.replace(back + LEASE_LIFE, vec![]));
     }
 
     #[test]

@@ -38,6 +38,7 @@ use crate::{
     ids,
     keys::{self, KeyRing},
     lease,
+    letters::Letters,
     media_router::{MediaRouterHandle, RouterIndex, Tell},
     neighbours::{self, Neighbours, slot},
     participant::Shutdown,
@@ -59,6 +60,7 @@ pub struct Shared {
     pub bans: Arc<BanCopy>,
     pub neighbours: Arc<Neighbours>,
     pub reach: Arc<Reach>,
+    pub letters: Arc<Letters>,
     pub server_identity: Arc<ServerIdentity>,
     pub session_settings: session::Settings,
     pub room_settings: room::Settings,
@@ -110,6 +112,7 @@ impl Shared {
         Self {
             neighbours: Arc::new(Neighbours::new(node.clone())),
             reach: Arc::default(),
+            letters: Arc::new(Letters::new(bus.clone())),
             node,
             store,
             bus,
@@ -154,6 +157,12 @@ impl Shared {
         let routers = self.routers.read().unwrap_or_else(PoisonError::into_inner);
         let people: Vec<_> = routers.iter().map(|router| people(router.index)).collect();
         routers[neighbours::place(room, &people, self.people_per_router)].clone()
+    }
+
+    /// The router that a room begins with.
+    pub fn own_router(&self, room: &RoomName) -> RouterHandle {
+        let routers = self.routers.read().unwrap_or_else(PoisonError::into_inner);
+        routers[slot(room, routers.len())].clone()
     }
 
     /// Tells every router which others there are, and what to tell them of this node.

@@ -475,7 +475,9 @@ impl Participant {
             Event::Levels { .. }
             | Event::LinkUp { .. }
             | Event::LinkDown { .. }
-            | Event::NeighbourReachesStore { .. } => return None,
+            | Event::NeighbourReachesStore { .. }
+            | Event::LetterCame { .. }
+            | Event::LetterTold { .. } => return None,
             Event::Closed { peer, why } => {
                 let target = self.peers.target(peer)?;
                 PeerClosed { target, why }.emit();

@@ -3,7 +3,7 @@
 mod outgoing;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,8 +18,8 @@ use plenary_cluster::{
 };
 use plenary_media_core::TrackLevel;
 use plenary_model::{
-    Admin, AdminRefusal, Audience, Identity, LeaveReason, Participant as Info, ParticipantSid, ParticipantState,
-    RoomChange, RoomDelta, RoomName, RoomWord,
+    Admin, AdminRefusal, Audience, Identity, LeaveReason, NodeId, Participant as Info, ParticipantSid,
+    ParticipantState, RoomChange, RoomDelta, RoomName, RoomWord,
 };
 use plenary_protocol::token::Claims;
 use plenary_room_core::{
@@ -368,9 +368,9 @@ impl Room {
 
     fn say_next(&mut self, ctx: &mut Context<Self>) {
         let Some((number, words)) = self.words.next() else { return };
-        let (shared, room) = (self.shared.clone(), self.name.clone());
+        let (shared, room, others) = (self.shared.clone(), self.name.clone(), self.other_nodes());
         let say = async move {
-            let said = shared.bus.say(room, shared.node.clone(), number, words).await;
+            let said = shared.say(room, others, number, words).await;
             if said.is_err() {
                 tokio::time::sleep(SAY_AGAIN_AFTER).await;
             }
@@ -380,6 +380,12 @@ impl Room {
             WordsDropped { words: actor.words.done(said.is_ok()) }.emit();
             actor.say_next(ctx);
         }));
+    }
+
+    /// Who has people of the room besides this one, as far as is known here.
+    fn other_nodes(&self) -> BTreeSet<NodeId> {
+        let nodes = self.core.room().records().map(|record| &record.node);
+        nodes.filter(|node| **node != self.shared.node).cloned().collect()
     }
 
     /// Somebody's coming at another node is part of the trace of their join.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use plenary_model::{
     Admin, AdminRefusal, Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, Participant, ParticipantSid, Record,
@@ -69,14 +70,22 @@ pub trait Bus: Send + Sync {
     /// Hears what other nodes than this one say of a room from here on. After a `Resync` some of it is lost.
     fn hear(&self, room: RoomName, node: NodeId) -> BoxFuture<'_, Result<Subscription<RoomWord>, BusError>>;
     /// Says this to the other nodes that hear the room, in this order, at most once each. Words that could not be said may be
-    /// said again under the same number: numbers grow with every call of a node.
+    /// said again under the same number: numbers grow with every call of a node. Gives back how many nodes hear the room, this one
+    /// included if it does.
     fn say(
         &self,
         room: RoomName,
         node: NodeId,
         number: u64,
         words: Vec<RoomWord>,
-    ) -> BoxFuture<'_, Result<(), BusError>>;
+    ) -> BoxFuture<'_, Result<u64, BusError>>;
+    /// What [`say`](Self::say) would say, for whoever can carry it to the other nodes while the bus cannot. None where there are none.
+    fn letter(&self, _room: &RoomName, _node: &NodeId, _number: u64, _words: &[RoomWord]) -> Option<Bytes> {
+        None
+    }
+    /// A letter of another node, for those who [`hear`](Self::hear) here, unless the bus has brought it. Whoever hands it in knows
+    /// that it is from a node of this cluster.
+    fn read_letter(&self, _letter: &[u8]) {}
     /// Asks the node that hosts somebody.
     fn request(&self, to: NodeId, request: Request) -> BoxFuture<'_, Result<AdminReply, BusError>>;
     /// The requests addressed to this node. At most one receiver at a time: a second one is `Unavailable`.

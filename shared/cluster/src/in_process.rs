@@ -262,16 +262,17 @@ impl Bus for InProcess {
     }
 
     /// Nothing is ever repeated here: what is said is heard.
-    fn say(&self, room: RoomName, node: NodeId, _: u64, words: Vec<RoomWord>) -> BoxFuture<'_, Result<(), BusError>> {
+    fn say(&self, room: RoomName, node: NodeId, _: u64, words: Vec<RoomWord>) -> BoxFuture<'_, Result<u64, BusError>> {
         Box::pin(async move {
-            let hearers = &mut self.state().hearers;
+            let state = self.state();
+            let of_room = state.hearers.get(&room).map(Vec::as_slice).unwrap_or_default();
             for word in words.into_iter().map(Arc::new) {
-                for (_, other) in hearers.get(&room).into_iter().flatten().filter(|(hearer, _)| *hearer != node) {
+                for (_, other) in of_room.iter().filter(|(hearer, _)| *hearer != node) {
                     // Whoever left is forgotten when the next one listens.
                     let _ = other.tell(&word);
                 }
             }
-            Ok(())
+            Ok(of_room.iter().filter(|(_, hearer)| hearer.listens()).count().try_into().unwrap_or(u64::MAX))
         })
     }
 

@@ -11,13 +11,12 @@ mod server;
 mod shard;
 mod values;
 mod wire;
+mod words;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock},
-};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use aws_lc_rs::digest;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use plenary_model::{
     Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomInfo, RoomName, RoomSnapshot,
@@ -33,6 +32,7 @@ use self::{
     seal::Seal,
     shard::{Ear, Heard, NamedScript, NoAnswer, Shard},
     values::{Answer, Settings, WrittenRecord, ban_place, flags, reason_number, stored_bans},
+    words::{Hearing, Letterboxes},
 };
 use crate::{
     AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, MissReason, NewRoom,
@@ -47,6 +47,7 @@ pub struct Redis {
     prefix: String,
     seal: Seal,
     requests: Requests,
+    letterboxes: Letterboxes,
     observer: Observer,
 }
 
@@ -90,7 +91,7 @@ impl Redis {
         let first = shards.first().ok_or(RedisConfigError::NoUrl)?.clone();
         let seal = Seal::new(&keys).ok_or(RedisConfigError::NoKey)?;
         let requests = Requests::new(first, &prefix, seal.clone(), &instance);
-        Ok(Self { shards, prefix, seal, requests, observer })
+        Ok(Self { shards, prefix, seal, requests, letterboxes: Letterboxes::default(), observer })
     }
 
     fn place(&self, room: &RoomName) -> Place<'_> {
@@ -552,12 +553,10 @@ impl Bus for Redis {
         Box::pin(async move {
             let place = self.place(&room);
             let (subscriber, subscription) = Subscriber::pair();
-            let mut hearing = Hearing { own: node.to_string(), last: HashMap::new() };
-            let (seal, channel) = (self.seal.clone(), place.words_channel());
-            let ear = self.ear(Arc::new(subscriber), move |bytes| {
-                // Whoever has not the key has nothing to say.
-                Ok(seal.open(&channel, bytes).map(|said| hearing.new_words(said)).unwrap_or_default())
-            });
+            let (subscriber, hearing) = (Arc::new(subscriber), Arc::new(Mutex::new(Hearing::new(&node))));
+            let letterbox = self.ear(subscriber.clone(), words::of_letters(hearing.clone()));
+            self.letterboxes.add(place.words_channel(), letterbox);
+            let ear = self.ear(subscriber, words::of_bus(hearing, self.seal.clone(), place.words_channel()));
             place.shard.listen(place.words_channel(), ear).await?;
             Ok(subscription)
         })
@@ -569,15 +568,26 @@ impl Bus for Redis {
         node: NodeId,
         number: u64,
         words: Vec<RoomWord>,
-    ) -> BoxFuture<'_, Result<(), BusError>> {
+    ) -> BoxFuture<'_, Result<u64, BusError>> {
         Box::pin(async move {
             let place = self.place(&room);
-            let words = words.iter().map(Into::into).collect();
-            let words = wire::Words { node: node.to_string(), number, words };
+            let words = words::words(&node, number, &words);
             let channel = place.words_channel();
-            place.shard.publish(&channel, &self.seal.close(&channel, &words)).await?;
-            Ok(())
+            Ok(place.shard.publish(&channel, &self.seal.close(&channel, &words)).await?)
         })
+    }
+
+    fn letter(&self, room: &RoomName, node: &NodeId, number: u64, words: &[RoomWord]) -> Option<Bytes> {
+        let words = Some(words::words(node, number, words));
+        Some(wire::Letter { room: room.to_string(), words }.encode_to_vec().into())
+    }
+
+    fn read_letter(&self, letter: &[u8]) {
+        let room = wire::decode::<wire::Letter>(letter).and_then(|letter| wire::room_name(&letter.room));
+        match room {
+            Ok(room) => self.letterboxes.put(&self.place(&room).words_channel(), letter),
+            Err(wire::Unreadable) => self.observer.tell(Observation::Missed { reason: MissReason::Unreadable }),
+        }
     }
 
     fn request(&self, to: NodeId, request: Request) -> BoxFuture<'_, Result<AdminReply, BusError>> {
@@ -586,31 +596,6 @@ impl Bus for Redis {
 
     fn serve(&self, node: NodeId) -> BoxFuture<'_, Result<Inbox, BusError>> {
         Box::pin(async move { self.requests.serve(&node).await })
-    }
-}
-
-/// What one node has heard of a room.
-struct Hearing {
-    own: String,
-    /// The last number of each other node.
-    last: HashMap<String, u64>,
-}
-
-impl Hearing {
-    fn new_words(&mut self, said: wire::Words) -> Vec<RoomWord> {
-        if said.node == self.own {
-            return Vec::new();
-        }
-        if self.last.len() >= NODES_HEARD_MAX {
-            self.last.clear();
-        }
-        let last = self.last.entry(said.node).or_default();
-        if said.number <= *last {
-            return Vec::new();
-        }
-        *last = said.number;
-        // What a newer node says and this one does not know is not for this one.
-        said.words.into_iter().filter_map(|word| word.into_model().ok()).collect()
     }
 }
 
@@ -648,9 +633,6 @@ scripts! {
 
 /// Records that are put back at once.
 const RESTORED_AT_ONCE: usize = 100;
-
-/// Nodes that ever said something of a room; beyond, all are forgotten, and what is repeated just then is heard twice.
-const NODES_HEARD_MAX: usize = 10_000;
 
 /// Rooms that a list reads at once.
 const LISTED_AT_ONCE: usize = 500;

@@ -164,6 +164,29 @@ async fn words_that_are_said_again_are_heard_once() {
 }
 
 #[tokio::test]
+async fn words_are_heard_once_whether_the_bus_brings_them_or_a_letter() {
+    let mut server = Server::start();
+    let cluster = Redis::new(server.config()).unwrap();
+    let (own, other) = ("ND_1".into(), "ND_2".into());
+    let mut heard = cluster.hear(name("r"), own).await.unwrap();
+    let mut elsewhere = cluster.hear(name("s"), "ND_1".into()).await.unwrap();
+    let word = |track: &str| RoomWord::Bound { track: track.into() };
+    let letter = |number, track| cluster.letter(&name("r"), &other, number, &[word(track)]).unwrap();
+    cluster.read_letter(&letter(1, "TR_1"));
+    assert_eq!(cluster.say(name("r"), "ND_2".into(), 1, vec![word("TR_1")]).await, Ok(1), "one node hears the room");
+    assert_eq!(cluster.say(name("r"), "ND_2".into(), 2, vec![word("TR_2")]).await, Ok(1));
+    for track in ["TR_1", "TR_2"] {
+        assert_eq!(heard.next().await, Some(Event::Delta(Arc::new(word(track)))));
+    }
+    server.stop();
+    cluster.read_letter(&letter(2, "TR_2"));
+    cluster.read_letter(&letter(3, "TR_3"));
+    cluster.read_letter(b"nonsense");
+    assert_eq!(heard.next().await, Some(Event::Delta(Arc::new(word("TR_3")))));
+    assert!(!matches!(elsewhere.try_next(), Some(Event::Delta(_))));
+}
+
+#[tokio::test]
 async fn rooms_are_spread_over_servers_and_bans_for_all_hold_on_each() {
     let [one, two] = [Server::start(), Server::start()];
     let mut config = one.config();

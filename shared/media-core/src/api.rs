@@ -112,6 +112,13 @@ pub enum Command {
     SetReachesStore {
         reaches: bool,
     },
+    /// Has the node of another router told this over the link to it, opened if need be. [`Event::LetterTold`] says when it has it; there
+    /// it may come twice, as [`Event::LetterCame`]. Given up after three seconds. `number`: what no other letter of this node has.
+    WriteLetter {
+        to: RouterId,
+        number: u64,
+        letter: Bytes,
+    },
     /// A ceiling on the downstream estimate of a subscriber transport; 0 lifts it.
     CapBandwidth {
         peer: PeerId,
@@ -282,6 +289,14 @@ pub enum Event {
     NeighbourReachesStore {
         router: RouterId,
         reaches: bool,
+    },
+    /// Another node has this from ours.
+    LetterTold {
+        number: u64,
+    },
+    /// What another node has ours told.
+    LetterCame {
+        letter: Bytes,
     },
     /// First RTP of a track that is published here came in.
     FirstPacketIn {

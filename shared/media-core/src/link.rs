@@ -15,6 +15,7 @@
 mod budget;
 mod frame;
 mod handshake;
+mod letters;
 mod liveness;
 mod message;
 mod repair;
@@ -33,6 +34,7 @@ use std::{
 use self::{
     budget::{Budget, Transit},
     handshake::Opening,
+    letters::Letters,
     liveness::{FORGOTTEN_AFTER, Liveness},
     repair::{Again, Ring},
     session::Session,
@@ -41,7 +43,8 @@ pub(crate) use self::{
     frame::{Control, Frame, MEDIA, frames, media},
     handshake::{Authentic, ClusterKeys},
     message::{
-        Accept, Ack, Bye, Gone, Hello, KeyRequest, LayerInfo, Ping, Report, StreamReport, TrackInfo, Want, WantedTrack,
+        Accept, Ack, Bye, Gone, Hello, KeyRequest, LayerInfo, LetterPart, LetterTold, Ping, Report, StreamReport,
+        TrackInfo, Want, WantedTrack,
     },
     session::{HEADER_BYTES, TAG_BYTES, session_of},
 };
@@ -88,6 +91,7 @@ pub(crate) struct Link {
     unconfirmed: u32,
     frames: [Vec<u8>; CLASSES],
     ring: Ring,
+    pub(crate) letters: Letters,
     budget: Budget,
     /// Of what comes.
     transit: Transit,
@@ -150,6 +154,7 @@ impl Link {
             unconfirmed: 0,
             frames: Default::default(),
             ring: Ring::default(),
+            letters: Letters::default(),
             budget: Budget::default(),
             transit: Transit::default(),
             egress: EgressQueue::default(),
@@ -433,7 +438,8 @@ impl Link {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let alive = self.current.as_ref().map(|_| self.ping_due);
         let old = self.previous.as_ref().map(|(_, until)| *until);
-        [alive, old, self.ack_due, self.opens_next].into_iter().flatten().min()
+        let letters = self.letters.next_deadline(self.is_up());
+        [alive, old, self.ack_due, self.opens_next, letters].into_iter().flatten().min()
     }
 
     /// `fresh` is for the next Hello.
@@ -475,7 +481,11 @@ impl Link {
         if self.opens_next.is_some_and(|at| at <= now) {
             self.say_hello(now, keys, fresh);
         }
-        self.poll_change(now)
+        let change = self.poll_change(now);
+        for part in self.letters.poll(now, self.is_up(), self.rtt()) {
+            self.send_control(now, &part, counters);
+        }
+        change
     }
 
     /// Whether it has become usable, or ceased to be.

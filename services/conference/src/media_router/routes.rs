@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     events::{LinkDown, LinkUp},
+    letters::Letters,
     reach::Reach,
 };
 
@@ -80,6 +81,7 @@ pub(super) struct Routes {
     /// People of other routers: who of ours wants their tracks, so that their rooms hear how loud they are.
     elsewhere: HashMap<ParticipantSid, RoomRoute>,
     reach: Arc<Reach>,
+    letters: Arc<Letters>,
     counters: Arc<IoCounters>,
 }
 
@@ -101,8 +103,10 @@ struct RoomRoute {
 }
 
 impl Routes {
-    pub fn new(router: RouterIndex, reach: Arc<Reach>, counters: Arc<IoCounters>) -> Self {
-        Self { router, peers: HashMap::new(), rooms: HashMap::new(), elsewhere: HashMap::new(), reach, counters }
+    pub fn new(router: RouterIndex, cluster: (Arc<Reach>, Arc<Letters>), counters: Arc<IoCounters>) -> Self {
+        let (reach, letters) = cluster;
+        let (peers, rooms, elsewhere) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { router, peers, rooms, elsewhere, reach, letters, counters }
     }
 
     /// Whether there was room for the peer. If not, its session is told that it closed.
@@ -155,6 +159,8 @@ impl Routes {
                     LinkDown { router: &router, why }.emit();
                     self.reach.is_silent(&router);
                 }
+                Event::LetterCame { letter } => self.letters.came(&letter),
+                Event::LetterTold { number } => self.letters.told(number),
                 Event::NeighbourReachesStore { router, reaches } => self.reach.hear(Instant::now(), router, reaches),
                 _ => {}
             }
@@ -252,9 +258,12 @@ fn peer_of(event: &Event) -> Option<PeerId> {
         | Event::Demand { peer, .. }
         | Event::Quality { peer, .. }
         | Event::Closed { peer, .. } => Some(*peer),
-        Event::Levels { .. } | Event::LinkUp { .. } | Event::LinkDown { .. } | Event::NeighbourReachesStore { .. } => {
-            None
-        }
+        Event::Levels { .. }
+        | Event::LinkUp { .. }
+        | Event::LinkDown { .. }
+        | Event::NeighbourReachesStore { .. }
+        | Event::LetterCame { .. }
+        | Event::LetterTold { .. } => None,
     }
 }
 

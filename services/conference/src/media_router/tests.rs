@@ -296,8 +296,8 @@ fn router(gso: Offload) -> (MediaRouterHandle<Echo>, UnboundedReceiver<RouterEnd
 }
 
 fn settings(gso: Offload) -> RouterSettings {
-    let (gro, reach) = (Offload::On, Arc::default());
-    RouterSettings { bind: vec![Ipv4Addr::LOCALHOST.into()], udp_port: 0, gso, gro, reach }
+    let (reach, letters) = (Arc::default(), Arc::default());
+    RouterSettings { bind: vec![Ipv4Addr::LOCALHOST.into()], udp_port: 0, gso, gro: Offload::On, reach, letters }
 }
 
 fn index(number: u16) -> RouterIndex {

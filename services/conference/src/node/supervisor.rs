@@ -81,8 +81,14 @@ impl Supervisor {
     }
 
     fn start_router(&self, index: RouterIndex, port: u16, ctx: &Context<Self>) -> io::Result<RouterHandle> {
-        let (bind, reach) = (vec![self.media.bind], self.shared.reach.clone());
-        let settings = RouterSettings { bind, udp_port: port, gso: Offload::On, gro: Offload::On, reach };
+        let settings = RouterSettings {
+            bind: vec![self.media.bind],
+            udp_port: port,
+            gso: Offload::On,
+            gro: Offload::On,
+            reach: self.shared.reach.clone(),
+            letters: self.shared.letters.clone(),
+        };
         let (identity, advertise) = (self.identity.clone(), self.media.advertise.clone());
         let tcp_port = self.tcp.as_ref().map(|door| door.local.port());
         let sdp = SdpLimits { bytes: self.limits.sdp_bytes, sections: self.limits.sdp_sections };

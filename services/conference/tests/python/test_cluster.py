@@ -313,14 +313,33 @@ async def test_rooms_outlive_a_redis_that_is_wiped(cluster, join, apis, room):
         assert not [name for name, _ in one.events if name in ("participant_disconnected", "reconnecting")]
 
 
-async def test_calls_go_on_while_redis_is_away(cluster, join, room):
-    ann, bob = await asyncio.gather(join("ann", 0), join("bob", 1))
-    await asyncio.gather(ann.knows(bob), bob.knows(ann))
+async def test_people_go_on_talking_and_writing_while_redis_is_away(cluster, join, room):
+    """And nothing is lost or said twice when it is back."""
+    ann, bob, dan = await asyncio.gather(*(join(name, at) for at, name in enumerate(["ann", "bob", "dan"])))
+    # Then each node knows the others.
+    await asyncio.gather(ann.publish_colour(RED), bob.publish_colour(BLUE))
+    await asyncio.gather(ann.sees("bob", BLUE), bob.sees("ann", RED), dan.sees("ann", RED), dan.sees("bob", BLUE))
     cluster.redis.kill()
-    await ann.me.publish_data("said while it was away")
-    await asyncio.sleep(3)
+    texts = [f"{number}" for number in range(60)]
+    for text in texts[:30]:
+        await ann.me.publish_data(text)
+        await asyncio.sleep(0.1)
+    await asyncio.gather(bob.receives("29"), dan.receives("29"))
+    await dan.me.publish_data("I hear you")
+    await ann.receives("I hear you")
+    # More than a datagram takes.
+    long = secrets.token_hex(7_000)
+    await ann.me.publish_data(long)
+    await asyncio.gather(bob.receives(long), dan.receives(long))
+    await bob.sees("ann", RED)
     cluster.redis.start()
-    await bob.receives("said while it was away")
+    for text in texts[30:]:
+        await ann.me.publish_data(text)
+        await asyncio.sleep(0.1)
+    for one in (bob, dan):
+        await one.receives("59")
+        by_ann = [packet.data.decode() for packet in one.packets if packet.participant.identity == "ann"]
+        assert by_ann == [*texts[:30], long, *texts[30:]]
     await asyncio.wait_for(ann.me.set_metadata(secrets.token_hex(4)), 10)
     await until("bob hears of it", lambda: bob.other("ann").metadata == ann.me.metadata, 10)
     cat = await join("cat", 2)

@@ -25,8 +25,9 @@ pub(crate) fn read_anything(input: &[u8]) {
             }
         }
         4 => {
-            let words = wire::decode::<wire::Words>(bytes).map(|said| said.words).unwrap_or_default();
-            for word in words.into_iter().filter_map(|word| word.into_model().ok()) {
+            let letter = wire::decode::<wire::Letter>(bytes).ok().and_then(|letter| letter.words);
+            let words = wire::decode::<wire::Words>(bytes).ok().into_iter().chain(letter).flat_map(|said| said.words);
+            for word in words.filter_map(|word| word.into_model().ok()) {
                 let again = wire::words::Word::from(&word).into_model().expect("it was understood");
                 // A score that is no number is not equal to itself.
                 assert_eq!(format!("{again:?}"), format!("{word:?}"));

@@ -2,7 +2,7 @@
 //!
 //! Hot: once per datagram and frame. Reads in place, trusts no length.
 
-use super::message::{Ack, Bye, Gone, KeyRequest, Ping, Report, TrackInfo, Want};
+use super::message::{Ack, Bye, Gone, KeyRequest, LetterPart, LetterTold, Ping, Report, TrackInfo, Want};
 use crate::DropReason;
 
 /// One frame in the buffer it came in.
@@ -73,7 +73,7 @@ macro_rules! kinds {
     ($($message:ident $kind:literal),*) => { $(impl Control for $message { const KIND: u8 = $kind; })* };
 }
 
-kinds!(Ack 2, Ping 3, Want 4, TrackInfo 5, Gone 6, Report 7, KeyRequest 8, Bye 9);
+kinds!(Ack 2, Ping 3, Want 4, TrackInfo 5, Gone 6, Report 7, KeyRequest 8, Bye 9, LetterPart 10, LetterTold 11);
 
 #[cfg(test)]
 mod tests {

@@ -184,3 +184,21 @@ pub(crate) struct KeyRequest {
 
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub(crate) struct Bye {}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct LetterPart {
+    #[prost(uint64, tag = "1")]
+    pub(crate) number: u64,
+    #[prost(uint32, tag = "2")]
+    pub(crate) part: u32,
+    #[prost(uint32, tag = "3")]
+    pub(crate) parts: u32,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) contents: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct LetterTold {
+    #[prost(uint64, tag = "1")]
+    pub(crate) number: u64,
+}

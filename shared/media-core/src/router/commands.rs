@@ -43,6 +43,7 @@ impl Router {
             Command::SetMuted { .. } | Command::Unpublish { .. } => {}
             Command::SetNeighbours { routers } => self.set_neighbours(now, routers),
             Command::SetReachesStore { reaches } => self.set_reaches_store(now, reaches),
+            Command::WriteLetter { to, number, letter } => self.write_letter(now, &to, number, letter),
             Command::Send { peers, channel, payload } => {
                 for peer in peers {
                     self.send(now, peer, channel, &payload);

@@ -16,11 +16,12 @@ use crate::{
     egress::Class,
     ingress::{Ingested, after},
     link::{
-        ACCEPT, Ack, Bye, Change, ClusterKeys, Control, Frame, Fresh, Gone, HELLO, KeyRequest, Link, MEDIA, Ping,
-        Report, SEALED, TrackInfo, Want, frames, session_of,
+        ACCEPT, Ack, Bye, Change, ClusterKeys, Control, Frame, Fresh, Gone, HELLO, KeyRequest, LetterPart, LetterTold,
+        Link, MEDIA, Ping, Report, SEALED, TrackInfo, Want, frames, session_of,
     },
     rtp::{Header, StreamId},
 };
+use bytes::Bytes;
 use plenary_model::MediaKind;
 use prost::Message;
 
@@ -87,6 +88,31 @@ impl Router {
             entry.link.set_reaches_store(now, Some(reaches));
         }
         self.links.rearm();
+    }
+
+    /// Has another router told something. Whoever asks notices when that does not happen.
+    pub(super) fn write_letter(&mut self, now: Instant, to: &RouterId, number: u64, contents: Bytes) {
+        let slot = self.links.by_router.get(to).copied();
+        let entry = slot.and_then(|slot| self.links.entry(slot));
+        let written = entry
+            .ok_or(DropReason::LinkUnknownRouter)
+            .and_then(|entry| entry.link.letters.write(now, number, contents));
+        if let Err(reason) = written {
+            return self.counters.count_drop(reason);
+        }
+        if let Some(slot) = slot {
+            self.links.stir_one(now, slot);
+        }
+    }
+
+    fn on_letter(&mut self, now: Instant, slot: usize, part: LetterPart) -> Result<(), DropReason> {
+        let entry = self.links.entry(slot).ok_or(DropReason::LinkUnknownSession)?;
+        let number = part.number;
+        if let Some(letter) = entry.link.letters.read(now, part)? {
+            entry.link.send_control(now, &LetterTold { number }, &self.counters);
+            self.events.push_back(Event::LetterCame { letter });
+        }
+        Ok(())
     }
 
     /// Hot. A datagram of another router.
@@ -168,6 +194,13 @@ impl Router {
             TrackInfo::KIND => self.on_track_info(now, slot, read(frame)?)?,
             Gone::KIND => self.on_gone(now, slot, &read::<Gone>(frame)?.track.into()),
             Report::KIND => self.on_report(now, slot, &read(frame)?),
+            LetterPart::KIND => self.on_letter(now, slot, read(frame)?)?,
+            LetterTold::KIND => {
+                let number = read::<LetterTold>(frame)?.number;
+                if entry.link.letters.told(number) {
+                    self.events.push_back(Event::LetterTold { number });
+                }
+            }
             Bye::KIND => {
                 let is_idle = entry.serves.is_empty() && entry.pulls.is_empty();
                 let change = entry.link.on_bye(if is_idle { LinkEnd::Idle } else { LinkEnd::Bye });
@@ -256,7 +289,8 @@ impl Router {
         self.serve(now, slot);
         self.count_links();
         let Some(entry) = self.links.entry(slot) else { return };
-        let (is_asked, asks) = (!entry.serves.is_empty(), !entry.pulls.is_empty());
+        let is_asked = !entry.serves.is_empty();
+        let asks = !entry.pulls.is_empty() || entry.link.letters.has_outgoing();
         entry.link.set_active(now, is_asked || asks);
         if asks {
             entry.link.open(now)

@@ -2,6 +2,7 @@
 
 mod faults;
 mod flow;
+mod letters;
 mod narrow;
 mod swarm;
 

@@ -154,7 +154,7 @@ impl World {
             socket,
             pump: Pump::new(sockets, Arc::clone(&counters)),
             tcp: TcpPaths::new(Arc::clone(&counters)),
-            routes: Routes::new(RouterIndex::new(0).unwrap(), Arc::default(), counters),
+            routes: Routes::new(RouterIndex::new(0).unwrap(), Default::default(), counters),
             woken: Arc::default(),
         }
     }

@@ -105,7 +105,7 @@ impl World {
     /// With one open peer.
     fn new() -> Self {
         let counters = Arc::new(IoCounters::default());
-        let mut routes = Routes::new(RouterIndex::new(0).unwrap(), Arc::default(), Arc::clone(&counters));
+        let mut routes = Routes::new(RouterIndex::new(0).unwrap(), Default::default(), Arc::clone(&counters));
         let (session, heard) = Probe::start();
         let (room, levels) = levels();
         assert!(routes.open(PEER, sid(), session.downgrade().recipient(), room.downgrade().recipient()));
