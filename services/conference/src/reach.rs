@@ -8,7 +8,7 @@ use std::{
 };
 
 use plenary_cluster::LEASE_LIFE;
-use plenary_media_core::RouterId;
+use plenary_media_core::{LinkEnd, RouterId};
 
 /// Written by the lease and the media threads, read by probes and joins.
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ struct State {
     renewed: Option<Instant>,
     /// Routers of other nodes whose links are up, and since when their nodes reach the store, if they do.
     others: BTreeMap<RouterId, Option<Instant>>,
+    /// The same of those that took leave in good order while this node did not reach it: to them it is gone.
+    parted: BTreeMap<RouterId, Option<Instant>>,
 }
 
 impl Reach {
@@ -28,6 +30,7 @@ impl Reach {
     pub fn renewed(&self, now: Instant) -> bool {
         let state = &mut *self.state();
         state.renewed = Some(now);
+        state.parted.clear();
         !std::mem::replace(&mut state.has_store, true)
     }
 
@@ -43,13 +46,19 @@ impl Reach {
     /// What another router says of its node. Those of this node say what is known here.
     pub fn hear(&self, now: Instant, router: RouterId, reaches: bool) {
         let mut state = self.state();
+        state.parted.remove(&router);
         let since = state.others.entry(router).or_default();
         *since = reaches.then(|| since.unwrap_or(now));
     }
 
     /// Its link is down.
-    pub fn is_silent(&self, router: &RouterId) {
-        self.state().others.remove(router);
+    pub fn parts(&self, router: RouterId, why: LinkEnd) {
+        let mut state = self.state();
+        let word = state.others.remove(&router);
+        // Who fell silent may have died with the store.
+        if matches!(why, LinkEnd::Bye | LinkEnd::Idle) && !state.has_store {
+            state.parted.extend(word.map(|word| (router, word)));
+        }
     }
 
     /// Whether only this node, or not every one, has lost the store. Known when its lease has run out: the others, which try
@@ -68,7 +77,7 @@ impl Reach {
         let is_long_ago = |at: &Instant| now.saturating_duration_since(*at) >= long;
         !state.has_store
             && state.renewed.as_ref().is_some_and(is_long_ago)
-            && state.others.values().flatten().any(is_long_ago)
+            && state.others.values().chain(state.parted.values()).flatten().any(is_long_ago)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -104,14 +113,33 @@ mod tests {
         assert!(reach.is_left_behind(later + NOTICED_BY_BALANCERS));
         reach.hear(later, router("b"), false);
         assert!(!reach.is_cut_off(later), "all have lost it");
-        reach.is_silent(&router("b"));
+        reach.parts(router("b"), LinkEnd::Silent);
         reach.hear(start, router("a"), true);
         assert!(reach.is_cut_off(later));
-        reach.is_silent(&router("a"));
+        reach.parts(router("a"), LinkEnd::Silent);
         assert!(!reach.is_cut_off(later), "nobody is heard who has it");
         reach.hear(start, router("a"), true);
         assert!(reach.renewed(later));
         assert!(!reach.is_cut_off(later));
+    }
+
+    #[test]
+    fn a_node_to_which_others_said_goodbye_stays_cut_off() {
+        for why in [LinkEnd::Bye, LinkEnd::Idle] {
+            let (reach, start) = (Reach::default(), Instant::now());
+            let later = start + LEASE_LIFE;
+            reach.renewed(start);
+            reach.hear(start, router("a"), true);
+            reach.lost();
+            reach.parts(router("a"), why);
+            assert!(reach.is_cut_off(later), "it is the lease that ran out");
+            reach.hear(later, router("a"), false);
+            assert!(!reach.is_cut_off(later), "now all have lost it");
+            reach.hear(later, router("a"), true);
+            reach.parts(router("a"), why);
+            assert!(reach.renewed(later + 2 * LEASE_LIFE) && reach.lost());
+            assert!(!reach.is_cut_off(later + 4 * LEASE_LIFE), "that was another time");
+        }
     }
 
     #[test]

@@ -157,7 +157,7 @@ impl Routes {
                 Event::LinkUp { router } => LinkUp { router: &router }.emit(),
                 Event::LinkDown { router, why } => {
                     LinkDown { router: &router, why }.emit();
-                    self.reach.is_silent(&router);
+                    self.reach.parts(router, why);
                 }
                 Event::LetterCame { letter } => self.letters.came(&letter),
                 Event::LetterTold { number } => self.letters.told(number),
