@@ -128,6 +128,6 @@ impl<'s> Crowd<'s> {
 }
 
 const NETWORK: Network = Network::LOOPBACK;
-const TICK: Duration = Duration::from_millis(1);
-const MESSAGES_PER_TURN: usize = 4_096;
+pub const TICK: Duration = Duration::from_millis(1);
+pub const MESSAGES_PER_TURN: usize = 4_096;
 const PATIENCE: Duration = Duration::from_secs(20);

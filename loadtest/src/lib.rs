@@ -7,6 +7,7 @@ mod channels;
 mod crowd;
 mod datagrams;
 pub mod experiments;
+pub mod floor;
 mod http;
 mod leg;
 pub mod measure;

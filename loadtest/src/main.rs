@@ -7,6 +7,7 @@ use std::{path::PathBuf, process::Command, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use plenary_loadtest::{
+    floor,
     measure::{self, Plan},
     process::{self, Machine},
     shapes::{SHAPES, SMALLEST, Shape},
@@ -38,10 +39,16 @@ struct Options {
     /// JSON instead of tables.
     #[arg(long)]
     json: bool,
+    /// Be what the floor is measured with.
+    #[arg(long, hide = true)]
+    floor_process: bool,
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if options.floor_process {
+        return floor::forward();
+    }
     let named = |name: &str| options.shapes.is_empty() || options.shapes.iter().any(|wanted| wanted == name);
     let mut shapes: Vec<&Shape> = SHAPES.iter().filter(|shape| named(shape.name)).collect();
     shapes.extend(options.shapes.iter().any(|wanted| wanted == SMALLEST.name).then_some(&SMALLEST));
@@ -52,13 +59,14 @@ fn main() -> Result<()> {
         bail!("no shape is called {unknown}; there are {}, joins, smallest", names.join(", "));
     }
     let window = Duration::from_secs_f64(options.seconds);
+    let own = std::env::current_exe()?;
     let binary = options.server.map_or_else(build, Ok)?;
     let plan = Plan { binary, media_threads: options.media_threads, window };
     let mut sheet = Sheet {
         machine: Machine::here(),
         load_average_after: String::new(),
         window_s: options.seconds,
-        shapes: shapes.iter().map(|shape| Measured::new(shape, Vec::new())).collect(),
+        shapes: shapes.iter().map(|shape| Measured::new(shape)).collect(),
         joins_without_media: Vec::new(),
         joins_with_media: Vec::new(),
         subscriptions: Vec::new(),
@@ -68,10 +76,12 @@ fn main() -> Result<()> {
     for round in 1..=options.repeat {
         for (shape, measured) in shapes.iter().zip(&mut sheet.shapes) {
             eprintln!("{round}/{}: {}", options.repeat, shape.name);
-            measured.windows.push(match options.busy {
+            let forwarding = match options.busy {
                 None => measure::forwarding(&plan, shape)?,
                 Some(percent) => measure::forwarding_at(&plan, shape, percent)?,
-            });
+            };
+            measured.floors.push(floor::floor(&own, window, &Shape { rooms: forwarding.rooms, ..**shape })?);
+            measured.windows.push(forwarding);
         }
         if with_joins {
             eprintln!("{round}/{}: joins", options.repeat);

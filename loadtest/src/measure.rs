@@ -290,7 +290,7 @@ const TRIAL: Duration = Duration::from_secs(2);
 const TRIALS_MAX: usize = 5;
 /// Percent of a core.
 const BUSY_WITHIN: f64 = 3.0;
-const JOIN_EVERY: Duration = Duration::from_millis(10);
+pub const JOIN_EVERY: Duration = Duration::from_millis(10);
 const WARM_UP_MAX: Duration = Duration::from_secs(15);
 const ROOM: usize = 10;
 const LISTENERS: usize = 100;

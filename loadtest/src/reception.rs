@@ -123,10 +123,7 @@ impl Reception {
     pub fn reports(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         let since = |last: Option<Instant>| now - last.unwrap_or(now);
-        // As libwebrtc: 5 % of what is received, within limits.
-        let interval =
-            Duration::from_micros(FEEDBACK_BITS * 20 * 1_000_000).div_f64(self.bits_per_second(now).max(1.0));
-        if since(self.last_feedback) >= interval.clamp(FEEDBACK_MIN, FEEDBACK_MAX) {
+        if since(self.last_feedback) >= feedback_interval(self.bits_per_second(now)) {
             out.extend(self.feedback());
             self.last_feedback = Some(now);
         }
@@ -194,6 +191,12 @@ impl Stream {
             since_last_report: (since * 65_536.0) as u32,
         }
     }
+}
+
+/// How often transport-wide feedback is sent. As libwebrtc: 5 % of what is received, within limits.
+pub fn feedback_interval(bits_per_second: f64) -> Duration {
+    let interval = Duration::from_micros(FEEDBACK_BITS * 20 * 1_000_000).div_f64(bits_per_second.max(1.0));
+    interval.clamp(FEEDBACK_MIN, FEEDBACK_MAX)
 }
 
 fn number(packet: &[u8], at: usize, bytes: usize) -> Option<u32> {

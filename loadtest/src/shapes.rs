@@ -23,6 +23,13 @@ impl Shape {
     pub fn subscriptions(&self) -> usize {
         self.rooms * self.publishers * self.subscribers * self.kinds.len()
     }
+
+    /// What one subscriber receives.
+    pub fn bits_per_second(&self) -> f64 {
+        let bits = |kind: &MediaKind| frame(*kind).iter().sum::<usize>() as f64 * 8.0;
+        let rate = |kind: &MediaKind| bits(kind) / frame_interval(*kind).as_secs_f64();
+        self.publishers as f64 * self.kinds.iter().map(rate).sum::<f64>()
+    }
 }
 
 pub const SHAPES: &[Shape] = &[

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::{
+    floor::Floor,
     measure::{Arrivals, Forwarding, Joins, Subscriptions},
     process::Machine,
     shapes::Shape,
@@ -28,16 +29,22 @@ pub struct Measured {
     pub aim_us: Option<f64>,
     /// One per repetition.
     pub windows: Vec<Forwarding>,
+    /// Each after the window of the same place.
+    pub floors: Vec<Floor>,
 }
 
 impl Measured {
-    pub fn new(shape: &Shape, windows: Vec<Forwarding>) -> Self {
-        Self { name: shape.name, peer_us: shape.peer_us, aim_us: shape.aim_us, windows }
+    pub fn new(shape: &Shape) -> Self {
+        let Shape { name, peer_us, aim_us, .. } = *shape;
+        Self { name, peer_us, aim_us, windows: Vec::new(), floors: Vec::new() }
     }
 
     fn row(&self) -> String {
-        let range = |decimals, read: fn(&Forwarding) -> f64| range(&self.windows, decimals, read);
+        let floor = |decimals, read: fn(&Floor) -> f64| range(&self.floors, decimals, read);
         let per_packet = |window: &Forwarding| window.user_us + window.system_us;
+        let times: Vec<_> = self.windows.iter().zip(&self.floors).collect();
+        let times = range(&times, 2, |(window, floor)| per_packet(window) / (floor.user_us + floor.system_us));
+        let range = |decimals, read: fn(&Forwarding) -> f64| range(&self.windows, decimals, read);
         let peer = |peer: f64| format!("{peer} ({:.1} ×)", peer / median(&self.windows, per_packet));
         row(&[
             self.name.to_owned(),
@@ -49,10 +56,17 @@ impl Measured {
                 range(2, |all| all.user_us),
                 range(2, |all| all.system_us)
             ),
+            format!(
+                "{} = {} + {}",
+                floor(2, |all| all.user_us + all.system_us),
+                floor(2, |all| all.user_us),
+                floor(2, |all| all.system_us)
+            ),
+            times,
             self.aim_us.map_or("–".to_owned(), |aim| aim.to_string()),
             self.peer_us.map_or("–".to_owned(), peer),
             range(0, |all| all.packets_per_cpu_second / 1_000.0),
-            range(2, |all| all.run_mean),
+            format!("{} / {}", range(2, |all| all.run_mean), floor(2, |all| all.run_mean)),
             [range(2, |all| all.delay_p50_ms), range(2, |all| all.delay_p99_ms), range(1, |all| all.delay_p999_ms)]
                 .join(" / "),
             range(3, |all| all.lost_percent),
@@ -141,15 +155,17 @@ fn median<T>(all: &[T], read: impl Fn(&T) -> f64) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 16] = [
     "Shape",
     "rooms",
     "packets/s in / out",
     "CPU per forwarded packet, µs = user + system",
+    "floor, µs = user + system",
+    "÷ floor",
     "aim",
     "peer",
     "thousand packets per CPU-second",
-    "packets per message",
+    "packets per message / of the floor",
     "delay p50 / p99 / p99.9, ms",
     "lost, %",
     "delivered, %",
