@@ -15,7 +15,7 @@ use super::*;
 pub(super) struct Echo {
     pub outbound: VecDeque<(Path, Vec<u8>, Option<usize>)>,
     pub events: VecDeque<Event>,
-    pub deadline: Option<Instant>,
+    pub deadline: Option<(Instant, Deadline)>,
     pub timeouts: u32,
     pub closed_paths: Vec<Path>,
     pub closed_peers: Vec<PeerId>,
@@ -43,7 +43,7 @@ impl Core for Echo {
             }
             // Stands for any command after which the core has something to send, now or later.
             Input::Command(Command::MakeOffer { peer, .. }) => {
-                self.deadline = Some(now + Duration::from_millis(20));
+                self.deadline = Some((now + Duration::from_millis(20), Deadline::Pacing));
                 self.events.push_back(Event::Offered { peer, sdp: String::new() });
             }
             Input::Command(Command::Unpublish { track }) => {
@@ -61,7 +61,7 @@ impl Core for Echo {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
+        if self.deadline.is_some_and(|(at, _)| at <= now) {
             self.timeouts += 1;
             self.deadline = None;
             self.events.push_back(Event::Accepted { peer: PeerId(1) });
@@ -69,7 +69,7 @@ impl Core for Echo {
     }
 
     fn next_deadline(&self) -> Option<(Instant, Deadline)> {
-        self.deadline.map(|at| (at, Deadline::Ice))
+        self.deadline
     }
 
     fn poll_event(&mut self) -> Option<Event> {

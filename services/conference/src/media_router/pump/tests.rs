@@ -89,9 +89,27 @@ async fn what_is_full_is_tried_again_after_a_pause() {
 async fn the_core_is_woken_at_its_deadline() {
     let mut world = World::new();
     let start = tokio::time::Instant::now();
-    world.core.deadline = Some((start + Duration::from_millis(50)).into_std());
+    world.core.deadline = Some(((start + Duration::from_millis(50)).into_std(), Deadline::Pacing));
     world.run_until(|world| world.core.timeouts == 1).await;
     assert!((50..=52).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_wait_is_done_with_the_next_packet_or_a_little_late() {
+    let mut world = World::new();
+    let start = tokio::time::Instant::now();
+    let due = start + Duration::from_millis(50);
+    world.core.deadline = Some((due.into_std(), Deadline::Allocation));
+    world.turn();
+    tokio::time::advance(Duration::from_millis(51)).await;
+    assert_eq!((world.wakes(), world.core.timeouts), (0, 0), "the timer waits for a packet");
+    world.socket.borrow_mut().inbound = 1;
+    world.turn();
+    assert_eq!(world.core.timeouts, 1, "the packet's turn does it");
+    let due = tokio::time::Instant::now() + Duration::from_millis(50);
+    world.core.deadline = Some((due.into_std(), Deadline::Allocation));
+    world.run_until(|world| world.core.timeouts == 2).await;
+    assert!((5..=7).contains(&due.elapsed().as_millis()), "without a packet too: {:?}", due.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,7 +117,7 @@ async fn a_deadline_that_moved_nearer_is_met_and_one_that_moved_away_is_not_miss
     let mut world = World::new();
     let start = tokio::time::Instant::now();
     for millis in [500, 20, 300] {
-        world.core.deadline = Some((start + Duration::from_millis(millis)).into_std());
+        world.core.deadline = Some(((start + Duration::from_millis(millis)).into_std(), Deadline::Pacing));
         world.turn();
     }
     world.run_until(|world| world.core.timeouts == 1).await;
