@@ -88,6 +88,50 @@ fn at_most_one_offer_is_out_and_changes_meanwhile_become_one() {
 }
 
 #[test]
+fn what_eight_people_publish_in_a_burst_is_one_offer_and_another_burst_waits_for_its_answer() {
+    let mut driver = Driver::active();
+    let burst = |driver: &mut Driver, name: &str| {
+        for number in 0..8 {
+            let track = camera(&format!("TR_{name}{number}"));
+            driver.notice(here(vec![person(&format!("{name}{number}"), &format!("PA_{name}{number}"), vec![track])]));
+            driver.media(MediaEvent::OfferNeeded);
+            driver.wait(Duration::from_millis(2));
+        }
+        driver.wait(Duration::from_millis(20));
+    };
+    let answer = |driver: &mut Driver| {
+        let id = driver.last_offer().unwrap().0;
+        driver.signal(ClientSignal::Answer { sdp: "a".into(), id });
+        driver.media(MediaEvent::Accepted);
+        driver.wait(Duration::from_secs(1));
+    };
+    // How many tracks were wanted when each offer was asked for.
+    let carried = |driver: &Driver| {
+        let mut wanted = 0;
+        let mut carried = Vec::new();
+        for command in driver.commands() {
+            match command {
+                MediaCommand::Want { tracks } => wanted = tracks.len(),
+                MediaCommand::MakeOffer { .. } => carried.push(wanted),
+                _ => {}
+            }
+        }
+        carried
+    };
+    burst(&mut driver, "ann");
+    assert_eq!(carried(&driver), [8]);
+    driver.media(MediaEvent::Offered { sdp: "1".into() });
+    burst(&mut driver, "bob");
+    driver.wait(Duration::from_secs(3));
+    assert_eq!(carried(&driver), [8], "the client has not answered yet");
+    answer(&mut driver);
+    assert_eq!(carried(&driver), [8, 16]);
+    driver.media(MediaEvent::Offered { sdp: "2".into() });
+    answer(&mut driver);
+    assert_eq!(carried(&driver), [8, 16], "there is nothing more to offer");
+}
+
+#[test]
 fn a_stale_answer_is_dropped_and_zero_means_unknown() {
     let mut driver = Driver::joined();
     driver.media(MediaEvent::Offered { sdp: "o".into() });

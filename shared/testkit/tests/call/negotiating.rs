@@ -106,6 +106,27 @@ fn twenty_tracks_published_at_once_all_flow() {
     assert_eq!(world.counters().tracks.get(), 20);
 }
 
+#[test]
+fn what_eight_people_publish_meanwhile_is_all_in_one_offer() {
+    let mut world = World::seeded(seed(91));
+    let bob = world.join_connected("bob");
+    let people: Vec<_> = (0..8).map(|n| world.join_connected(&format!("p{n}"))).collect();
+    world.negotiates = false;
+    world.events.clear();
+    let mut tracks = Vec::new();
+    for person in people {
+        tracks.extend([world.publish_audio(person), world.publish_video(person)]);
+        world.subscribe(bob, &tracks);
+        world.run_for(ms(5));
+    }
+    world.negotiates = true;
+    world.make_offer(bob);
+    world.run_for(SECOND);
+    let to_bob = |event: &Event| matches!(event, Event::Offered { peer, .. } if *peer == bob.subscriber());
+    assert_eq!(world.count_events(to_bob), 1);
+    all_flow(&world, bob, &tracks);
+}
+
 fn all_flow(world: &World, id: ClientId, tracks: &[TrackSid]) {
     for track in tracks {
         let stream = world.received(id, track);
