@@ -1,6 +1,7 @@
 """A person of a call: a room, what was published into it and what arrived from it."""
 
 import asyncio
+import contextlib
 
 from livekit import rtc
 
@@ -12,7 +13,14 @@ VISIBLE_SECONDS = 5
 
 
 class Person:
-    def __init__(self, identity: str) -> None:
+    """Instruments open on whatever arrives; for somebody inattentive only as long as `attending` says.
+
+    The SDK hands each frame to Python, under Python's one lock and from the two threads that also read signalling, and each
+    sound to every `Ear` of the process. With some thirty ears these threads come to nothing else: what the server answers
+    within milliseconds is read ten seconds later, and publications fail.
+    """
+
+    def __init__(self, identity: str, attentive: bool = True) -> None:
         self.identity = identity
         self.room = rtc.Room()
         self.events: list[tuple[str, tuple]] = []
@@ -24,7 +32,8 @@ class Person:
         for name in EVENTS:
             self.room.on(name, self._recorder(name))
         self.room.on("data_received", self.packets.append)
-        self.room.on("track_subscribed", self._on_track)
+        if attentive:
+            self.room.on("track_subscribed", self._on_track)
         self.room.on("track_unsubscribed", self._on_track_gone)
 
     @property
@@ -54,6 +63,15 @@ class Person:
 
     def other(self, identity: str) -> rtc.RemoteParticipant | None:
         return self.room.remote_participants.get(identity)
+
+    @contextlib.asynccontextmanager
+    async def attending(self, identity: str):
+        """To all that is subscribed to of somebody."""
+        other = self.other(identity)
+        for publication in other.track_publications.values():
+            self._on_track(publication.track, publication, other)
+        yield
+        await asyncio.gather(*(held.pop(identity).close() for held in (self.ears, self.eyes) if identity in held))
 
     async def knows(self, *others: "Person | str", within: float = VISIBLE_SECONDS) -> None:
         names = {other if isinstance(other, str) else other.identity for other in others}
