@@ -57,7 +57,11 @@ class Cluster:
         self.nodes = [self.node() for _ in range(size)]
 
     def node(self, port: int | None = None, **environment: str) -> Server:
-        common = {"PLENARY__CLUSTER__REDIS": self.redis.url, "PLENARY__CLUSTER__KEY": CLUSTER_KEY}
+        common = {
+            "PLENARY__CLUSTER__REDIS": self.redis.url,
+            "PLENARY__CLUSTER__KEY": CLUSTER_KEY,
+            "PLENARY__METRICS__BIND": f"127.0.0.1:{free_port()}",
+        }
         return Server(port, **{**common, **PROMPT, **self._environment, **environment})
 
     def close(self) -> None:

@@ -1,19 +1,35 @@
+"""Fixtures of all files. A file that says `NODES = 3` is about a cluster of so many, others are about a server that is alone."""
+
+import asyncio
+import contextlib
 import secrets
 
 import pytest
 import pytest_asyncio
 
+from balancer import Balancer
+from cluster import Cluster
 from harness import Relay, Server
 from people import Person
 
 
 @pytest.fixture(scope="module")
-def server():
-    """One server per file; it must end well when asked to."""
+def server(request):
+    """What a file is about. A server that is alone must end well when asked to."""
+    if size := getattr(request.module, "NODES", None):
+        with contextlib.closing(Cluster(size)) as cluster:
+            yield cluster
+        return
     running = Server()
     yield running
     code = running.stop()
     assert code == 0, f"the server ended with {code}:\n{running.log}"
+
+
+@pytest.fixture(scope="module")
+def cluster(server) -> Cluster:
+    """The same in a file that says `NODES`."""
+    return server
 
 
 @pytest.fixture
@@ -23,17 +39,19 @@ def room() -> str:
 
 @pytest_asyncio.fixture
 async def join(server, room):
-    """Makes people who have joined, and sends them home after the test."""
+    """Makes people who have joined, through the first node unless told where, and sends them home after the test."""
     people: list[Person] = []
 
-    async def joined(identity: str, url: str | None = None, token: str | None = None, options=None, **grants) -> Person:
+    async def joined(
+        identity: str, at: int | Server | Relay | Balancer = 0, *, token: str | None = None, options=None, **grants
+    ) -> Person:
+        door = server.nodes[at] if isinstance(at, int) else at
         person = Person(identity)
         people.append(person)
-        return await person.join(url or server.url, token or server.token(room, identity, **grants), **(options or {}))
+        return await person.join(door.url, token or server.nodes[0].token(room, identity, **grants), **(options or {}))
 
     yield joined
-    for person in people:
-        await person.close()
+    await asyncio.gather(*(person.close() for person in people))
 
 
 @pytest_asyncio.fixture

@@ -12,7 +12,9 @@ import time
 import urllib.error
 import urllib.request
 
+import aiohttp
 from livekit import api
+from livekit.protocol.rtc import SignalResponse
 
 KEY = "test-key"
 SECRET = "test-secret-which-is-long-enough-to-be-one"
@@ -67,6 +69,11 @@ class Server:
 
     def room_api(self) -> api.LiveKitAPI:
         return api.LiveKitAPI(self.http, KEY, SECRET)
+
+    @property
+    def nodes(self) -> list["Server"]:
+        """Alone, it is a cluster of one."""
+        return [self]
 
     @property
     def pid(self) -> int:
@@ -197,6 +204,15 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mish
         pass
     finally:
         writer.close()
+
+
+async def open_socket(node: Server, room: str, identity: str) -> aiohttp.ClientWebSocketResponse:
+    """A person of bare signalling, which does nothing by itself, after its first message."""
+    session = aiohttp.ClientSession()
+    socket = await session.ws_connect(f"{node.url}/rtc?access_token={node.token(room, identity)}&protocol=16")
+    first = SignalResponse.FromString((await asyncio.wait_for(socket.receive(), 5)).data)
+    assert first.WhichOneof("message") == "join", first
+    return socket
 
 
 async def until(what: str, probe, within: float = 10, every: float = 0.05):

@@ -8,6 +8,9 @@ import dataclasses
 import numpy as np
 from livekit import rtc
 
+RED = (200, 40, 40)
+BLUE = (40, 60, 200)
+
 SAMPLE_RATE = 48_000
 FRAME_SAMPLES = SAMPLE_RATE // 100
 

@@ -6,32 +6,22 @@ import time
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from livekit.protocol.rtc import SignalResponse
 
 from balancer import Balancer, checked
-from cluster import Cluster
 from harness import KEY, SECRET, Server, until
 from livekit import api
-from media import Ear
+from media import BLUE, RED, Ear
 from people import Person
-from test_media import BLUE, RED
 
+NODES = 3
 # A figure needs more of them than a test.
 KILLS = int(os.environ.get("PLENARY_KILLS", "1"))
 
 
 @pytest.fixture(scope="module")
-def server():
-    """Named so that a failed test shows what the nodes said."""
-    running = Cluster(3)
-    yield running
-    running.close()
-
-
-@pytest.fixture(scope="module")
-def balancers(server):
-    running = {"placed": Balancer(server.nodes), "in turn": Balancer(server.nodes, in_turn=True)}
+def balancers(cluster):
+    running = {"placed": Balancer(cluster.nodes), "in turn": Balancer(cluster.nodes, in_turn=True)}
     yield running
     for one in running.values():
         one.close()
@@ -48,29 +38,15 @@ def in_turn(balancers) -> Balancer:
     return balancers["in turn"]
 
 
-@pytest_asyncio.fixture
-async def join(server, room):
-    """Makes people who have joined through a balancer, and sends them home after the test."""
-    people: list[Person] = []
-
-    async def joined(identity: str, through: Balancer | Server) -> Person:
-        person = Person(identity)
-        people.append(person)
-        return await person.join(through.url, server.nodes[0].token(room, identity))
-
-    yield joined
-    await asyncio.gather(*(person.close() for person in people))
-
-
 def test_haproxy_accepts_the_shipped_configuration():
     assert checked() == ""
 
 
-async def test_people_of_one_room_land_on_one_node_and_rooms_on_all(server, placed, room):
+async def test_people_of_one_room_land_on_one_node_and_rooms_on_all(cluster, placed, room):
     hosts = {}
     for number in range(24):
         name = f"{room}-{number}"
-        tokens = [server.nodes[0].token(name, identity) for identity in ("ann", "bob", "cat", "dan")]
+        tokens = [cluster.nodes[0].token(name, identity) for identity in ("ann", "bob", "cat", "dan")]
         ways = [in_query, in_query, in_header, in_header]
         hosts[name] = {await landing(way(placed.url, token)) for way, token in zip(ways, tokens)}
     assert all(len(nodes) == 1 for nodes in hosts.values()), hosts
@@ -111,22 +87,22 @@ async def test_a_balancer_that_is_started_anew_costs_nobody_their_session(placed
     await asyncio.gather(bob.hears("ann", 440), ann.hears("bob", 880))
 
 
-async def test_people_of_a_node_that_is_killed_come_back_through_another(server, in_turn, join, room):
+async def test_people_of_a_node_that_is_killed_come_back_through_another(cluster, in_turn, join, room):
     """Their SDKs' own doing. How long it takes until all are heard again both ways is printed."""
     tones = {f"p{number}": 400 + 100 * number for number in range(4)}
     people = {identity: await join(identity, in_turn) for identity in tones}
     await asyncio.gather(*(one.publish_tone(tones[identity]) for identity, one in people.items()))
     await all_hear_all(people, tones)
-    marks = [await mark_of(node) for node in server.nodes]
+    marks = [await mark_of(node) for node in cluster.nodes]
     seconds: list[float] = []
     silences: list[float] = []
     for _ in range(KILLS):
-        hosts = await hosts_of(server.nodes[0], room)
+        hosts = await hosts_of(cluster.nodes[0], room)
         crowds = [{identity for identity, host in hosts.items() if host == mark} for mark in marks]
         dying = max(range(3), key=lambda node: len(crowds[node]))
         victims = crowds[dying]
         # By now they may all be there.
-        people["witness"] = await join("witness", server.nodes[dying - 1])
+        people["witness"] = await join("witness", cluster.nodes[dying - 1])
         tones["witness"] = 1000
         await people["witness"].publish_tone(tones["witness"])
         await all_hear_all(people, tones)
@@ -135,7 +111,7 @@ async def test_people_of_a_node_that_is_killed_come_back_through_another(server,
         for ear in (ear for ears in before.values() for ear in ears.values()):
             ear.mark()
         killed = time.monotonic()
-        server.nodes[dying].kill()
+        cluster.nodes[dying].kill()
         for victim in victims:
             pairs = [(victim, other) for other in rest] + [(other, victim) for other in rest]
             ears = [await new_ear(people[here], people[there], before[here]) for here, there in pairs]
@@ -147,8 +123,8 @@ async def test_people_of_a_node_that_is_killed_come_back_through_another(server,
                 assert ear is before[here][there], "nothing was subscribed anew"
                 silences.append(longest_silence(ear))
         await people.pop("witness").close()
-        server.nodes[dying] = await asyncio.to_thread(server.node, server.nodes[dying].port)
-        marks[dying] = await mark_of(server.nodes[dying])
+        cluster.nodes[dying] = await asyncio.to_thread(cluster.node, cluster.nodes[dying].port)
+        marks[dying] = await mark_of(cluster.nodes[dying])
         await until("it is used again", lambda: asyncio.to_thread(in_turn.uses, dying + 1))
     seconds.sort()
     of_100 = lambda share: seconds[min(len(seconds) - 1, len(seconds) * share // 100)]
@@ -156,17 +132,17 @@ async def test_people_of_a_node_that_is_killed_come_back_through_another(server,
           f"{' '.join(f'{one:.2f}' for one in seconds)}; the others' longest silence was {max(silences):.1f} s")  # fmt: skip
 
 
-async def test_who_asks_before_a_dead_node_is_noticed_is_taken_by_another(server, in_turn, room):
-    ways = [in_query(in_turn.url, server.nodes[1].token(room, f"p{number}")) for number in range(6)]
-    server.nodes[0].kill()
+async def test_who_asks_before_a_dead_node_is_noticed_is_taken_by_another(cluster, in_turn, room):
+    ways = [in_query(in_turn.url, cluster.nodes[1].token(room, f"p{number}")) for number in range(6)]
+    cluster.nodes[0].kill()
     hosts = await asyncio.gather(*(landing(way) for way in ways))
-    assert set(hosts) <= {await mark_of(node) for node in server.nodes[1:]}
-    server.nodes[0] = await asyncio.to_thread(server.node, server.nodes[0].port)
+    assert set(hosts) <= {await mark_of(node) for node in cluster.nodes[1:]}
+    cluster.nodes[0] = await asyncio.to_thread(cluster.node, cluster.nodes[0].port)
     await until("it is used again", lambda: asyncio.to_thread(in_turn.uses, 1))
 
 
-async def test_no_token_is_ever_logged(server, placed, room):
-    token = server.nodes[0].token(room, "ann")
+async def test_no_token_is_ever_logged(cluster, placed, room):
+    token = cluster.nodes[0].token(room, "ann")
     for way in (in_query, in_header):
         await landing(way(placed.url, token))
     async with aiohttp.ClientSession() as session:

@@ -10,38 +10,12 @@ import pytest_asyncio
 from livekit import api, rtc
 from livekit.protocol.rtc import SignalResponse
 
-from cluster import Cluster
-from harness import Server, free_port, until
+from harness import free_port, open_socket, until
+from media import BLUE, RED
 from people import Person
-from test_media import BLUE, RED
 
 
-@pytest.fixture(scope="module")
-def server():
-    """Named so that a failed test shows what the nodes said."""
-    running = Cluster(3)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def cluster(server):
-    return server
-
-
-@pytest_asyncio.fixture
-async def join(cluster, room):
-    """Makes people who have joined at a node, and sends them home after the test."""
-    people: list[Person] = []
-
-    async def joined(identity: str, at: int | Server, **grants) -> Person:
-        node = cluster.nodes[at] if isinstance(at, int) else at
-        person = Person(identity)
-        people.append(person)
-        return await person.join(node.url, node.token(room, identity, **grants))
-
-    yield joined
-    await asyncio.gather(*(person.close() for person in people))
+NODES = 3
 
 
 @pytest_asyncio.fixture
@@ -359,14 +333,6 @@ async def test_a_node_that_starts_before_redis_waits_for_it(cluster, join):
     ann, bob = await asyncio.gather(join("ann", late), join("bob", 0))
     await asyncio.gather(ann.knows(bob), bob.knows(ann))
     assert late.stop() == 0
-
-
-async def open_socket(node: Server, room: str, identity: str) -> aiohttp.ClientWebSocketResponse:
-    session = aiohttp.ClientSession()
-    socket = await session.ws_connect(f"{node.url}/rtc?access_token={node.token(room, identity)}&protocol=16")
-    first = SignalResponse.FromString((await asyncio.wait_for(socket.receive(), 5)).data)
-    assert first.WhichOneof("message") == "join", first
-    return socket
 
 
 async def is_told_to_leave(socket: aiohttp.ClientWebSocketResponse) -> bool:

@@ -8,27 +8,13 @@ import pytest
 import pytest_asyncio
 from livekit import rtc
 
-from cluster import Cluster
-from harness import Relay, Server, free_port, until
+from harness import Relay, Server, free_port, open_socket, until
 from people import Person
-from test_cluster import open_socket
 
+NODES = 1
 DEADLINE_SECONDS = 20
 # What ending takes besides: goodbyes, doors and threads.
 ENDING_SECONDS = 10
-
-
-@pytest.fixture(scope="module")
-def server():
-    """Named so that a failed test shows what the nodes said."""
-    running = Cluster(1)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def cluster(server):
-    return server
 
 
 @pytest.fixture
@@ -46,20 +32,6 @@ def leaving(cluster):
     for one in made:
         one.kill()
         cluster.nodes.remove(one)
-
-
-@pytest_asyncio.fixture
-async def join(cluster, room):
-    """Makes people who have joined at a node, or at it by way of a balancer, and sends them home after the test."""
-    people: list[Person] = []
-
-    async def joined(identity: str, at: Server, url: str | None = None, **options) -> Person:
-        person = Person(identity)
-        people.append(person)
-        return await person.join(url or at.url, at.token(room, identity), **options)
-
-    yield joined
-    await asyncio.gather(*(person.close() for person in people))
 
 
 @pytest_asyncio.fixture
@@ -126,7 +98,7 @@ async def test_the_people_of_a_node_that_leaves_go_on_at_another(cluster, leavin
     # One of them listens, which is enough and costs less than all.
     ann, *people = await asyncio.gather(
         join("ann", home),
-        *(join(name, node, url=relay.url, auto_subscribe=name == "p0") for name in names),
+        *(join(name, relay, options={"auto_subscribe": name == "p0"}) for name in names),
     )
     tones = {name: 600 + 100 * at for at, name in enumerate(names)}
     await asyncio.gather(ann.publish_tone(440), *(person.publish_tone(tones[person.identity]) for person in people))
@@ -165,7 +137,7 @@ async def test_who_comes_while_balancers_do_not_know_yet_is_served_and_moved(clu
     node.terminate()
     await until("balancers hear of it", lambda: status(node, "/readyz", not_ready=True))
     relay = await Relay(node.port).start()
-    late = await join("late", node, url=relay.url)
+    late = await join("late", relay)
     await ann.knows(late)
     first = ann.other("late").sid
     relay.lead_to(home.port)
@@ -177,7 +149,7 @@ async def test_who_comes_while_balancers_do_not_know_yet_is_served_and_moved(clu
 
 async def test_whoever_does_not_go_is_cut_off_at_the_deadline(cluster, leaving, join, room):
     node = leaving(deadline="4s")
-    ann = await join("ann", cluster.nodes[0])
+    ann = await join("ann", 0)
     socket = await open_socket(node, room, "deaf")
     await ann.knows("deaf")
     node.terminate()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness import until
-from media import Camera, Ear, Eye, Tone, analyse, sine
+from media import RED, Camera, Ear, Eye, Tone, analyse, sine
 
 
 @pytest.mark.parametrize("frequency", [220.0, 440.0, 661.5, 1234.0])
@@ -36,10 +36,10 @@ async def test_a_tone_played_into_a_track_is_heard_from_it():
 
 
 async def test_a_colour_filmed_into_a_track_is_seen_from_it():
-    camera = Camera((200, 40, 40))
+    camera = Camera(RED)
     eye = Eye(camera.track)
     try:
-        await until("it is seen", lambda: eye.frames > 3 and eye.sees((200, 40, 40)))
+        await until("it is seen", lambda: eye.frames > 3 and eye.sees(RED))
         assert eye.size == (320, 180)
         assert not eye.sees((40, 200, 40))
     finally:

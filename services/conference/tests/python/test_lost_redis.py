@@ -4,30 +4,16 @@ import asyncio
 import secrets
 
 import aiohttp
-import pytest
 import pytest_asyncio
 from livekit import api
 
-from cluster import Cluster
 from harness import Relay, Server, free_port, until
+from media import RED
 from people import Person
-from test_media import RED
 
+NODES = 2
 # A lease runs for 3 s. The rest is for the machine.
 NOTICED_SECONDS = 6
-
-
-@pytest.fixture(scope="module")
-def server():
-    """Named so that a failed test shows what the nodes said."""
-    running = Cluster(2)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def cluster(server):
-    return server
 
 
 @pytest_asyncio.fixture
@@ -40,12 +26,8 @@ async def way(cluster):
 
 @pytest_asyncio.fixture
 async def third(cluster, way):
-    port = free_port()
-    environment = {
-        "PLENARY__CLUSTER__REDIS": way.url.replace("ws://", "redis://"),
-        "PLENARY__METRICS__BIND": f"127.0.0.1:{port}",
-    }
-    node = await asyncio.to_thread(lambda: cluster.node(**environment))
+    redis = way.url.replace("ws://", "redis://")
+    node = await asyncio.to_thread(lambda: cluster.node(PLENARY__CLUSTER__REDIS=redis))
     cluster.nodes.append(node)
     yield node
     cluster.nodes.remove(node)
@@ -54,17 +36,11 @@ async def third(cluster, way):
 
 
 @pytest_asyncio.fixture
-async def join(room):
-    """Makes people who have joined at a node, and sends them home after the test."""
-    people: list[Person] = []
-
-    async def joined(identity: str, node: Server) -> Person:
-        person = Person(identity)
-        people.append(person)
-        return await person.join(node.url, node.token(room, identity))
-
-    yield joined
-    await asyncio.gather(*(person.close() for person in people))
+async def door(third):
+    """Between a person and the third node."""
+    relay = await Relay(third.port).start()
+    yield relay
+    relay.close()
 
 
 async def ready(node: Server) -> int:
@@ -90,7 +66,7 @@ def unmoved(*people: Person) -> bool:
 
 
 async def test_a_node_that_alone_has_lost_redis_is_not_ready_until_it_has_it_again(cluster, third, way, join, room):
-    ann, bob = await asyncio.gather(join("ann", cluster.nodes[0]), join("bob", third))
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", third))
     await ann.publish_colour(RED)
     await bob.sees("ann", RED)
     way.refuse()
@@ -111,30 +87,23 @@ async def test_a_node_that_alone_has_lost_redis_is_not_ready_until_it_has_it_aga
     await bob.sees("ann", RED)
 
 
-async def test_the_people_of_a_node_that_alone_has_lost_redis_are_moved_to_others(cluster, third, way, join, room):
-    door = await Relay(third.port).start()
-    bob = Person("bob")
-    try:
-        ann, _ = await asyncio.gather(
-            join("ann", cluster.nodes[0]), bob.join(door.url, third.token(room, "bob"))
-        )
-        await ann.publish_colour(RED)
-        await bob.sees("ann", RED)
-        before = ann.other("bob").sid
-        way.refuse()
-        await until("it is not ready", lambda: is_not_ready(third), within=NOTICED_SECONDS)
-        # As a balancer does it.
-        door.lead_to(cluster.nodes[1].port)
-        await until("bob is back", lambda: ann.other("bob") and ann.other("bob").sid != before, within=15)
-        await bob.sees("ann", RED)
-        assert await ready(third) == 404
-    finally:
-        await bob.close()
-        door.close()
+async def test_the_people_of_a_node_that_alone_has_lost_redis_are_moved_to_others(cluster, third, way, door, join):
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", door))
+    await ann.publish_colour(RED)
+    await bob.sees("ann", RED)
+    before = ann.other("bob").sid
+    way.refuse()
+    await until("it is not ready", lambda: is_not_ready(third), within=NOTICED_SECONDS)
+    # As a balancer does it.
+    door.lead_to(cluster.nodes[1].port)
+    await until("bob is back", lambda: ann.other("bob") and ann.other("bob").sid != before, within=15)
+    # Not for long: without people its links end, and then nobody tells it that others reach Redis.
+    assert await ready(third) == 404
+    await bob.sees("ann", RED)
 
 
 async def test_when_all_have_lost_redis_all_stay_ready(cluster, third, join):
-    ann, bob = await asyncio.gather(join("ann", cluster.nodes[0]), join("bob", third))
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", third))
     await ann.publish_colour(RED)
     await bob.sees("ann", RED)
     cluster.redis.kill()
@@ -156,12 +125,11 @@ async def test_a_node_without_links_stays_ready_without_redis(third, way):
 async def test_no_password_and_no_key_of_a_cluster_is_shown(cluster, room):
     password, key = secrets.token_hex(8), f"a-key-for-this-test-alone-{secrets.token_hex(8)}"
     cluster.redis.ask("ACL", "SETUSER", "someone", "on", f">{password}", "~*", "&*", "+@all")
-    port, admin = free_port(), free_port()
+    admin = free_port()
     node = cluster.node(
         PLENARY__CLUSTER__REDIS=f"redis://someone:{password}@127.0.0.1:{cluster.redis.port}",
         PLENARY__CLUSTER__KEY=key,
         PLENARY__CLUSTER__PREFIX="alone:",
-        PLENARY__METRICS__BIND=f"127.0.0.1:{port}",
         PLENARY__ADMIN__BIND=f"127.0.0.1:{admin}",
         PLENARY__LOG__FILTER="info,plenary=trace,plenary_cluster=trace,redis=trace",
     )
@@ -175,7 +143,7 @@ async def test_no_password_and_no_key_of_a_cluster_is_shown(cluster, room):
         await until("it is let in no more", failed)
         token = node.token("", "operator", room_join=False, room_admin=True, room_create=True)
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
-            async with session.get(f"http://127.0.0.1:{port}/metrics") as page:
+            async with session.get(f"http://127.0.0.1:{node.metrics_port}/metrics") as page:
                 shown = await page.text()
             async with session.get(f"http://127.0.0.1:{admin}/admin/v1/node") as page:
                 shown += await page.text()
@@ -191,7 +159,7 @@ async def test_no_password_and_no_key_of_a_cluster_is_shown(cluster, room):
 
 
 async def test_a_node_that_reads_too_slowly_is_cut_off_and_reads_anew(cluster, third, join, room):
-    ann, bob = await asyncio.gather(join("ann", cluster.nodes[0]), join("bob", third))
+    ann, bob = await asyncio.gather(join("ann", 0), join("bob", third))
     await asyncio.gather(ann.knows(bob), bob.knows(ann))
     cluster.redis.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 64kb 64kb 1")
     client = cluster.nodes[0].room_api()
@@ -236,7 +204,7 @@ async def test_a_redis_that_went_back_in_time_is_told_what_happened_since(cluste
     rooms = [node.room_api() for node in cluster.nodes[:2]]
     truth = {"ann": "after", "bob": "", "cat": ""}
     ann, bob, dan = await asyncio.gather(
-        join("ann", cluster.nodes[0]), join("bob", cluster.nodes[1]), join("dan", cluster.nodes[1])
+        join("ann", 0), join("bob", 1), join("dan", 1)
     )
     await asyncio.gather(ann.knows(bob, dan), bob.knows(ann, dan))
     await asyncio.wait_for(ann.me.set_metadata("before"), 5)
@@ -244,7 +212,7 @@ async def test_a_redis_that_went_back_in_time_is_told_what_happened_since(cluste
     await asyncio.wait_for(ann.me.set_metadata("after"), 5)
     await dan.leave()
     await asyncio.gather(ann.misses("dan"), bob.misses("dan"))
-    cat = await join("cat", cluster.nodes[0])
+    cat = await join("cat", 0)
     await asyncio.gather(ann.knows(cat), bob.knows(cat))
     await until("bob has seen it", lambda: bob.other("ann").metadata == "after")
     # It starts from what it saved.
@@ -265,7 +233,7 @@ async def test_a_redis_that_went_back_in_time_is_told_what_happened_since(cluste
         # Whom the dump says is served by a node that does not is removed some seconds later.
         await until("Redis knows what is so", as_it_is, 20)
         # And the history goes on for everybody.
-        eve = await join("eve", cluster.nodes[1])
+        eve = await join("eve", 1)
         await asyncio.gather(*(one.knows("eve") for one in (ann, bob, cat)), eve.knows(ann, bob, cat))
         await asyncio.wait_for(bob.me.set_metadata("news"), 10)
         await until("all hear of it", lambda: all(one.other("bob").metadata == "news" for one in (ann, cat, eve)))

@@ -6,9 +6,7 @@ import pytest
 from livekit import rtc
 
 from harness import until
-
-RED = (200, 40, 40)
-BLUE = (40, 60, 200)
+from media import BLUE, RED
 
 
 async def test_each_hears_the_others_tone_with_its_frequency_and_energy(join):

@@ -7,6 +7,7 @@ import pathlib
 import pytest_asyncio
 
 from harness import until
+from media import RED
 
 BRIDGE = pathlib.Path(__file__).resolve().parent.parent / "browser" / "bridge.js"
 
@@ -61,7 +62,7 @@ async def test_a_browser_and_a_native_client_hear_see_and_write_to_each_other(br
     outcome = await browser.call("join", {"url": server.url, "token": server.token(room, "bob")})
     assert outcome == {"joined": True}
     await ann.knows("bob")
-    await asyncio.gather(ann.publish_tone(440), ann.publish_colour((200, 40, 40)))
+    await asyncio.gather(ann.publish_tone(440), ann.publish_colour(RED))
     await browser.call("publishTone", {"frequency": 660})
     await browser.call("publishBoard", {"person": 2})
 

@@ -2,46 +2,18 @@
 
 import asyncio
 
-import pytest
-import pytest_asyncio
 from livekit import api
 from livekit.protocol.rtc import SignalResponse
 
-from cluster import Cluster
-from harness import Server, until
-from people import Person
-from test_cluster import open_socket
+from harness import open_socket, until
 
+NODES = 3
 ASLEEP_SECONDS = 15
 GHOSTS_GONE_SECONDS = 10
 
 
-@pytest.fixture
-def server():
-    """Named so that a failed test shows what the nodes said."""
-    running = Cluster(3)
-    yield running
-    for node in running.nodes:
-        node.wake()
-    running.close()
-
-
-@pytest_asyncio.fixture
-async def join(room):
-    """Makes people who have joined at a node, and sends them home after the test."""
-    people: list[Person] = []
-
-    async def joined(identity: str, node: Server) -> Person:
-        person = Person(identity)
-        people.append(person)
-        return await person.join(node.url, node.token(room, identity))
-
-    yield joined
-    await asyncio.gather(*(person.close() for person in people))
-
-
-async def test_a_node_that_wakes_after_its_lease_undoes_nothing(server, join, room):
-    awake, asleep, other = server.nodes
+async def test_a_node_that_wakes_after_its_lease_undoes_nothing(cluster, join, room):
+    awake, asleep, other = cluster.nodes
     ann = await join("ann", awake)
     # Bare signalling: SDKs would reconnect to the only node they know, and come back by themselves.
     bob = await open_socket(asleep, room, "bob")
@@ -73,15 +45,15 @@ async def test_a_node_that_wakes_after_its_lease_undoes_nothing(server, join, ro
         # The node that slept is as good as the others.
         back = await join("carol", asleep)
         await asyncio.gather(ann.knows("carol"), back.knows("ann", "bob"))
-        assert server.redis.ask("PING") == "PONG"
+        assert cluster.redis.ask("PING") == "PONG"
     finally:
         asleep.wake()
         await client.aclose()
         await asyncio.gather(bob.close(), carol.close())
 
 
-async def test_a_nap_within_the_lease_moves_nobody(server, join, room):
-    awake, asleep, _ = server.nodes
+async def test_a_nap_within_the_lease_moves_nobody(cluster, join, room):
+    awake, asleep, _ = cluster.nodes
     ann, bob = await asyncio.gather(join("ann", awake), join("bob", asleep))
     await asyncio.gather(ann.knows(bob), bob.knows(ann))
     asleep.pause()

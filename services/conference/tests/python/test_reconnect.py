@@ -7,6 +7,7 @@ from livekit import rtc
 from livekit.rtc import SimulateScenarioKind
 
 from harness import Server, until
+from media import RED
 
 BACK_SECONDS = 10
 
@@ -16,7 +17,7 @@ def pair(join, relay):
     """Ann behind the relay and Bob, who hear each other."""
 
     async def both():
-        ann, bob = await asyncio.gather(join("ann", url=relay.url), join("bob"))
+        ann, bob = await asyncio.gather(join("ann", relay), join("bob"))
         await asyncio.gather(ann.publish_tone(440), bob.publish_tone(660))
         await hear(ann, bob)
         return ann, bob
@@ -53,8 +54,8 @@ async def test_data_and_new_tracks_work_after_a_resume(pair, relay):
     await bob.receives("still here")
     await bob.me.publish_data("me too")
     await ann.receives("me too")
-    await ann.publish_colour((200, 40, 40))
-    await bob.sees("ann", (200, 40, 40))
+    await ann.publish_colour(RED)
+    await bob.sees("ann", RED)
 
 
 async def test_who_left_meanwhile_is_reported(pair, relay, join):
@@ -111,9 +112,7 @@ async def test_a_server_that_sends_somebody_away_is_obeyed(pair):
 async def test_after_a_crash_of_the_server_everybody_finds_each_other_again(join, room):
     first = Server()
     try:
-        ann, bob = await asyncio.gather(
-            *(join(name, url=first.url, token=first.token(room, name)) for name in ("ann", "bob"))
-        )
+        ann, bob = await asyncio.gather(join("ann", first), join("bob", first))
         await asyncio.gather(ann.publish_tone(440), bob.publish_tone(660))
         await hear(ann, bob)
         await asyncio.to_thread(first.kill)

@@ -5,46 +5,16 @@ from collections import Counter
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
-from cluster import Cluster
-from harness import Server, free_port
-from people import Person
+from harness import Server
 
+NODES = 2
 PEOPLE = 4
 WATCHED_SECONDS = 20
 # Beyond what nodes cost by themselves; the hosts of a room touch it three times a minute, whoever is in it.
 PER_PERSON_AND_MINUTE_MAX = 3
 # The lease, and a look at who else has one, each second.
 PER_NODE_AND_MINUTE_MAX = 130
-
-
-@pytest.fixture(scope="module")
-def server():
-    """Named so that a failed test shows what the nodes said."""
-    running = Cluster(0)
-    running.nodes = [running.node(PLENARY__METRICS__BIND=f"127.0.0.1:{free_port()}") for _ in range(2)]
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def cluster(server):
-    return server
-
-
-@pytest_asyncio.fixture
-async def join(room):
-    """Makes people who have joined at a node, and sends them home after the test."""
-    people: list[Person] = []
-
-    async def joined(identity: str, node: Server) -> Person:
-        person = Person(identity)
-        people.append(person)
-        return await person.join(node.url, node.token(room, identity))
-
-    yield joined
-    await asyncio.gather(*(person.close() for person in people))
 
 
 async def asked(node: Server) -> Counter:
@@ -102,7 +72,7 @@ async def test_a_call_in_which_nothing_happens_costs_redis_little(cluster, join,
 async def test_what_nodes_count_is_what_redis_counts(cluster, join):
     cluster.redis.ask("CONFIG", "RESETSTAT")
     before = [await asked(node) for node in cluster.nodes]
-    await join("ann", cluster.nodes[0])
+    await join("ann", 0)
     await asyncio.sleep(2)
     own = Counter()
     for node, then in zip(cluster.nodes, before):

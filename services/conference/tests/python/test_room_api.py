@@ -4,7 +4,7 @@ import pytest
 from livekit import api
 
 from harness import until
-from test_media import RED
+from media import RED
 
 
 async def test_rooms_are_created_listed_and_deleted(room_api, room):

@@ -6,8 +6,8 @@ import pytest
 from livekit import rtc
 
 from harness import until
+from media import RED
 
-RED = (200, 40, 40)
 FEATURES = [rtc.FrameMetadataFeature.FMF_USER_TIMESTAMP, rtc.FrameMetadataFeature.FMF_USER_DATA]
 METADATA = rtc.FrameMetadata(user_timestamp=1_763_750_000_000_000, user_data=bytes(range(200)))
 
@@ -16,7 +16,7 @@ METADATA = rtc.FrameMetadata(user_timestamp=1_763_750_000_000_000, user_data=byt
 async def test_metadata_of_frames_reaches_who_reads_it_and_nobody_else(codec, join, relay):
     # The SDK always says that it reads them; for carol the server does not hear it.
     relay.misheard = (b"CAP_PACKET_TRAILER", b"CAP_OF_ANOTHER_AGE")
-    ann, bob, carol = await asyncio.gather(join("ann"), join("bob"), join("carol", url=relay.url))
+    ann, bob, carol = await asyncio.gather(join("ann"), join("bob"), join("carol", relay))
     publication = await ann.publish_colour(
         RED, features=FEATURES, metadata=METADATA, codec=getattr(rtc.VideoCodec, codec)
     )
