@@ -5,11 +5,16 @@ use std::{
     time::Duration,
 };
 
-use plenary_cluster::{Bans, Barred, Event};
+use plenary_cluster::{Bans, Barred, Event, StoreError};
 use plenary_model::{BanChange, Identity, RoomName};
 use plenary_protocol::token::Claims;
 
-use crate::{events::StoreFailed, node::Shared, rooms::EnforceBans, tokens::unix_seconds};
+use crate::{
+    events::StoreFailed,
+    node::Shared,
+    rooms::{EnforceBans, host_strays},
+    tokens::unix_seconds,
+};
 
 /// Who is kept out, as far as this node has heard.
 #[derive(Debug, Default)]
@@ -52,15 +57,11 @@ pub async fn follow(shared: Arc<Shared>) {
     loop {
         if let Ok(mut heard) = shared.bus.subscribe_bans().await {
             loop {
-                match shared.store.bans(unix_seconds()).await {
-                    Ok(list) => shared.bans.replace(Bans::from_list(list, unix_seconds())),
-                    Err(error) => {
-                        StoreFailed { error }.emit();
-                        tokio::time::sleep(RETRY_AFTER).await;
-                        continue;
-                    }
+                if let Err(error) = look(&shared).await {
+                    StoreFailed { error }.emit();
+                    tokio::time::sleep(RETRY_AFTER).await;
+                    continue;
                 }
-                enforce(&shared, None);
                 let mut next = heard.next().await;
                 while let Some(Event::Delta(change)) = &next {
                     shared.bans.apply(change);
@@ -76,6 +77,14 @@ pub async fn follow(shared: Arc<Shared>) {
         }
         tokio::time::sleep(RETRY_AFTER).await;
     }
+}
+
+/// The bus skipped something, or is about to begin: the store may be another one, or an earlier one, than it was.
+async fn look(shared: &Shared) -> Result<(), StoreError> {
+    let list = shared.store.bans(unix_seconds()).await?;
+    shared.bans.replace(Bans::from_list(list, unix_seconds()));
+    enforce(shared, None);
+    host_strays(shared).await
 }
 
 /// The copy is current: sessions it forbids, in one room or in all, end.

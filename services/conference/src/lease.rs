@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     events::{LeaseNotRenewed, NodesReaped, StoreFailed},
     node::Shared,
-    rooms::Lapsed,
+    rooms::{Lapsed, host_strays},
 };
 
 /// For as long as the node runs.
@@ -17,11 +17,12 @@ pub async fn hold(shared: Arc<Shared>) {
     let mut tick = interval(RENEW_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut lease = Lease::default();
-    let mut fails = false;
+    let (mut fails, mut renewals) = (false, 0u64);
     loop {
         tick.tick().await;
-        match shared.store.renew(info(&shared)).await {
+        let has_lapsed = match shared.store.renew(info(&shared)).await {
             Ok(renewed) => {
+                renewals = renewals.wrapping_add(1);
                 let has_lapsed = lease.renewed(&renewed);
                 let is_back = shared.reach.renewed(Instant::now());
                 if is_back {
@@ -34,6 +35,7 @@ pub async fn hold(shared: Arc<Shared>) {
                     shared.room_threads().for_each(|rooms| rooms.do_send(Lapsed));
                 }
                 fails = false;
+                has_lapsed
             }
             Err(error) => {
                 lease.unanswered();
@@ -50,8 +52,11 @@ pub async fn hold(shared: Arc<Shared>) {
                 }
                 continue;
             }
+        };
+        // The next time brings another chance, here as below.
+        if has_lapsed || renewals.is_multiple_of(STRAYS_EVERY) {
+            let _ = host_strays(&shared).await;
         }
-        // The next second brings another chance.
         if let Ok(nodes) = shared.store.reap().await
             && !nodes.is_empty()
         {
@@ -68,3 +73,6 @@ fn info(shared: &Shared) -> NodeInfo {
         routers: shared.neighbours.own_routers(),
     }
 }
+
+/// Renewals of a lease between looks for people that the store wrongly says are here; each look also ends hints that are over.
+const STRAYS_EVERY: u64 = 60;

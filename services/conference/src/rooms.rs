@@ -4,8 +4,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture};
 use futures_util::future::join_all;
+use plenary_cluster::StoreError;
 use plenary_model::{ParticipantSid, RoomName};
 
 use crate::{
@@ -35,6 +36,11 @@ pub struct JoinRoom {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct HostRoom(pub RoomName);
+
+/// The rooms that are open here. From [`host_strays`].
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<RoomName>")]
+struct OpenRooms;
 
 /// The session of somebody who comes back.
 #[derive(Message)]
@@ -102,6 +108,17 @@ pub struct RoomEnded {
     pub deserted: bool,
 }
 
+/// The store may say that this node hosts people in rooms that are not open here: those who left while nobody could hear it, and
+/// everybody who was here when a store was as it is since it went back. Once open, the rooms remove them.
+pub async fn host_strays(shared: &Shared) -> Result<(), StoreError> {
+    let open = join_all(shared.room_threads().map(|rooms| rooms.send(OpenRooms))).await;
+    let open = open.into_iter().flatten().flatten().collect();
+    for room in shared.store.strays(shared.node.clone(), open).await? {
+        shared.rooms_for(&room).do_send(HostRoom(room));
+    }
+    Ok(())
+}
+
 impl Rooms {
     pub fn new(shared: Arc<Shared>) -> Self {
         Self { shared, rooms: HashMap::new(), heartbeat: Heartbeat::start("room thread", Instant::now()) }
@@ -140,6 +157,14 @@ impl Handler<HostRoom> for Rooms {
 
     fn handle(&mut self, HostRoom(room): HostRoom, ctx: &mut Self::Context) {
         self.open(&room, ctx).do_send(Host);
+    }
+}
+
+impl Handler<OpenRooms> for Rooms {
+    type Result = MessageResult<OpenRooms>;
+
+    fn handle(&mut self, OpenRooms: OpenRooms, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.rooms.keys().cloned().collect())
     }
 }
 

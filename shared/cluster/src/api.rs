@@ -50,7 +50,11 @@ pub trait Store: Send + Sync {
     fn renew(&self, node: NodeInfo) -> BoxFuture<'_, Result<Renewed, StoreError>>;
     /// This node's lease ends now. Whoever of its people is still there is removed.
     fn release(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// Removes everybody who was hosted by a node whose lease ran out. Gives back those nodes, if nobody else was at it.
+    /// The rooms, other than these, in which this node hosts somebody as far as is stored. What went back to an earlier state
+    /// may name people who left since, in rooms that the node has forgotten.
+    fn strays(&self, node: NodeId, open: Vec<RoomName>) -> BoxFuture<'_, Result<Vec<RoomName>, StoreError>>;
+    /// Removes everybody who was hosted by a node whose lease ran out, or was lost and not renewed for [`UNLEASED_PATIENCE`].
+    /// Gives back those nodes, if nobody else was at it.
     fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>>;
     /// Keeps somebody out, from the next join on; publishes it, so that every node ends what already runs. Bans are no
     /// part of a room: it need not exist, and they outlive it. Of two revocations the later moment stands.
@@ -170,6 +174,9 @@ pub const LEASE_LIFE: Duration = Duration::from_secs(3);
 
 /// Whoever began to remove a dead node's people has this long to finish.
 pub(crate) const REAP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whoever hosts people without a lease for this long is dead: the lease was lost, so that it could not run out.
+pub(crate) const UNLEASED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a room and its people stay without a host that touches them.
 pub const ROOM_LIFE: Duration = Duration::from_secs(60);

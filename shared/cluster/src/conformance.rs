@@ -57,6 +57,7 @@ macro_rules! conformance_suite {
             only_what_is_not_over_is_put_back,
             an_ended_room_is_not_put_back,
             a_lease_is_held_until_it_is_released,
+            a_node_hears_where_it_hosts_somebody_without_knowing,
             words_reach_the_other_nodes_of_the_room_in_order,
             random_operations_keep_the_invariants,
         }
@@ -547,6 +548,27 @@ pub async fn a_lease_is_held_until_it_is_released(cluster: Arc<impl Cluster>) {
     assert_eq!(changes(&mut heard, &cluster).await, [removed], "nobody is left behind");
     assert_eq!(cluster.renew(draining.clone()).await.unwrap().nodes, [draining]);
     assert!(!cluster.renew(second).await.unwrap().was_held);
+}
+
+pub async fn a_node_hears_where_it_hosts_somebody_without_knowing(cluster: Arc<impl Cluster>) {
+    let at = |room: &str, who: &str, id: &str| {
+        let create = Some(new_room(room, 1));
+        Seat { node: node(id), create, ..seat(who, &format!("PA_{room}_{who}")) }
+    };
+    let ann = cluster.join(name("r"), at("r", "ann", "ND_1")).await.unwrap().record;
+    cluster.join(name("r"), at("r", "bob", "ND_2")).await.unwrap();
+    cluster.join(name("s"), at("s", "ann", "ND_1")).await.unwrap();
+    assert_eq!(cluster.strays(node("ND_1"), Vec::new()).await, Ok(vec![name("r"), name("s")]));
+    assert_eq!(cluster.strays(node("ND_1"), vec![name("s")]).await, Ok(vec![name("r")]));
+    assert_eq!(cluster.strays(node("ND_3"), Vec::new()).await, Ok(Vec::new()));
+    leave(&cluster, &ann).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(cluster.strays(node("ND_1"), vec![name("s")]).await, Ok(Vec::new()));
+    }
+    cluster.join(name("r"), at("r", "cat", "ND_1")).await.unwrap();
+    assert_eq!(cluster.strays(node("ND_1"), vec![name("s")]).await, Ok(vec![name("r")]), "the hint is there again");
+    cluster.delete(name("r"), LeaveReason::RoomDeleted).await.unwrap();
+    assert_eq!(cluster.strays(node("ND_1"), vec![name("s")]).await, Ok(Vec::new()));
 }
 
 pub async fn words_reach_the_other_nodes_of_the_room_in_order(cluster: Arc<impl Cluster>) {

@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, NewRoom, REAP_PATIENCE, Renewed,
-    Request, Seat, Store, StoreError, Subscription,
+    Request, Seat, Store, StoreError, Subscription, UNLEASED_PATIENCE,
     receive::{Subscriber, Untold},
 };
 use rooms::Rooms;
@@ -56,6 +56,8 @@ struct Leases {
     held: BTreeMap<NodeId, (NodeInfo, u64)>,
     /// Of those who died: since when somebody removes their people.
     dying: BTreeMap<NodeId, u64>,
+    /// Of those who host somebody: when they were last seen to hold a lease.
+    seated: BTreeMap<NodeId, u64>,
     now_ms: Option<u64>,
 }
 
@@ -125,7 +127,10 @@ impl Store for InProcess {
                 Some(Barred::Revoked) => return Err(StoreError::Revoked),
                 None => {}
             }
-            state.change(&room, |rooms| rooms.join(&room, seat))
+            let node = seat.node.clone();
+            let joined = state.change(&room, |rooms| rooms.join(&room, seat))?;
+            state.leases.seats(node);
+            Ok(joined)
         })
     }
 
@@ -171,7 +176,9 @@ impl Store for InProcess {
     fn restore(&self, room: RoomName, lost: Lost) -> BoxFuture<'_, Result<Vec<ParticipantSid>, StoreError>> {
         Box::pin(async move {
             let state = &mut *self.state();
+            let node = lost.records.first().map(|record| record.node.clone());
             let (over, deltas) = state.rooms.restore(&room, lost)?;
+            node.into_iter().for_each(|node| state.leases.seats(node));
             for delta in deltas {
                 state.audience.tell(&room, &Arc::new(delta));
             }
@@ -187,8 +194,17 @@ impl Store for InProcess {
         Box::pin(async move {
             let state = &mut *self.state();
             state.leases.held.remove(&node);
+            state.leases.seated.remove(&node);
             state.remove_people_of(&node, LeaveReason::ServerShutdown);
             Ok(())
+        })
+    }
+
+    fn strays(&self, node: NodeId, open: Vec<RoomName>) -> BoxFuture<'_, Result<Vec<RoomName>, StoreError>> {
+        Box::pin(async move {
+            let mut rooms = self.state().rooms.hosted_by(&node);
+            rooms.retain(|room| !open.contains(room));
+            Ok(rooms)
         })
     }
 
@@ -199,6 +215,7 @@ impl Store for InProcess {
             for node in &dead {
                 state.remove_people_of(node, LeaveReason::ConnectionTimeout);
                 state.leases.dying.remove(node);
+                state.leases.seated.remove(node);
             }
             Ok(dead)
         })
@@ -320,15 +337,30 @@ impl Leases {
         Renewed { was_held, nodes: live.map(|(info, _)| info.clone()).collect() }
     }
 
-    /// Whose lease ran out, and who did not get removed by whoever began to.
+    /// The node hosts somebody from now on.
+    fn seats(&mut self, node: NodeId) {
+        if let Some(now_ms) = self.now_ms {
+            self.seated.entry(node).or_insert(now_ms);
+        }
+    }
+
+    /// Whose lease ran out or was lost, and who did not get removed by whoever began to.
     fn expired(&mut self) -> Vec<NodeId> {
         let Some(now_ms) = self.now_ms else { return Vec::new() };
-        let patience_ms = u64::try_from(REAP_PATIENCE.as_millis()).unwrap_or(u64::MAX);
+        let [patience_ms, unleased_ms] =
+            [REAP_PATIENCE, UNLEASED_PATIENCE].map(|patience| u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
         let late = self.dying.iter().filter(|(_, since_ms)| since_ms.saturating_add(patience_ms) <= now_ms);
         let mut dead: Vec<_> = late.map(|(node, _)| node.clone()).collect();
         let expired = self.held.extract_if(.., |_, (_, until_ms)| *until_ms < now_ms);
         dead.extend(expired.map(|(node, _)| node));
         self.dying.extend(dead.iter().map(|node| (node.clone(), now_ms)));
+        for (_, seen_ms) in self.seated.iter_mut().filter(|(node, _)| self.held.contains_key(*node)) {
+            *seen_ms = now_ms;
+        }
+        let unleased = self.seated.extract_if(.., |_, seen_ms| seen_ms.saturating_add(unleased_ms) <= now_ms);
+        dead.extend(unleased.map(|(node, _)| node));
+        dead.sort_unstable();
+        dead.dedup();
         dead
     }
 }

@@ -13,7 +13,10 @@ mod values;
 mod wire;
 mod words;
 
-use std::sync::{Arc, LazyLock, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock, Mutex},
+};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
@@ -37,6 +40,7 @@ use self::{
 use crate::{
     AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, MissReason, NewRoom,
     Observation, Observer, REAP_PATIENCE, ROOM_LIFE, Renewed, Request, Seat, Store, StoreError, Subscription,
+    UNLEASED_PATIENCE,
     receive::{Subscriber, Untold},
 };
 
@@ -109,8 +113,8 @@ impl Redis {
         self.shards.first().unwrap_or_else(|| unreachable!("there is one at least"))
     }
 
-    fn lease_keys(&self) -> [String; 3] {
-        ["leases", "nodes", "reaped"].map(|kind| format!("{}{kind}", self.prefix))
+    fn lease_keys(&self) -> [String; 4] {
+        ["leases", "nodes", "reaped", "seated"].map(|kind| format!("{}{kind}", self.prefix))
     }
 
     async fn run_on_first(&self, script: &NamedScript, args: &[&[u8]]) -> Result<Answer, StoreError> {
@@ -118,20 +122,41 @@ impl Redis {
         answer.map(|values| Answer(values.into_iter())).map_err(|word| refusal(&word))
     }
 
-    async fn remove_people_of(&self, node: &str, reason: LeaveReason) -> Result<(), StoreError> {
+    /// Where this node may host somebody, by the hints that a server keeps.
+    async fn hosted_by(&self, node: &str, shard: &Shard) -> Result<Vec<RoomName>, NoAnswer> {
         let mut list = redis::cmd("SMEMBERS");
         list.arg(format!("{}hosts:{node}", self.prefix));
+        let rooms: Vec<Vec<u8>> = shard.query("list_hosted", &list).await?;
+        Ok(rooms.iter().filter_map(|room| RoomName::try_from(std::str::from_utf8(room).ok()?).ok()).collect())
+    }
+
+    async fn remove_people_of(&self, node: &str, reason: LeaveReason) -> Result<(), StoreError> {
         let reason = reason_number(reason);
         for shard in &self.shards {
-            let rooms: Vec<Vec<u8>> = shard.query("list_hosted", &list).await?;
-            for room in rooms {
-                let Some(room) = std::str::from_utf8(&room).ok().and_then(|room| RoomName::try_from(room).ok()) else {
-                    continue;
-                };
+            for room in self.hosted_by(node, shard).await? {
                 self.place(&room).run(&REAP, &[node.as_bytes(), reason.as_bytes()]).await?;
             }
+            let mut done = redis::cmd("ZREM");
+            done.arg(self.seated_key()).arg(node);
+            let _: i64 = shard.query("unseated", &done).await?;
         }
         Ok(())
+    }
+
+    /// Who hosts people at the servers that keep no leases, and was long seen without one. `alive` have one.
+    async fn unleased(&self, alive: &[String]) -> Result<Vec<String>, StoreError> {
+        let patience_ms = UNLEASED_PATIENCE.as_millis().to_string();
+        let args: Vec<_> = [&patience_ms].into_iter().chain(alive).map(|arg| arg.as_bytes()).collect();
+        let mut dead = Vec::new();
+        for shard in self.shards.iter().skip(1) {
+            let answer = shard.run(&UNLEASED, &[self.seated_key()], &args).await?;
+            dead.extend(answer.map(|values| Answer(values.into_iter())).map_err(|word| refusal(&word))?.texts()?);
+        }
+        Ok(dead)
+    }
+
+    fn seated_key(&self) -> String {
+        format!("{}seated", self.prefix)
     }
 
     /// Tells a subscriber what it reads in each message.
@@ -200,7 +225,7 @@ impl Place<'_> {
 
     fn keys(&self) -> Vec<String> {
         let own = ["x", "p", "i", "g", "ended"].map(|kind| format!("{}:{kind}", self.channel()));
-        let shared = ["rooms", "generation", "bans", "hosts:"].map(|kind| format!("{}{kind}", self.prefix));
+        let shared = ["rooms", "generation", "bans", "hosts:", "seated"].map(|kind| format!("{}{kind}", self.prefix));
         own.into_iter().chain(shared).collect()
     }
 
@@ -444,10 +469,32 @@ impl Store for Redis {
         })
     }
 
+    fn strays(&self, node: NodeId, open: Vec<RoomName>) -> BoxFuture<'_, Result<Vec<RoomName>, StoreError>> {
+        Box::pin(async move {
+            let open: BTreeSet<_> = open.into_iter().collect();
+            let mut strays = Vec::new();
+            for shard in &self.shards {
+                for room in self.hosted_by(node.as_str(), shard).await? {
+                    if !open.contains(&room)
+                        && self.place(&room).run(&HOSTED, &[node.as_str().as_bytes()]).await?.is_one()
+                    {
+                        strays.push(room);
+                    }
+                }
+            }
+            strays.sort_unstable();
+            Ok(strays)
+        })
+    }
+
     fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>> {
         Box::pin(async move {
-            let patience_ms = REAP_PATIENCE.as_millis().to_string();
-            let dead = self.run_on_first(&EXPIRED, &[patience_ms.as_bytes()]).await?.texts()?;
+            let patience_ms = [REAP_PATIENCE, UNLEASED_PATIENCE].map(|patience| patience.as_millis().to_string());
+            let mut answer = self.run_on_first(&EXPIRED, &patience_ms.each_ref().map(|ms| ms.as_bytes())).await?;
+            let (mut dead, alive) = (answer.texts()?, answer.texts()?);
+            dead.extend(self.unleased(&alive).await?);
+            dead.sort_unstable();
+            dead.dedup();
             for node in &dead {
                 self.remove_people_of(node, LeaveReason::ConnectionTimeout).await?;
                 let mut done = redis::cmd("ZREM");
@@ -624,9 +671,11 @@ scripts! {
     TOUCH = ["encode", "prelude"] "touch";
     RESTORE = ["encode", "prelude"] "restore";
     REAP = ["encode", "prelude"] "reap";
+    HOSTED = ["encode", "prelude"] "hosted";
     RENEW = ["encode"] "renew";
     RELEASE = ["encode"] "release";
-    EXPIRED = ["encode"] "expired";
+    EXPIRED = ["encode", "seated"] "expired";
+    UNLEASED = ["encode", "seated"] "unleased";
     BAN = ["encode"] "ban";
     LIFT_BAN = ["encode"] "lift_ban";
 }

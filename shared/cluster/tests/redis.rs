@@ -53,6 +53,36 @@ async fn lives_on(cluster: &Redis) {
 }
 
 #[tokio::test]
+async fn people_of_a_node_that_died_without_a_lease_are_removed_at_every_server() {
+    let [one, two] = [Server::start(), Server::start()];
+    let mut config = one.config();
+    config.urls.extend(two.config().urls);
+    let cluster = Redis::new(config).unwrap();
+    let rooms: Vec<_> = (0..8).map(|number| format!("room-{number}")).collect();
+    // As after a wipe: it puts its people back, or takes more, and dies before it renews.
+    for room in &rooms {
+        let create = Some(new_room(room, 1));
+        cluster.join(name(room), Seat { create: create.clone(), ..seat("ann", "ND_dead") }).await.unwrap();
+        cluster.join(name(room), Seat { create, ..seat("bob", "ND_1") }).await.unwrap();
+    }
+    let (mut reaped, mut rounds) = (Vec::new(), 0);
+    while reaped.is_empty() && rounds < 20 {
+        cluster.renew(info("ND_1")).await.unwrap();
+        reaped = cluster.reap().await.unwrap();
+        rounds += 1;
+        tokio::time::sleep(LEASE_LIFE / 3).await;
+    }
+    assert_eq!(reaped, [NodeId::from("ND_dead")]);
+    assert!(rounds > 3, "a node that has just come has a moment to take a lease");
+    cluster.renew(info("ND_1")).await.unwrap();
+    assert_eq!(cluster.reap().await, Ok(Vec::new()));
+    for room in &rooms {
+        let records = cluster.snapshot(name(room)).await.unwrap().records;
+        assert!(matches!(&records[..], [bob] if bob.node == node("ND_1")), "{room}: {records:?}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_is_taken_for_dead_because_the_server_was_away() {
     let server = Server::start();
     let cluster = Redis::new(server.config()).unwrap();

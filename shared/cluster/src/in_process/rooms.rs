@@ -190,6 +190,11 @@ impl Rooms {
         Ok((over, deltas))
     }
 
+    pub(super) fn hosted_by(&self, node: &NodeId) -> Vec<RoomName> {
+        let hosts = |room: &Room| room.records.values().any(|record| record.node == *node);
+        self.rooms.iter().filter(|(_, room)| hosts(room)).map(|(name, _)| name.clone()).collect()
+    }
+
     pub(super) fn remove_people_of(&mut self, node: &NodeId, reason: LeaveReason) -> Vec<(RoomName, RoomDelta)> {
         let hosted = |record: &&Arc<Record>| record.node == *node;
         let all = self

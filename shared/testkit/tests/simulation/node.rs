@@ -246,10 +246,18 @@ impl World {
                     for key in self.nodes[life.at].open.clone().into_values() {
                         self.handle(life, key, host::Input::Room(room::Input::Lapsed));
                     }
+                    self.ask(life, Ask::Strays);
                 }
                 self.ask(life, Ask::Reap);
             }
             Answer::Reaped => {}
+            Answer::Strays(Ok(rooms)) => {
+                for room in rooms {
+                    self.tell(|| format!("node {} is said to host people in {room}", life.at));
+                    self.host(life, &room);
+                }
+            }
+            Answer::Strays(Err(_)) => self.ask(life, Ask::Strays),
             Answer::Bans(Ok(list)) => {
                 let now_unix_s = self.node_unix_s(life.at);
                 self.nodes[life.at].bans = Bans::from_list(list, now_unix_s);
@@ -296,6 +304,7 @@ impl World {
             self.handle(life, key, host::Input::Missed);
         }
         self.ask(life, Ask::Bans);
+        self.ask(life, Ask::Strays);
     }
 
     pub fn ban_heard(&mut self, life: Life, connection: u64, change: &Arc<BanChange>) {
@@ -457,13 +466,18 @@ impl World {
             }
         }
         if is_deserted {
-            let key = self.open(life, &room);
-            let Some(hosted) = self.nodes[life.at].hosts.get_mut(&key) else { return };
-            if hosted.is_waiting {
-                hosted.early.push(Early::Open);
-            } else {
-                self.handle(life, key, host::Input::Open);
-            }
+            self.host(life, &room);
+        }
+    }
+
+    /// Without anybody who joins.
+    fn host(&mut self, life: Life, room: &RoomName) {
+        let key = self.open(life, room);
+        let Some(hosted) = self.nodes[life.at].hosts.get_mut(&key) else { return };
+        if hosted.is_waiting {
+            hosted.early.push(Early::Open);
+        } else {
+            self.handle(life, key, host::Input::Open);
         }
     }
 

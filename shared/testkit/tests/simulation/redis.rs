@@ -49,6 +49,7 @@ pub enum Ask {
     Subscribe { host: HostKey, room: RoomName },
     Renew,
     Reap,
+    Strays,
     Bans,
 }
 
@@ -61,6 +62,7 @@ pub enum Answer {
     Subscribed { host: HostKey, outcome: Result<(), StoreError> },
     Renewed(Result<Renewed, StoreError>),
     Reaped,
+    Strays(Result<Vec<RoomName>, StoreError>),
     Bans(Result<Vec<Ban>, StoreError>),
 }
 
@@ -152,6 +154,7 @@ impl World {
             Ask::Subscribe { host, .. } => Answer::Subscribed { host, outcome: Err(lost) },
             Ask::Renew => Answer::Renewed(Err(lost)),
             Ask::Reap => Answer::Reaped,
+            Ask::Strays => Answer::Strays(Err(lost)),
             Ask::Bans => Answer::Bans(Err(lost)),
         }
     }
@@ -210,6 +213,10 @@ impl World {
                     self.tell(|| format!("node {} removes the people of {dead:?}", life.at));
                 }
                 Answer::Reaped
+            }
+            Ask::Strays => {
+                let open = self.nodes[life.at].open.keys().cloned().collect();
+                Answer::Strays(done(store.strays(Self::node_id(life), open)))
             }
             Ask::Bans => Answer::Bans(done(store.bans(self.unix_ms() / 1000))),
         }
@@ -304,6 +311,7 @@ impl Answer {
             Self::Subscribed { host, .. } => Self::Subscribed { host, outcome: Err(lost) },
             Self::Renewed(_) => Self::Renewed(Err(lost)),
             Self::Reaped => Self::Reaped,
+            Self::Strays(_) => Self::Strays(Err(lost)),
             Self::Bans(_) => Self::Bans(Err(lost)),
         }
     }

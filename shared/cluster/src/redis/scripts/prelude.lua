@@ -6,7 +6,8 @@
 -- g: hash identity -> "version generation reason" of those who left; under '' what stands for everybody forgotten
 -- ended: list of the views of the last histories that were ended
 -- HOSTS goes before a node's id: set of the rooms where it hosts somebody
-local X, P, I, G, ENDED, ROOMS, GENERATION, BANS, HOSTS = unpack(KEYS)
+-- SEATED: zset node -> when it was last seen to have a lease, or began to host somebody
+local X, P, I, G, ENDED, ROOMS, GENERATION, BANS, HOSTS, SEATED = unpack(KEYS)
 local CHANNEL, NAME, TTL_MS = ARGV[1], ARGV[2], ARGV[3]
 
 local DEPARTED_MAX = 1024
@@ -54,8 +55,8 @@ local function has_seat(flags, held)
 end
 
 local function sit(identity, generation, version, flags, node, sid, record, held)
-  -- Where to look should the node die.
-  redis.call('SADD', HOSTS .. node, NAME)
+  -- Where to look should the node die, and that somebody must: it may have no lease here that could run out.
+  if redis.call('SADD', HOSTS .. node, NAME) == 1 then redis.call('ZADD', SEATED, 'NX', decimal(now_ms()), node) end
   if held then count(held.flags, -1) end
   count(flags, 1)
   redis.call('HSET', I, identity, table.concat({ generation, version, flags, node, sid }, ' '))
