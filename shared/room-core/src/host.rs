@@ -37,7 +37,7 @@ pub struct Host {
 
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// What concerns the room alone: anything but [`room::Input::Snapshot`], `Joined`, `Missed` and `WriteFailed`.
+    /// What concerns the room alone: anything but [`room::Input::Snapshot`], `Reading`, `Joined`, `Missed` and `WriteFailed`.
     Room(room::Input),
     /// Host a room that nobody has joined yet.
     Open,
@@ -157,10 +157,10 @@ impl Host {
             Input::Room(room::Input::Lapsed) if !self.is_warm || self.phase == Phase::Closing => {}
             Input::Room(input) => self.room.handle(now, input),
             Input::Open if self.is_warm => {}
-            Input::Open => self.read(),
+            Input::Open => self.read(now),
             Input::Missed => {
                 self.room.handle(now, room::Input::Missed);
-                self.read();
+                self.read(now);
             }
             Input::Joining { who } => drop(self.joining.insert(who)),
             Input::Joined { who, outcome } => self.on_joined(now, who, outcome),
@@ -171,7 +171,7 @@ impl Host {
             }
             Input::Touched(_) => {}
         }
-        self.follow();
+        self.follow(now);
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -186,12 +186,12 @@ impl Host {
                 }
                 Deadline::ReadAgain => {
                     self.read_again = None;
-                    self.read();
+                    self.read(now);
                 }
                 Deadline::WriteAgain => self.write_again = None,
                 Deadline::Unsure => self.unsure_until = None,
             }
-            self.follow();
+            self.follow(now);
         }
     }
 
@@ -256,7 +256,7 @@ impl Host {
             // They may be seated nevertheless, and nobody else would know that nobody serves them.
             Err(StoreFailure::Unavailable) => {
                 self.unsure_until = Some(now + UNSURE_FOR);
-                self.read();
+                self.read(now);
             }
             // A room that was opened for a refused join has nobody to wait for.
             Err(_) if !self.is_warm && !self.waits_for_joins() && !self.is_reading() => self.stop(),
@@ -270,7 +270,7 @@ impl Host {
                 for who in over {
                     self.room.handle(now, room::Input::WriteFailed { who });
                 }
-                self.read();
+                self.read(now);
             }
             // What is known of no session any more is asked for here alone.
             (
@@ -291,7 +291,7 @@ impl Host {
 
     fn on_read(&mut self, now: Instant, outcome: Result<RoomSnapshot, StoreFailure>) {
         if std::mem::replace(&mut self.reading, Reading::No) == Reading::Twice {
-            return self.read();
+            return self.read(now);
         }
         match outcome {
             Ok(snapshot) => self.start(now, snapshot),
@@ -319,13 +319,14 @@ impl Host {
         self.room.handle(now, room::Input::Snapshot(snapshot));
     }
 
-    fn read(&mut self) {
+    fn read(&mut self, now: Instant) {
         if self.read_again.is_some() {
             return;
         }
         match self.reading {
             Reading::No => {
                 self.reading = Reading::Once;
+                self.room.handle(now, room::Input::Reading);
                 self.outputs.push_back(Output::Call(Call::Read));
             }
             Reading::Once | Reading::Twice => self.reading = Reading::Twice,
@@ -333,14 +334,14 @@ impl Host {
     }
 
     /// What follows from what the room decided, and whether the room is over.
-    fn follow(&mut self) {
+    fn follow(&mut self, now: Instant) {
         if self.phase == Phase::Stopped {
             return;
         }
         while let Some(output) = self.room.poll_output() {
             match output {
                 room::Output::Write(change) => self.owe(change),
-                room::Output::Reread => self.read(),
+                room::Output::Reread => self.read(now),
                 // Who is on the way in keeps it, and whoever a look may yet show. It will be said again.
                 room::Output::Unattended if self.waits_for_joins() || self.is_reading() => {}
                 room::Output::Unattended => self.close(Closing::Left),

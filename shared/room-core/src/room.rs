@@ -94,6 +94,7 @@ impl Room {
         }
         match input {
             Input::Snapshot(snapshot) => self.on_snapshot(now, snapshot),
+            Input::Reading => self.replica.reads(),
             Input::Delta(delta) => {
                 self.replica.receive(delta);
                 self.catch_up();

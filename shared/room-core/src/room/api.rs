@@ -13,6 +13,8 @@ use crate::notice::{Notice, Request, Welcome};
 pub enum Input {
     /// The store's state: the first one starts the room, later ones follow a [`Output::Reread`] or come unasked.
     Snapshot(RoomSnapshot),
+    /// The store is asked for a snapshot now.
+    Reading,
     /// The next change of the room's history.
     Delta(Arc<RoomDelta>),
     /// Changes were missed, and the store may be another one since. A snapshot that is read from now on must follow.

@@ -15,7 +15,9 @@ use plenary_model::{
 pub(super) struct Replica {
     known: Option<Known>,
     /// By view and number: what cannot be applied yet.
-    waiting: BTreeMap<(u64, u64), Arc<RoomDelta>>,
+    waiting: BTreeMap<(u64, u64), Waiting>,
+    /// How often a snapshot was asked for.
+    reads: u64,
     /// Something was heard since the last request for a snapshot that is neither applied nor waiting.
     missed: bool,
     /// A snapshot was asked for and has not come.
@@ -26,6 +28,13 @@ pub(super) struct Replica {
     unconfirmed: BTreeSet<Identity>,
     /// When they count as gone.
     confirm_by: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    delta: Arc<RoomDelta>,
+    /// How many snapshots had been asked for when it was heard.
+    reads: u64,
 }
 
 #[derive(Debug)]
@@ -65,7 +74,7 @@ impl Replica {
             return;
         }
         if self.waiting.len() < WAITING_MAX || self.next_place() == Some(at) {
-            self.waiting.insert(at, delta);
+            self.waiting.insert(at, Waiting { delta, reads: self.reads });
         } else {
             self.missed = true;
         }
@@ -80,7 +89,7 @@ impl Replica {
         if self.is_doubtful {
             return None;
         }
-        let delta = self.waiting.remove(&self.next_place()?)?;
+        let Waiting { delta, .. } = self.waiting.remove(&self.next_place()?)?;
         let known = self.known.as_mut()?;
         known.seq = delta.seq;
         if let RoomChange::Put(record) = &delta.change {
@@ -101,6 +110,11 @@ impl Replica {
             self.missed = false;
         }
         !asked
+    }
+
+    /// A snapshot is asked for now.
+    pub(super) fn reads(&mut self) {
+        self.reads = self.reads.saturating_add(1);
     }
 
     /// Whether this says less than what is known here. Whoever asked for it has it.
@@ -124,6 +138,9 @@ impl Replica {
         self.waiting.retain(|(of, _), _| *of == view);
         self.missed |= self.waiting.len() < waiting;
         self.waiting = self.waiting.split_off(&(view, seq.saturating_add(1)));
+        // What was heard before the snapshot was asked for and is not in it belongs to a history that the store has lost, and
+        // whose numbers it gives again.
+        self.waiting.retain(|_, waiting| waiting.reads == self.reads);
         let Some(before) = self.known.replace(known) else { return self.differences(BTreeMap::new()) };
         let is_over = ended.contains(&before.view) || self.confirm_by.is_some_and(|at| at <= now);
         self.keep_lost(now, &before.records, &departed, is_over);

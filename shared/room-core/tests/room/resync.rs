@@ -1,6 +1,6 @@
 //! Holes in the history, other histories, and writes that were lost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use plenary_cluster::Store;
 use plenary_model::*;
@@ -98,6 +98,34 @@ fn a_node_puts_back_its_own_people_and_the_room_when_the_store_lost_them() {
     world.handle(0, Input::Lapsed);
     assert_eq!(put_back(&world), (lost.view, lost.seq, vec![identity("ann")]));
     assert_eq!(world.client(&ann).ended, None);
+}
+
+#[test]
+fn what_a_later_look_does_not_show_was_lost_with_its_history() {
+    let mut world = World::with_nodes(2);
+    let ann = world.join("ann");
+    world.settle();
+    world.forget_notices();
+    let stored = world.stored_snapshot();
+    let put = |number: u64, who: &str| {
+        let mut record = (*world.stored_one("ann")).clone();
+        record.participant = person(who, &format!("PA_{who}"));
+        record.node = "ND_1".into();
+        let seq = stored.seq + number;
+        let delta = RoomDelta { view: stored.view, seq, change: RoomChange::Put(Arc::new(record)), trace: None };
+        Input::Delta(Arc::new(delta))
+    };
+    // The store loses bob, who was not heard of, and cyd; then it gives their numbers to others.
+    let (lost, next, last) = (put(2, "cyd"), put(1, "dan"), put(2, "eve"));
+    world.handle(0, lost);
+    world.handle(0, Input::Reading);
+    world.handle(0, Input::Snapshot(stored));
+    world.handle(0, next);
+    let heard = people(&world.heard(&ann)).concat();
+    assert_eq!(heard.iter().map(|person| person.identity.as_str()).collect::<Vec<_>>(), ["dan"]);
+    world.handle(0, last);
+    let heard = people(&world.heard(&ann)).concat();
+    assert_eq!(heard.iter().map(|person| person.identity.as_str()).collect::<Vec<_>>(), ["eve"]);
 }
 
 #[test]
