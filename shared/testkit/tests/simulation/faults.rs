@@ -267,52 +267,32 @@ impl World {
 }
 
 impl Totals {
-    pub fn add(&mut self, other: Self) {
-        let mine = self.all_mut();
-        for (sum, one) in mine.into_iter().zip(other.all()) {
-            *sum += one;
+    pub fn add(&mut self, mut other: Self) {
+        for (sum, one) in self.all_mut().into_iter().zip(other.all_mut()) {
+            *sum += *one;
         }
     }
 
     /// Everything has happened.
-    pub fn is_full(&self) -> bool {
-        self.all().into_iter().all(|count| count > 0)
-    }
-
-    fn all(mut self) -> [usize; 13] {
-        self.all_mut().map(|count| *count)
+    pub fn is_full(mut self) -> bool {
+        self.all_mut().into_iter().all(|count| *count > 0)
     }
 
     fn all_mut(&mut self) -> [&mut usize; 13] {
-        let Self {
-            crashes,
-            sleeps,
-            cuts,
-            disconnects,
-            outages,
-            wipes,
-            failovers,
-            lapsed,
-            reaped,
-            lost_answers,
-            kicked,
-            banned,
-            deleted,
-        } = self;
         [
-            crashes,
-            sleeps,
-            cuts,
-            disconnects,
-            outages,
-            wipes,
-            failovers,
-            lapsed,
-            reaped,
-            lost_answers,
-            kicked,
-            banned,
-            deleted,
+            &mut self.crashes,
+            &mut self.sleeps,
+            &mut self.cuts,
+            &mut self.disconnects,
+            &mut self.outages,
+            &mut self.wipes,
+            &mut self.failovers,
+            &mut self.lapsed,
+            &mut self.reaped,
+            &mut self.lost_answers,
+            &mut self.kicked,
+            &mut self.banned,
+            &mut self.deleted,
         ]
     }
 }
