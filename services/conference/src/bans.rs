@@ -6,11 +6,11 @@ use std::{
 };
 
 use plenary_cluster::{Bans, Barred, Event, StoreError};
-use plenary_model::{BanChange, Identity, RoomName};
+use plenary_model::{BanEntry, Identity, RoomName};
 use plenary_protocol::token::Claims;
 
 use crate::{
-    events::StoreFailed,
+    events::{BansPutBack, StoreFailed},
     node::Shared,
     rooms::{EnforceBans, host_strays},
     tokens::unix_seconds,
@@ -40,14 +40,14 @@ impl BanCopy {
         self.verdict(&identity, room.as_ref(), claims.issued(), now_unix_s)
     }
 
-    pub fn replace(&self, bans: Bans) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = bans;
+    /// The store was read. Gives back what it has lost.
+    pub fn reconcile(&self, stored: Vec<BanEntry>, now_unix_s: u64) -> Vec<BanEntry> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).reconcile(stored, now_unix_s)
     }
 
-    fn apply(&self, change: &BanChange) {
-        let mut bans = self.0.write().unwrap_or_else(PoisonError::into_inner);
+    fn apply(&self, entry: &BanEntry) {
         // The store has the same limits: it cannot have accepted what has no place here, and what is over makes place.
-        let _ = bans.apply(change, unix_seconds());
+        let _ = self.0.write().unwrap_or_else(PoisonError::into_inner).apply(entry, unix_seconds());
     }
 }
 
@@ -56,22 +56,24 @@ impl BanCopy {
 pub async fn follow(shared: Arc<Shared>) {
     loop {
         if let Ok(mut heard) = shared.bus.subscribe_bans().await {
-            loop {
+            'listening: loop {
                 if let Err(error) = look(&shared).await {
                     StoreFailed { error }.emit();
                     tokio::time::sleep(RETRY_AFTER).await;
                     continue;
                 }
-                let mut next = heard.next().await;
-                while let Some(Event::Delta(change)) = &next {
-                    shared.bans.apply(change);
-                    if let BanChange::Set(ban) = &**change {
-                        enforce(&shared, ban.room.clone());
+                loop {
+                    tokio::select! {
+                        event = heard.next() => match event {
+                            Some(Event::Delta(entry)) => {
+                                shared.bans.apply(&entry);
+                                enforce(&shared, entry.room.clone());
+                            }
+                            Some(Event::Resync) => break,
+                            None => break 'listening,
+                        },
+                        () = shared.store_doubted.notified() => break,
                     }
-                    next = heard.next().await;
-                }
-                if next.is_none() {
-                    break;
                 }
             }
         }
@@ -79,11 +81,16 @@ pub async fn follow(shared: Arc<Shared>) {
     }
 }
 
-/// The bus skipped something, or is about to begin: the store may be another one, or an earlier one, than it was.
+/// The bus skipped something, or is about to begin: the store may be another one, or an earlier one, than it was. What it lost of
+/// the bans is put back.
 async fn look(shared: &Shared) -> Result<(), StoreError> {
-    let list = shared.store.bans(unix_seconds()).await?;
-    shared.bans.replace(Bans::from_list(list, unix_seconds()));
+    let now_unix_s = unix_seconds();
+    let lost = shared.bans.reconcile(shared.store.bans(now_unix_s).await?, now_unix_s);
     enforce(shared, None);
+    if !lost.is_empty() {
+        BansPutBack { bans: lost.len() }.emit();
+        shared.store.restore_bans(lost, now_unix_s).await?;
+    }
     host_strays(shared).await
 }
 

@@ -457,6 +457,18 @@ impl NodesReaped {
     }
 }
 
+/// The store had lost what this node knows of bans, revocations and their ends.
+#[derive(Debug)]
+pub struct BansPutBack {
+    pub bans: usize,
+}
+
+impl BansPutBack {
+    pub fn emit(self) {
+        warn!(bans = self.bans, "bans that the store had lost are put back");
+    }
+}
+
 /// Somebody was kept out, or let in again, by whoever holds this key.
 #[derive(Debug)]
 pub struct BansChanged<'a> {

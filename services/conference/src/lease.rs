@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     events::{LeaseNotRenewed, NodesReaped, StoreFailed},
     node::Shared,
-    rooms::{Lapsed, host_strays},
+    rooms::Lapsed,
 };
 
 /// For as long as the node runs.
@@ -53,10 +53,10 @@ pub async fn hold(shared: Arc<Shared>) {
                 continue;
             }
         };
-        // The next time brings another chance, here as below.
-        if has_lapsed || renewals.is_multiple_of(STRAYS_EVERY) {
-            let _ = host_strays(&shared).await;
+        if has_lapsed || renewals.is_multiple_of(LOOK_EVERY) {
+            shared.store_doubted.notify_one();
         }
+        // The next second brings another chance.
         if let Ok(nodes) = shared.store.reap().await
             && !nodes.is_empty()
         {
@@ -74,5 +74,5 @@ fn info(shared: &Shared) -> NodeInfo {
     }
 }
 
-/// Renewals of a lease between looks for people that the store wrongly says are here; each look also ends hints that are over.
-const STRAYS_EVERY: u64 = 60;
+/// Renewals of a lease between looks at what no break made doubtful, which also end hints that are over.
+const LOOK_EVERY: u64 = 60;

@@ -58,6 +58,8 @@ pub struct Shared {
     pub bus: Arc<dyn Bus>,
     pub keys: Arc<KeyRing>,
     pub bans: Arc<BanCopy>,
+    /// The store may have lost something that no break of the bus showed.
+    pub store_doubted: Notify,
     pub neighbours: Arc<Neighbours>,
     pub reach: Arc<Reach>,
     pub letters: Arc<Letters>,
@@ -118,6 +120,7 @@ impl Shared {
             bus,
             keys: KeyRing::new(settings),
             bans: Arc::default(),
+            store_doubted: Notify::new(),
             server_identity: Arc::new(identity),
             session_settings: session_settings(settings),
             room_settings: room::Settings {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, AdminRefusal, Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, Participant, ParticipantSid, Record,
+    Admin, AdminRefusal, Ban, BanEntry, Identity, LeaveReason, NodeId, NodeInfo, Participant, ParticipantSid, Record,
     RoomInfo, RoomName, RoomSid, RoomSnapshot, RoomWord,
 };
 
@@ -61,8 +61,11 @@ pub trait Store: Send + Sync {
     fn ban(&self, ban: Ban, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Ends ban and revocation of a person in a room (`None`: those for every room). False if there was neither.
     fn lift_ban(&self, identity: Identity, room: Option<RoomName>) -> BoxFuture<'_, Result<bool, StoreError>>;
-    /// What holds at this moment, by person and room.
-    fn bans(&self, now_unix_s: u64) -> BoxFuture<'_, Result<Vec<Ban>, StoreError>>;
+    /// What stands at this moment, and what was lifted before its time; by person and room.
+    fn bans(&self, now_unix_s: u64) -> BoxFuture<'_, Result<Vec<BanEntry>, StoreError>>;
+    /// Puts back what the store lost of the bans. Of two words about the same the later one stands; news are published. What
+    /// there is no place for is left out.
+    fn restore_bans(&self, lost: Vec<BanEntry>, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
 /// What is said between nodes, at most once and in order; a lost or skipped message shows as `Resync`.
@@ -70,7 +73,7 @@ pub trait Bus: Send + Sync {
     /// Hears every change from here on, of this life of the room and of those to come; the room need not exist.
     fn subscribe(&self, room: RoomName) -> BoxFuture<'_, Result<Subscription, BusError>>;
     /// Hears every change to the bans from here on.
-    fn subscribe_bans(&self) -> BoxFuture<'_, Result<Subscription<BanChange>, BusError>>;
+    fn subscribe_bans(&self) -> BoxFuture<'_, Result<Subscription<BanEntry>, BusError>>;
     /// Hears what other nodes than this one say of a room from here on. After a `Resync` some of it is lost.
     fn hear(&self, room: RoomName, node: NodeId) -> BoxFuture<'_, Result<Subscription<RoomWord>, BusError>>;
     /// Says this to the other nodes that hear the room, in this order, at most once each. Words that could not be said may be

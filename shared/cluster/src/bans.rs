@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use plenary_model::{Ban, BanChange, Identity, RoomName};
+use plenary_model::{Ban, BanEntry, Identity, RoomName};
 
 use crate::StoreError;
 
@@ -14,17 +14,13 @@ pub struct Bans {
     count: usize,
 }
 
-/// A person may be banned from a room and have tokens revoked there: lifting or outliving one leaves the other.
+/// A person may be banned from a room and have tokens revoked there: outliving one leaves the other. As in [`BanEntry`].
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
-    banned_until: Option<u64>,
-    revoked: Option<Revoked>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Revoked {
-    before: u64,
-    until: u64,
+    banned_until: u64,
+    tokens_before: u64,
+    revoked_until: u64,
+    version: u64,
 }
 
 /// Why somebody is kept out.
@@ -38,53 +34,72 @@ pub enum Barred {
 
 impl Bans {
     /// The bans of a list, as read from a store; what does not fit is left out.
-    pub fn from_list(bans: Vec<Ban>, now_unix_s: u64) -> Self {
+    pub fn from_list(entries: Vec<BanEntry>, now_unix_s: u64) -> Self {
         let mut all = Self::default();
-        for ban in bans {
-            // The store has the same limits, so this refuses nothing that it holds.
-            let _ = all.set(ban, now_unix_s);
+        for entry in &entries {
+            all.apply(entry, now_unix_s);
         }
         all
     }
 
     /// Adds a ban or changes it. Of two revocations the later moment stands, for as long as either. Gives back what is
-    /// to be published.
-    pub fn set(&mut self, ban: Ban, now_unix_s: u64) -> Result<BanChange, StoreError> {
-        let known = self.people.get(&ban.identity).is_some_and(|rooms| rooms.contains_key(&ban.room));
-        if !known {
-            self.make_place(&ban.room, now_unix_s)?;
-            *self.per_room.entry(ban.room.clone()).or_default() += 1;
-            self.count = self.count.saturating_add(1);
+    /// to be published. `now_ms` makes its version higher than those that were lost.
+    pub fn set(&mut self, ban: Ban, now_unix_s: u64, now_ms: u64) -> Result<BanEntry, StoreError> {
+        let Ban { identity, room, tokens_before_unix_s, until_unix_s } = ban;
+        let entry = self.entry(&identity, &room, now_unix_s)?;
+        match tokens_before_unix_s {
+            None => entry.banned_until = until_unix_s,
+            Some(before) => {
+                let stands = entry.tokens_before > 0 && entry.revoked_until > now_unix_s;
+                let (old, old_until) = if stands { (entry.tokens_before, entry.revoked_until) } else { (0, 0) };
+                (entry.tokens_before, entry.revoked_until) = (old.max(before), old_until.max(until_unix_s));
+            }
         }
-        let entry = self.people.entry(ban.identity.clone()).or_default().entry(ban.room.clone()).or_default();
-        let Some(before) = ban.tokens_before_unix_s else {
-            entry.banned_until = Some(ban.until_unix_s);
-            return Ok(BanChange::Set(ban));
-        };
-        let old = entry.revoked.filter(|old| old.until > now_unix_s);
-        let revoked = old.map_or(Revoked { before, until: ban.until_unix_s }, |old| Revoked {
-            before: old.before.max(before),
-            until: old.until.max(ban.until_unix_s),
-        });
-        entry.revoked = Some(revoked);
-        let told = Ban { tokens_before_unix_s: Some(revoked.before), until_unix_s: revoked.until, ..ban };
-        Ok(BanChange::Set(told))
+        entry.version = entry.version.saturating_add(1).max(now_ms);
+        Ok(entry.told(&identity, &room))
     }
 
     /// Ends both the ban and the revocation of this person in this room. Nothing to publish if there was neither.
-    pub fn lift(&mut self, identity: &Identity, room: &Option<RoomName>) -> Option<BanChange> {
-        self.forget(identity, room).then(|| BanChange::Lifted { identity: identity.clone(), room: room.clone() })
+    pub fn lift(&mut self, identity: &Identity, room: &Option<RoomName>, now_ms: u64) -> Option<BanEntry> {
+        let entry = self.people.get_mut(identity)?.get_mut(room)?;
+        if entry.is_lifted() {
+            return None;
+        }
+        *entry = Entry {
+            banned_until: 0,
+            tokens_before: 0,
+            revoked_until: entry.banned_until.max(entry.revoked_until),
+            version: entry.version.saturating_add(1).max(now_ms),
+        };
+        Some(entry.told(identity, room))
     }
 
-    /// What was heard of a change elsewhere.
-    pub fn apply(&mut self, change: &BanChange, now_unix_s: u64) -> Result<(), StoreError> {
-        match change {
-            BanChange::Set(ban) => self.set(ban.clone(), now_unix_s).map(drop),
-            BanChange::Lifted { identity, room } => {
-                self.forget(identity, room);
-                Ok(())
-            }
+    /// What was heard, read or put back. False if it is no news, or there is no place for it.
+    pub fn apply(&mut self, told: &BanEntry, now_unix_s: u64) -> bool {
+        let known = self.people.get(&told.identity).and_then(|rooms| rooms.get(&told.room));
+        if known.is_some_and(|known| known.version >= told.version) {
+            return false;
         }
+        let Ok(entry) = self.entry(&told.identity, &told.room, now_unix_s) else { return false };
+        *entry = Entry {
+            banned_until: told.banned_until_unix_s,
+            tokens_before: told.tokens_before_unix_s,
+            revoked_until: told.revoked_until_unix_s,
+            version: told.version,
+        };
+        true
+    }
+
+    /// The store was read: takes what is news here, and gives back what the store has lost.
+    pub fn reconcile(&mut self, stored: Vec<BanEntry>, now_unix_s: u64) -> Vec<BanEntry> {
+        let versions: HashMap<_, _> =
+            stored.iter().map(|entry| ((&entry.identity, &entry.room), entry.version)).collect();
+        let is_lost = |own: &BanEntry| versions.get(&(&own.identity, &own.room)).is_none_or(|has| *has < own.version);
+        let lost = self.entries(now_unix_s).into_iter().filter(is_lost).collect();
+        for entry in &stored {
+            self.apply(entry, now_unix_s);
+        }
+        lost
     }
 
     /// Whether a token of this age keeps its bearer out of this room. A token that does not say its age is of any.
@@ -99,24 +114,57 @@ impl Bans {
         let everywhere = rooms.get(&None);
         let here = room.and_then(|room| rooms.get(&Some(room.clone())));
         let entries = || everywhere.into_iter().chain(here);
-        if entries().any(|entry| entry.banned_until.is_some_and(|until| until > now_unix_s)) {
+        if entries().any(|entry| entry.banned_until > now_unix_s) {
             return Some(Barred::Banned);
         }
         let issued = issued_unix_s.unwrap_or_default();
-        let revoked = |entry: &Entry| entry.revoked.is_some_and(|it| it.until > now_unix_s && issued < it.before);
+        let revoked = |entry: &Entry| entry.revoked_until > now_unix_s && issued < entry.tokens_before;
         entries().any(revoked).then_some(Barred::Revoked)
     }
 
     /// What holds now, by person and room.
     pub fn list(&self, now_unix_s: u64) -> Vec<Ban> {
-        let all = self.people.iter().flat_map(|(identity, rooms)| rooms.iter().map(move |one| (identity, one)));
-        let mut bans: Vec<_> = all.flat_map(|(identity, (room, entry))| entry.told(identity, room)).collect();
+        let mut bans = Vec::new();
+        for entry in self.entries(now_unix_s) {
+            let BanEntry { identity, room, .. } = &entry;
+            let ban = |tokens_before_unix_s, until_unix_s| Ban {
+                identity: identity.clone(),
+                room: room.clone(),
+                tokens_before_unix_s,
+                until_unix_s,
+            };
+            bans.push(ban(None, entry.banned_until_unix_s));
+            if entry.tokens_before_unix_s > 0 {
+                bans.push(ban(Some(entry.tokens_before_unix_s), entry.revoked_until_unix_s));
+            }
+        }
         bans.retain(|ban| ban.until_unix_s > now_unix_s);
-        bans.sort_unstable_by(|a, b| {
-            let key = |ban: &Ban| (ban.identity.clone(), ban.room.clone(), ban.tokens_before_unix_s);
-            key(a).cmp(&key(b))
-        });
         bans
+    }
+
+    /// The same with what was lifted before its time, as it is told and kept.
+    pub fn entries(&self, now_unix_s: u64) -> Vec<BanEntry> {
+        let all = self.people.iter().flat_map(|(identity, rooms)| rooms.iter().map(move |one| (identity, one)));
+        let all = all.filter(|(_, (_, entry))| entry.is_remembered(now_unix_s));
+        let mut entries: Vec<_> = all.map(|(identity, (room, entry))| entry.told(identity, room)).collect();
+        entries.sort_unstable_by(|a, b| (&a.identity, &a.room).cmp(&(&b.identity, &b.room)));
+        entries
+    }
+
+    /// Of this person in this place, if there is one or a place for one.
+    fn entry(
+        &mut self,
+        identity: &Identity,
+        room: &Option<RoomName>,
+        now_unix_s: u64,
+    ) -> Result<&mut Entry, StoreError> {
+        let known = self.people.get(identity).is_some_and(|rooms| rooms.contains_key(room));
+        if !known {
+            self.make_place(room, now_unix_s)?;
+            *self.per_room.entry(room.clone()).or_default() += 1;
+            self.count = self.count.saturating_add(1);
+        }
+        Ok(self.people.entry(identity.clone()).or_default().entry(room.clone()).or_default())
     }
 
     /// Refuses what is new rather than forgetting what somebody relies on.
@@ -132,6 +180,7 @@ impl Bans {
         self.count >= BANS_MAX || (room.is_some() && here >= BANS_PER_ROOM_MAX)
     }
 
+    /// What was lifted makes place too: should a node that did not hear of it put it back, it can be lifted again.
     fn sweep(&mut self, now_unix_s: u64) {
         for rooms in self.people.values_mut() {
             rooms.retain(|_, entry| entry.holds(now_unix_s));
@@ -144,42 +193,30 @@ impl Bans {
             self.count = self.count.saturating_add(1);
         }
     }
-
-    fn forget(&mut self, identity: &Identity, room: &Option<RoomName>) -> bool {
-        let Some(rooms) = self.people.get_mut(identity) else { return false };
-        if rooms.remove(room).is_none() {
-            return false;
-        }
-        if rooms.is_empty() {
-            self.people.remove(identity);
-        }
-        self.count = self.count.saturating_sub(1);
-        if let Some(here) = self.per_room.get_mut(room) {
-            *here = here.saturating_sub(1);
-            if *here == 0 {
-                self.per_room.remove(room);
-            }
-        }
-        true
-    }
 }
 
 impl Entry {
     fn holds(&self, now_unix_s: u64) -> bool {
-        self.banned_until.is_some_and(|until| until > now_unix_s)
-            || self.revoked.is_some_and(|revoked| revoked.until > now_unix_s)
+        self.is_remembered(now_unix_s) && !self.is_lifted()
     }
 
-    fn told(&self, identity: &Identity, room: &Option<RoomName>) -> impl Iterator<Item = Ban> + use<> {
-        let ban = |tokens_before_unix_s, until_unix_s| Ban {
+    fn is_lifted(&self) -> bool {
+        self.banned_until == 0 && self.tokens_before == 0
+    }
+
+    fn is_remembered(&self, now_unix_s: u64) -> bool {
+        self.banned_until > now_unix_s || self.revoked_until > now_unix_s
+    }
+
+    fn told(&self, identity: &Identity, room: &Option<RoomName>) -> BanEntry {
+        BanEntry {
             identity: identity.clone(),
             room: room.clone(),
-            tokens_before_unix_s,
-            until_unix_s,
-        };
-        let banned = self.banned_until.map(|until| ban(None, until));
-        let revoked = self.revoked.map(|revoked| ban(Some(revoked.before), revoked.until));
-        banned.into_iter().chain(revoked)
+            banned_until_unix_s: self.banned_until,
+            tokens_before_unix_s: self.tokens_before,
+            revoked_until_unix_s: self.revoked_until,
+            version: self.version,
+        }
     }
 }
 

@@ -52,6 +52,8 @@ macro_rules! conformance_suite {
             bans_end_by_themselves,
             bans_outlive_rooms,
             bans_are_bounded_and_the_old_ones_stay,
+            lost_bans_are_put_back_unless_there_is_a_later_word,
+            what_is_put_back_is_bounded_too,
             a_slow_listener_to_bans_hears_resync,
             who_left_is_told_from_who_was_lost,
             only_what_is_not_over_is_put_back,
@@ -363,8 +365,9 @@ pub async fn a_banned_person_is_refused_and_heard_of(cluster: Arc<impl Cluster>)
     let mut heard = cluster.subscribe_bans().await.unwrap();
     let ban = ban_of("ann", Some("r"), None, 100);
     cluster.ban(ban.clone(), 10).await.unwrap();
-    assert_eq!(heard.next().await, Some(Event::Delta(Arc::new(BanChange::Set(ban.clone())))));
-    assert_eq!(cluster.bans(10).await, Ok(vec![ban]));
+    let told = next_entry(&mut heard).await;
+    assert_eq!(cluster.bans(10).await, Ok(vec![told]));
+    assert_eq!(bans(&cluster, 10).await, [ban]);
     assert_eq!(cluster.snapshot(name("r")).await.unwrap().records.len(), 1, "ending a session is its node's to do");
     assert_eq!(join_at("ann", "r", Some(u64::MAX), 10, &cluster).await, Err(StoreError::Banned));
     assert_eq!(join_at("ann", "r", None, 10, &cluster).await, Err(StoreError::Banned));
@@ -373,8 +376,10 @@ pub async fn a_banned_person_is_refused_and_heard_of(cluster: Arc<impl Cluster>)
 
     assert_eq!(cluster.lift_ban(identity("ann"), None).await, Ok(false), "that one is for another scope");
     assert_eq!(cluster.lift_ban(identity("ann"), Some(name("r"))).await, Ok(true));
-    let lifted = BanChange::Lifted { identity: identity("ann"), room: Some(name("r")) };
-    assert_eq!(heard.next().await, Some(Event::Delta(Arc::new(lifted))));
+    let lifted = next_entry(&mut heard).await;
+    assert_eq!((lifted.banned_until_unix_s, lifted.tokens_before_unix_s, lifted.revoked_until_unix_s), (0, 0, 100));
+    assert_eq!(cluster.bans(10).await, Ok(vec![lifted]), "remembered until it would have been over");
+    assert_eq!((bans(&cluster, 10).await, cluster.bans(100).await), (Vec::new(), Ok(Vec::new())));
     assert_eq!(cluster.lift_ban(identity("ann"), Some(name("r"))).await, Ok(false));
     assert_eq!(heard.try_next(), None, "what changes nothing is not told");
     assert_eq!(join_at("ann", "r", None, 10, &cluster).await, Ok(()));
@@ -400,10 +405,10 @@ pub async fn a_revocation_refuses_tokens_issued_before(cluster: Arc<impl Cluster
     let mut heard = cluster.subscribe_bans().await.unwrap();
     cluster.ban(ban_of("ann", Some("r"), Some(40), 90), 10).await.unwrap();
     let stands = ban_of("ann", Some("r"), Some(50), 100);
-    assert_eq!(heard.next().await, Some(Event::Delta(Arc::new(BanChange::Set(stands.clone())))));
-    assert_eq!(cluster.bans(10).await, Ok(vec![stands]));
+    assert_eq!(Bans::from_list(vec![next_entry(&mut heard).await], 10).list(10), std::slice::from_ref(&stands));
+    assert_eq!(bans(&cluster, 10).await, [stands]);
     cluster.ban(ban_of("ann", Some("r"), Some(60), 90), 10).await.unwrap();
-    assert_eq!(cluster.bans(10).await, Ok(vec![ban_of("ann", Some("r"), Some(60), 100)]));
+    assert_eq!(bans(&cluster, 10).await, [ban_of("ann", Some("r"), Some(60), 100)]);
 }
 
 pub async fn a_ban_and_a_revocation_do_not_shadow_each_other(cluster: Arc<impl Cluster>) {
@@ -412,9 +417,9 @@ pub async fn a_ban_and_a_revocation_do_not_shadow_each_other(cluster: Arc<impl C
     assert_eq!(join_at("ann", "r", Some(70), 10, &cluster).await, Err(StoreError::Banned));
     assert_eq!(join_at("ann", "r", Some(70), 20, &cluster).await, Ok(()), "the ban is over");
     assert_eq!(join_at("ann", "r", Some(49), 20, &cluster).await, Err(StoreError::Revoked), "the revocation is not");
-    assert_eq!(cluster.bans(10).await.unwrap().len(), 2);
+    assert_eq!(bans(&cluster, 10).await.len(), 2);
     assert_eq!(cluster.lift_ban(identity("ann"), Some(name("r"))).await, Ok(true));
-    assert_eq!(cluster.bans(10).await, Ok(Vec::new()));
+    assert_eq!(bans(&cluster, 10).await, []);
 }
 
 pub async fn bans_end_by_themselves(cluster: Arc<impl Cluster>) {
@@ -449,6 +454,62 @@ pub async fn bans_are_bounded_and_the_old_ones_stay(cluster: Arc<impl Cluster>) 
     assert_eq!(cluster.lift_ban(identity("p0"), Some(name("r"))).await, Ok(true));
 }
 
+pub async fn lost_bans_are_put_back_unless_there_is_a_later_word(cluster: Arc<impl Cluster>) {
+    let mut heard = cluster.subscribe_bans().await.unwrap();
+    let entry = |who: &str, room: Option<&str>, version| BanEntry {
+        identity: identity(who),
+        room: room.map(name),
+        banned_until_unix_s: 100,
+        tokens_before_unix_s: 0,
+        revoked_until_unix_s: 0,
+        version,
+    };
+    let revoked = BanEntry {
+        banned_until_unix_s: 0,
+        tokens_before_unix_s: 50,
+        revoked_until_unix_s: 100,
+        ..entry("bob", Some("r"), 5)
+    };
+    let lost = vec![entry("ann", Some("r"), 5), entry("ann", None, 5), revoked];
+    cluster.restore_bans(lost.clone(), 10).await.unwrap();
+    assert_eq!(sorted(cluster.bans(10).await.unwrap()), sorted(lost.clone()));
+    let told = [next_entry(&mut heard).await, next_entry(&mut heard).await, next_entry(&mut heard).await];
+    assert_eq!(sorted(told.to_vec()), sorted(lost.clone()));
+    assert_eq!(join_at("ann", "r", None, 10, &cluster).await, Err(StoreError::Banned));
+    assert_eq!(join_at("ann", "other", None, 10, &cluster).await, Err(StoreError::Banned));
+    assert_eq!(join_at("bob", "r", Some(49), 10, &cluster).await, Err(StoreError::Revoked));
+    assert_eq!(join_at("bob", "r", Some(50), 10, &cluster).await, Ok(()));
+
+    for room in [None, Some(name("r"))] {
+        assert_eq!(cluster.lift_ban(identity("ann"), room).await, Ok(true));
+        let lifted = next_entry(&mut heard).await;
+        assert!(lifted.version > 5);
+    }
+    let lifted = cluster.bans(10).await.unwrap();
+    cluster.restore_bans(lost, 10).await.unwrap();
+    assert_eq!(cluster.bans(10).await, Ok(lifted), "a node that did not hear of it brings nothing back");
+    assert_eq!(join_at("ann", "r", None, 10, &cluster).await, Ok(()));
+    cluster.ban(ban_of("ann", Some("r"), None, 100), 10).await.unwrap();
+    assert_eq!(next_entry(&mut heard).await.identity, identity("ann"));
+    assert_eq!(heard.try_next(), None, "what is no news is not told");
+    assert_eq!(join_at("ann", "r", None, 10, &cluster).await, Err(StoreError::Banned));
+}
+
+pub async fn what_is_put_back_is_bounded_too(cluster: Arc<impl Cluster>) {
+    let entry = |number| BanEntry {
+        identity: identity(&format!("p{number}")),
+        room: Some(name("r")),
+        banned_until_unix_s: 100,
+        tokens_before_unix_s: 0,
+        revoked_until_unix_s: 0,
+        version: 5,
+    };
+    cluster.restore_bans((0..=BANS_PER_ROOM_MAX).map(entry).collect(), 10).await.unwrap();
+    assert_eq!(cluster.bans(10).await.unwrap().len(), BANS_PER_ROOM_MAX);
+    assert_eq!(cluster.lift_ban(identity("p0"), Some(name("r"))).await, Ok(true));
+    cluster.ban(ban_of("ann", Some("r"), None, 100), 10).await.expect("what was lifted makes place");
+}
+
 pub async fn a_slow_listener_to_bans_hears_resync(cluster: Arc<impl Cluster>) {
     let mut slow = cluster.subscribe_bans().await.unwrap();
     for until in 0..MORE_THAN_ANY_QUEUE as u64 {
@@ -456,12 +517,11 @@ pub async fn a_slow_listener_to_bans_hears_resync(cluster: Arc<impl Cluster>) {
     }
     assert_eq!(slow.next().await, Some(Event::Resync));
     assert_eq!(cluster.lift_ban(identity("ann"), None).await, Ok(true));
-    let lifted = BanChange::Lifted { identity: identity("ann"), room: None };
     loop {
         match slow.next().await {
-            Some(Event::Delta(change)) if *change == lifted => return,
+            Some(Event::Delta(entry)) if entry.banned_until_unix_s == 0 => return,
             // Still on its way when the others were missed.
-            Some(Event::Delta(change)) => assert!(matches!(*change, BanChange::Set(_))),
+            Some(Event::Delta(_)) => {}
             other => panic!("one resync is enough: {other:?}"),
         }
     }
@@ -601,6 +661,23 @@ pub async fn words_reach_the_other_nodes_of_the_room_in_order(cluster: Arc<impl 
     cluster.say(name("r"), node("ND_2"), 1, vec![last.clone()]).await.unwrap();
     assert_eq!(own.next().await, Some(Event::Delta(Arc::new(last))), "and nothing of its own before");
     assert_eq!(elsewhere.try_next(), None);
+}
+
+async fn next_entry(heard: &mut Subscription<BanEntry>) -> BanEntry {
+    match heard.next().await {
+        Some(Event::Delta(entry)) => (*entry).clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What holds of what is stored.
+async fn bans(cluster: &Arc<impl Cluster>, now_unix_s: u64) -> Vec<Ban> {
+    Bans::from_list(cluster.bans(now_unix_s).await.unwrap(), now_unix_s).list(now_unix_s)
+}
+
+fn sorted(mut entries: Vec<BanEntry>) -> Vec<BanEntry> {
+    entries.sort_unstable_by_key(|entry| (entry.identity.clone(), entry.room.clone()));
+    entries
 }
 
 fn ban_of(who: &str, room: Option<&str>, tokens_before_unix_s: Option<u64>, until_unix_s: u64) -> Ban {

@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomDelta, RoomInfo, RoomName,
+    Ban, BanEntry, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomDelta, RoomInfo, RoomName,
     RoomSnapshot, RoomWord,
 };
 use tokio::{
@@ -42,7 +42,7 @@ struct State {
     rooms: Rooms,
     audience: Audience,
     bans: Bans,
-    bans_audience: Vec<Subscriber<BanChange>>,
+    bans_audience: Vec<Subscriber<BanEntry>>,
     nodes: HashMap<NodeId, mpsc::Sender<Ask>>,
     /// Who hears what the others say of a room.
     hearers: HashMap<RoomName, Vec<(NodeId, Subscriber<RoomWord>)>>,
@@ -108,9 +108,9 @@ impl State {
         }
     }
 
-    fn tell_of_ban(&mut self, change: BanChange) {
-        let change = Arc::new(change);
-        self.bans_audience.retain(|subscriber| subscriber.tell(&change) != Err(Untold::Gone));
+    fn tell_of_ban(&mut self, entry: BanEntry) {
+        let entry = Arc::new(entry);
+        self.bans_audience.retain(|subscriber| subscriber.tell(&entry) != Err(Untold::Gone));
     }
 }
 
@@ -224,8 +224,9 @@ impl Store for InProcess {
     fn ban(&self, ban: Ban, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let state = &mut *self.state();
-            let change = state.bans.set(ban, now_unix_s)?;
-            state.tell_of_ban(change);
+            let now_ms = state.leases.now_ms.unwrap_or_default();
+            let entry = state.bans.set(ban, now_unix_s, now_ms)?;
+            state.tell_of_ban(entry);
             Ok(())
         })
     }
@@ -233,15 +234,28 @@ impl Store for InProcess {
     fn lift_ban(&self, identity: Identity, room: Option<RoomName>) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move {
             let state = &mut *self.state();
-            let change = state.bans.lift(&identity, &room);
-            let lifted = change.is_some();
-            change.into_iter().for_each(|change| state.tell_of_ban(change));
+            let now_ms = state.leases.now_ms.unwrap_or_default();
+            let entry = state.bans.lift(&identity, &room, now_ms);
+            let lifted = entry.is_some();
+            entry.into_iter().for_each(|entry| state.tell_of_ban(entry));
             Ok(lifted)
         })
     }
 
-    fn bans(&self, now_unix_s: u64) -> BoxFuture<'_, Result<Vec<Ban>, StoreError>> {
-        Box::pin(async move { Ok(self.state().bans.list(now_unix_s)) })
+    fn bans(&self, now_unix_s: u64) -> BoxFuture<'_, Result<Vec<BanEntry>, StoreError>> {
+        Box::pin(async move { Ok(self.state().bans.entries(now_unix_s)) })
+    }
+
+    fn restore_bans(&self, lost: Vec<BanEntry>, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let state = &mut *self.state();
+            for entry in lost {
+                if state.bans.apply(&entry, now_unix_s) {
+                    state.tell_of_ban(entry);
+                }
+            }
+            Ok(())
+        })
     }
 }
 
@@ -250,7 +264,7 @@ impl Bus for InProcess {
         Box::pin(async move { self.state().audience.add(room) })
     }
 
-    fn subscribe_bans(&self) -> BoxFuture<'_, Result<Subscription<BanChange>, BusError>> {
+    fn subscribe_bans(&self) -> BoxFuture<'_, Result<Subscription<BanEntry>, BusError>> {
         Box::pin(async move {
             let audience = &mut self.state().bans_audience;
             audience.retain(Subscriber::listens);

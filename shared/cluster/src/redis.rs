@@ -22,7 +22,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Ban, BanChange, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomInfo, RoomName, RoomSnapshot,
+    Ban, BanEntry, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomInfo, RoomName, RoomSnapshot,
     RoomWord,
 };
 use prost::Message;
@@ -34,11 +34,11 @@ use self::{
     requests::Requests,
     seal::Seal,
     shard::{Ear, Heard, NamedScript, NoAnswer, Shard},
-    values::{Answer, Settings, WrittenRecord, ban_place, flags, reason_number, stored_bans},
+    values::{Answer, Settings, WrittenRecord, ban_place, flags, reason_number, stored_ban},
     words::{Hearing, Letterboxes},
 };
 use crate::{
-    AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, MissReason, NewRoom,
+    AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bans, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, MissReason, NewRoom,
     Observation, Observer, REAP_PATIENCE, ROOM_LIFE, Renewed, Request, Seat, Store, StoreError, Subscription,
     UNLEASED_PATIENCE,
     receive::{Subscriber, Untold},
@@ -200,10 +200,43 @@ impl Redis {
         }
     }
 
-    /// Bans for every room are told of by the first server alone.
-    fn ban_channel(&self, room: Option<&RoomName>, shard: usize) -> String {
-        if room.is_some() || shard == 0 { format!("{}bans", self.prefix) } else { String::new() }
+    fn bans_channel(&self) -> String {
+        format!("{}bans", self.prefix)
     }
+
+    async fn run_on_bans(&self, shard: &Shard, script: &NamedScript, args: &[&[u8]]) -> Result<Answer, StoreError> {
+        let answer = shard.run(script, &self.ban_keys(), args).await?;
+        answer.map(|values| Answer(values.into_iter())).map_err(|word| refusal(&word))
+    }
+
+    /// Told over this channel, if any.
+    async fn restore_bans_at(
+        &self,
+        shard: &Shard,
+        lost: &[BanEntry],
+        channel: &str,
+        now_unix_s: u64,
+    ) -> Result<(), StoreError> {
+        let now = now_unix_s.to_string();
+        let [all_max, per_room_max] = ban_limits();
+        for some in lost.chunks(RESTORED_AT_ONCE) {
+            let mut args = vec![now.clone(), all_max.clone(), per_room_max.clone()];
+            for entry in some {
+                let room = entry.room.as_ref();
+                args.extend([channel.to_owned(), ban_place(room), room.map(ToString::to_string).unwrap_or_default()]);
+                args.push(entry.identity.to_string());
+                args.extend([entry.banned_until_unix_s, entry.tokens_before_unix_s].map(|number| number.to_string()));
+                args.extend([entry.revoked_until_unix_s, entry.version].map(|number| number.to_string()));
+            }
+            let args: Vec<_> = args.iter().map(String::as_bytes).collect();
+            self.run_on_bans(shard, &RESTORE_BANS, &args).await?;
+        }
+        Ok(())
+    }
+}
+
+fn ban_limits() -> [String; 2] {
+    [BANS_MAX, BANS_PER_ROOM_MAX].map(|limit| limit.to_string())
 }
 
 /// Where a room is kept.
@@ -514,24 +547,27 @@ impl Store for Redis {
                 Some(before) => (String::new(), before.to_string(), until),
             };
             let (place, now) = (ban_place(room), now_unix_s.to_string());
-            let limits = [BANS_MAX, BANS_PER_ROOM_MAX].map(|limit| limit.to_string());
-            let [all_max, per_room_max] = &limits;
-            for (at, shard) in self.ban_shards(room).into_iter().enumerate() {
-                let channel = self.ban_channel(room, at);
-                let name = room.map_or("", RoomName::as_str);
-                let args = [
-                    channel.as_str(),
-                    &place,
-                    name,
-                    ban.identity.as_str(),
-                    &banned,
-                    &before,
-                    &revoked_until,
-                    &now,
-                    all_max,
-                    per_room_max,
-                ];
-                shard.run(&BAN, &self.ban_keys(), &args.map(str::as_bytes)).await?.map_err(|word| refusal(&word))?;
+            let [all_max, per_room_max] = ban_limits();
+            let shards = self.ban_shards(room);
+            let (first, others) = shards.split_first().unwrap_or_else(|| unreachable!("there is one at least"));
+            let channel = self.bans_channel();
+            let name = room.map_or("", RoomName::as_str);
+            let args = [
+                channel.as_str(),
+                &place,
+                name,
+                ban.identity.as_str(),
+                &banned,
+                &before,
+                &revoked_until,
+                &now,
+                &all_max,
+                &per_room_max,
+            ];
+            let mut answer = self.run_on_bans(first, &BAN, &args.map(str::as_bytes)).await?;
+            let entry = wire::ban_entry(&answer.bytes()?)?;
+            for shard in others {
+                self.restore_bans_at(shard, std::slice::from_ref(&entry), "", now_unix_s).await?;
             }
             Ok(())
         })
@@ -539,36 +575,60 @@ impl Store for Redis {
 
     fn lift_ban(&self, identity: Identity, room: Option<RoomName>) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move {
-            let place = ban_place(room.as_ref());
-            let told = BanChange::Lifted { identity: identity.clone(), room: room.clone() };
-            let told = wire::BanChange::from(&told).encode_to_vec();
-            let mut lifted = false;
-            for (at, shard) in self.ban_shards(room.as_ref()).into_iter().enumerate() {
-                let channel = self.ban_channel(room.as_ref(), at);
-                let args = [channel.as_bytes(), place.as_bytes(), identity.as_str().as_bytes(), &told];
-                let answer = shard.run(&LIFT_BAN, &self.ban_keys(), &args).await?.map_err(|word| refusal(&word))?;
-                lifted |= Answer(answer.into_iter()).is_one();
+            let (place, channel) = (ban_place(room.as_ref()), self.bans_channel());
+            let name = room.as_ref().map_or("", RoomName::as_str);
+            let shards = self.ban_shards(room.as_ref());
+            for (at, shard) in shards.iter().enumerate() {
+                let args = [channel.as_bytes(), place.as_bytes(), name.as_bytes(), identity.as_str().as_bytes()];
+                // One server may have lost what another has.
+                let Some(lifted) = self.run_on_bans(shard, &LIFT_BAN, &args).await?.optional() else { continue };
+                let entry = wire::ban_entry(&lifted)?;
+                for (_, other) in shards.iter().enumerate().filter(|(other, _)| *other != at) {
+                    self.restore_bans_at(other, std::slice::from_ref(&entry), "", 0).await?;
+                }
+                return Ok(true);
             }
-            Ok(lifted)
+            Ok(false)
         })
     }
 
-    fn bans(&self, now_unix_s: u64) -> BoxFuture<'_, Result<Vec<Ban>, StoreError>> {
+    fn bans(&self, now_unix_s: u64) -> BoxFuture<'_, Result<Vec<BanEntry>, StoreError>> {
         Box::pin(async move {
             let [key, _] = self.ban_keys();
             let mut list = redis::cmd("HGETALL");
             list.arg(key);
-            let mut bans = Vec::new();
+            let mut lists = Vec::new();
             for shard in &self.shards {
                 let stored: Vec<(String, String)> = shard.query("list_bans", &list).await?;
-                bans.extend(stored.iter().filter_map(|(field, line)| stored_bans(field, line)).flatten());
+                lists.push(stored.iter().filter_map(|(field, line)| stored_ban(field, line)).collect::<Vec<_>>());
             }
-            bans.retain(|ban| ban.until_unix_s > now_unix_s);
-            let key = |ban: &Ban| (ban.identity.clone(), ban.room.clone(), ban.tokens_before_unix_s);
-            bans.sort_unstable_by_key(key);
-            // Those for every room are kept everywhere.
-            bans.dedup();
-            Ok(bans)
+            // What is for every room is kept on each server: what one of them has lost it gets from the others.
+            let everywhere = lists.iter().flatten().filter(|entry| entry.room.is_none()).cloned().collect();
+            let everywhere = Bans::from_list(everywhere, now_unix_s);
+            for (shard, list) in self.shards.iter().zip(&lists) {
+                let lost = everywhere.clone().reconcile(list.clone(), now_unix_s);
+                self.restore_bans_at(shard, &lost, "", now_unix_s).await?;
+            }
+            Ok(Bans::from_list(lists.concat(), now_unix_s).entries(now_unix_s))
+        })
+    }
+
+    fn restore_bans(&self, lost: Vec<BanEntry>, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            for (at, shard) in self.shards.iter().enumerate() {
+                let is_kept_here = |entry: &&BanEntry| match &entry.room {
+                    Some(room) => Arc::ptr_eq(self.place(room).shard, shard),
+                    None => true,
+                };
+                let here: Vec<_> = lost.iter().filter(is_kept_here).cloned().collect();
+                let (everywhere, of_rooms): (Vec<_>, Vec<_>) = here.into_iter().partition(|entry| entry.room.is_none());
+                let channel = self.bans_channel();
+                self.restore_bans_at(shard, &of_rooms, &channel, now_unix_s).await?;
+                // Those are told of by the first server alone.
+                let channel = if at == 0 { channel.as_str() } else { "" };
+                self.restore_bans_at(shard, &everywhere, channel, now_unix_s).await?;
+            }
+            Ok(())
         })
     }
 }
@@ -584,12 +644,12 @@ impl Bus for Redis {
         })
     }
 
-    fn subscribe_bans(&self) -> BoxFuture<'_, Result<Subscription<BanChange>, BusError>> {
+    fn subscribe_bans(&self) -> BoxFuture<'_, Result<Subscription<BanEntry>, BusError>> {
         Box::pin(async move {
             let (subscriber, subscription) = Subscriber::pair();
             let subscriber = Arc::new(subscriber);
             for shard in &self.shards {
-                let ear = self.ear(subscriber.clone(), |bytes| wire::ban_change(bytes).map(Some));
+                let ear = self.ear(subscriber.clone(), |bytes| wire::ban_entry(bytes).map(Some));
                 shard.listen(format!("{}bans", self.prefix), ear).await?;
             }
             Ok(subscription)
@@ -676,11 +736,12 @@ scripts! {
     RELEASE = ["encode"] "release";
     EXPIRED = ["encode", "seated"] "expired";
     UNLEASED = ["encode", "seated"] "unleased";
-    BAN = ["encode"] "ban";
-    LIFT_BAN = ["encode"] "lift_ban";
+    BAN = ["encode", "bans"] "ban";
+    LIFT_BAN = ["encode", "bans"] "lift_ban";
+    RESTORE_BANS = ["encode", "bans"] "restore_bans";
 }
 
-/// Records that are put back at once.
+/// Records, or bans, that are put back at once.
 const RESTORED_AT_ONCE: usize = 100;
 
 /// Rooms that a list reads at once.

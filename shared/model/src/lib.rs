@@ -16,7 +16,7 @@ mod track;
 mod word;
 
 pub use admin::{Admin, AdminRefusal, ParticipantUpdate};
-pub use ban::{Ban, BanChange};
+pub use ban::{Ban, BanEntry};
 pub use codec::Codec;
 pub use data::{Channel, DataMessage, DataTrack, Destination};
 pub use ids::{

@@ -486,10 +486,15 @@ mod tests {
             assert_eq!((&join, &join), (&resume, &call), "one verdict");
             join
         };
-        let ban = |room: Option<&str>, tokens_before_unix_s| {
+        let (mut stored, mut last) = (Bans::default(), None);
+        let mut ban = |room: Option<&str>, tokens_before_unix_s| {
             let (identity, room) = (Identity::try_from("ann").unwrap(), room.map(|room| room.try_into().unwrap()));
+            if let Some(last) = last.replace(room.clone()) {
+                stored.lift(&identity, &last, 0);
+            }
             let ban = Ban { identity, room, tokens_before_unix_s, until_unix_s: NOW + 1 };
-            access.bans.replace(Bans::from_list(vec![ban], NOW));
+            stored.set(ban, NOW, 0).unwrap();
+            assert_eq!(access.bans.reconcile(stored.entries(NOW), NOW), []);
         };
         ban(Some("standup"), None);
         assert_eq!(verdict(&claims()), Err(Refusal::Banned));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::LocalBoxFuture;
-use plenary_cluster::{BusError, NewRoom, Request, StoreError};
+use plenary_cluster::{Bans, BusError, NewRoom, Request, StoreError};
 use plenary_model::{
     Admin, Ban, Codec, Destination, Identity, LeaveReason, NodeId, ParticipantKind, RoomName, RoomSnapshot,
 };
@@ -123,7 +123,8 @@ impl Shared {
             },
             RoomCall::DescribeNode => Ok(RoomReply::Node(self.describe())),
             RoomCall::ListBans { room } => {
-                let mut bans = self.store.bans(unix_seconds()).await?;
+                let now_unix_s = unix_seconds();
+                let mut bans = Bans::from_list(self.store.bans(now_unix_s).await?, now_unix_s).list(now_unix_s);
                 bans.retain(|ban| room.is_none() || ban.room == room);
                 Ok(RoomReply::Bans(bans))
             }

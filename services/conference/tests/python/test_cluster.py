@@ -287,6 +287,44 @@ async def test_rooms_outlive_a_redis_that_is_wiped(cluster, join, apis, room):
         assert not [name for name, _ in one.events if name in ("participant_disconnected", "reconnecting")]
 
 
+async def test_bans_outlive_a_redis_that_is_wiped(cluster, join, apis, room):
+    asked = cluster.node(PLENARY__ADMIN__BIND=f"127.0.0.1:{(port := free_port())}")
+    operator = {"Authorization": f"Bearer {asked.token(room, 'operator', room_admin=True)}"}
+    tokens = {identity: asked.token(room, identity) for identity in ("bob", "eve", "fay")}
+    bob = await join("bob", 1)
+    await apis[0].remove_participant(
+        api.RoomParticipantIdentity(room=room, identity="bob", revoke_token_ts=int(time.time()) + 1)
+    )
+    await bob.event("disconnected")
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=operator) as session:
+        for verb, identity in [("ban", "eve"), ("ban", "fay"), ("unban", "fay")]:
+            body = {"identity": identity, "room": room} | ({"until": int(time.time()) + 3600} if verb == "ban" else {})
+            async with session.post(f"/admin/v1/{verb}", json=body) as answer:
+                assert answer.status == 204, verb
+
+        async def listed() -> set[str]:
+            async with session.get("/admin/v1/bans", params={"room": room}) as answer:
+                return {one["identity"] for one in (await answer.json())["bans"]}
+
+        assert await listed() == {"bob", "eve"}
+        assert cluster.redis.ask("FLUSHALL") == "OK"
+
+        async def back() -> bool:
+            return await listed() == {"bob", "eve"}
+
+        await until("Redis has them again", back, within=5)
+    # Whoever starts now has what Redis has.
+    fresh = cluster.node()
+    for identity, status in [("bob", 403), ("eve", 403), ("fay", 200)]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{fresh.http}/rtc/validate", params={"access_token": tokens[identity]}) as answer,
+        ):
+            assert answer.status == status, identity
+    fresh.stop()
+    asked.stop()
+
+
 async def test_people_go_on_talking_and_writing_while_redis_is_away(cluster, join, room):
     """And nothing is lost or said twice when it is back."""
     ann, bob, dan = await asyncio.gather(*(join(name, at) for at, name in enumerate(["ann", "bob", "dan"])))

@@ -3,7 +3,7 @@
 use plenary_model::NodeInfo;
 use prost::Message;
 
-use super::{values::stored_bans, wire};
+use super::{values::stored_ban, wire};
 
 /// Whatever stands in Redis: one kind of message for each first byte. What is understood is written and understood again.
 #[expect(clippy::expect_used, reason = "a target panics when something is wrong")]
@@ -19,9 +19,9 @@ pub(crate) fn read_anything(input: &[u8]) {
         1 => drop(wire::room_delta(bytes)),
         2 => drop(wire::room_info(bytes)),
         3 => {
-            if let Ok(change) = wire::ban_change(bytes) {
-                let again = wire::ban_change(&wire::BanChange::from(&change).encode_to_vec());
-                assert_eq!(again.expect("it was understood"), change);
+            if let Ok(entry) = wire::ban_entry(bytes) {
+                let again = wire::ban_entry(&wire::BanEntry::from(&entry).encode_to_vec());
+                assert_eq!(again.expect("it was understood"), entry);
             }
         }
         4 => {
@@ -47,7 +47,7 @@ pub(crate) fn read_anything(input: &[u8]) {
             }
             let text = String::from_utf8_lossy(bytes);
             if let Some((field, line)) = text.split_once('\n') {
-                stored_bans(field, line).into_iter().flatten().for_each(drop);
+                drop(stored_ban(field, line));
             }
         }
     }

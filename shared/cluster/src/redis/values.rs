@@ -1,6 +1,6 @@
 //! Values on their way into the scripts and out of their answers.
 
-use plenary_model::{Ban, Departed, Identity, LeaveReason, Participant, Record, RoomName, RoomSnapshot};
+use plenary_model::{BanEntry, Departed, Identity, LeaveReason, Participant, Record, RoomName, RoomSnapshot};
 use prost::Message;
 use redis::Value;
 
@@ -170,7 +170,7 @@ fn stored_departure(who: &[u8], line: &[u8]) -> Option<Departed> {
 }
 
 /// A ban and a revocation as they are kept together; none if it cannot be read.
-pub(super) fn stored_bans(field: &str, line: &str) -> Option<impl Iterator<Item = Ban> + use<>> {
+pub(super) fn stored_ban(field: &str, line: &str) -> Option<BanEntry> {
     let (length, rest) = field.split_once(':')?;
     let (room, who) = match length {
         "" => (None, rest),
@@ -182,15 +182,9 @@ pub(super) fn stored_bans(field: &str, line: &str) -> Option<impl Iterator<Item 
     let identity = Identity::try_from(who).ok()?;
     let mut numbers = line.split(' ').map(str::parse::<u64>);
     let mut next = || numbers.next()?.ok();
-    let (banned_until, before, revoked_until) = (next()?, next()?, next()?);
-    let ban = move |tokens_before_unix_s, until_unix_s| Ban {
-        identity: identity.clone(),
-        room: room.clone(),
-        tokens_before_unix_s,
-        until_unix_s,
-    };
-    let both = [(None, banned_until), (Some(before), revoked_until)];
-    Some(both.into_iter().filter(|(_, until)| *until > 0).map(move |(before, until)| ban(before, until)))
+    let (banned_until_unix_s, tokens_before_unix_s, revoked_until_unix_s) = (next()?, next()?, next()?);
+    let version = next()?;
+    Some(BanEntry { identity, room, banned_until_unix_s, tokens_before_unix_s, revoked_until_unix_s, version })
 }
 
 pub(super) fn reason_number(reason: LeaveReason) -> String {

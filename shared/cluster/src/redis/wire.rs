@@ -438,39 +438,28 @@ pub(super) fn room_delta(bytes: &[u8]) -> Read<model::RoomDelta> {
     Ok(model::RoomDelta { view: delta.view, seq: delta.seq, change, trace: trace(delta.trace_parent) })
 }
 
-impl From<&model::BanChange> for BanChange {
-    fn from(from: &model::BanChange) -> Self {
-        match from {
-            model::BanChange::Set(ban) => Self {
-                identity: ban.identity.to_string(),
-                room: ban.room.as_ref().map(ToString::to_string),
-                lifted: false,
-                tokens_before_unix_s: ban.tokens_before_unix_s,
-                until_unix_s: ban.until_unix_s,
-            },
-            model::BanChange::Lifted { identity, room } => Self {
-                identity: identity.to_string(),
-                room: room.as_ref().map(ToString::to_string),
-                lifted: true,
-                tokens_before_unix_s: None,
-                until_unix_s: 0,
-            },
+impl From<&model::BanEntry> for BanEntry {
+    fn from(from: &model::BanEntry) -> Self {
+        Self {
+            identity: from.identity.to_string(),
+            room: from.room.as_ref().map(ToString::to_string),
+            tokens_before_unix_s: from.tokens_before_unix_s,
+            revoked_until_unix_s: from.revoked_until_unix_s,
+            banned_until_unix_s: from.banned_until_unix_s,
+            version: from.version,
         }
     }
 }
 
-pub(super) fn ban_change(bytes: &[u8]) -> Read<model::BanChange> {
-    let from: BanChange = decode(bytes)?;
-    let identity = identity(&from.identity)?;
-    let room = from.room.as_deref().map(room_name).transpose()?;
-    Ok(match from.lifted {
-        true => model::BanChange::Lifted { identity, room },
-        false => model::BanChange::Set(model::Ban {
-            identity,
-            room,
-            tokens_before_unix_s: from.tokens_before_unix_s,
-            until_unix_s: from.until_unix_s,
-        }),
+pub(super) fn ban_entry(bytes: &[u8]) -> Read<model::BanEntry> {
+    let from: BanEntry = decode(bytes)?;
+    Ok(model::BanEntry {
+        identity: identity(&from.identity)?,
+        room: from.room.as_deref().map(room_name).transpose()?,
+        banned_until_unix_s: from.banned_until_unix_s,
+        tokens_before_unix_s: from.tokens_before_unix_s,
+        revoked_until_unix_s: from.revoked_until_unix_s,
+        version: from.version,
     })
 }
 

@@ -5,14 +5,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use plenary_cluster::Joined;
-use plenary_model::{Ban, Identity, Participant, RoomDelta, RoomName};
+use plenary_cluster::{Bans, Joined};
+use plenary_model::{BanEntry, Identity, Participant, RoomDelta, RoomName};
 use plenary_room_core::host::Host;
 
-use crate::{node::Hosted, world::World};
+use crate::{
+    node::Hosted,
+    world::{Life, World},
+};
 
 /// What was seen so far.
 #[derive(Debug, Default)]
@@ -23,7 +26,8 @@ pub struct Watched {
     jumping: BTreeSet<RoomName>,
     /// Records were put back since there were no more than the cap allows.
     overfull: BTreeSet<RoomName>,
-    banned: BTreeSet<Identity>,
+    /// The latest word on everybody that the store or a living node has.
+    bans: Bans,
 }
 
 impl Watched {
@@ -58,17 +62,12 @@ impl Watched {
         self.jumping.insert(room.clone());
     }
 
-    pub fn rolled_back(&mut self, bans: Vec<Ban>) {
+    pub fn heard_of_ban(&mut self, entry: &BanEntry, now_unix_s: u64) {
+        self.bans.apply(entry, now_unix_s);
+    }
+
+    pub fn rolled_back(&mut self) {
         self.places.clear();
-        self.banned = bans.into_iter().map(|ban| ban.identity).collect();
-    }
-
-    pub fn banned(&mut self, identity: &Identity) {
-        self.banned.insert(identity.clone());
-    }
-
-    pub fn is_banned(&self, identity: &Identity) -> bool {
-        self.banned.contains(identity)
     }
 
     /// I1: a replica goes on in order. I13: what waits for the store is bounded by who is here.
@@ -85,10 +84,38 @@ impl Watched {
 }
 
 impl World {
+    /// After a ban, its end, and whatever may have lost one of them.
+    pub fn remember_bans(&mut self) {
+        let now_unix_s = self.unix_ms() / 1000;
+        let mut bans = Bans::from_list(self.stored_bans(), now_unix_s);
+        for node in self.nodes.iter().filter(|node| node.is_up) {
+            for entry in node.bans.entries(now_unix_s) {
+                bans.apply(&entry, now_unix_s);
+            }
+        }
+        self.watched.bans = bans;
+    }
+
+    pub fn is_banned(&self, identity: &Identity) -> bool {
+        self.watched.bans.verdict(identity, None, None, self.unix_ms() / 1000).is_some()
+    }
+
+    /// I8: nobody is seated against a word that the store has, or that a node which nothing is wrong with has had for so long that
+    /// it must have put it back.
+    pub fn check_seated(&self, life: Life, identity: &Identity) {
+        let now_unix_s = self.unix_ms() / 1000;
+        let long_ago = self.now - BANS_BACK_WITHIN;
+        let knows = |at: usize| knows_of(&self.nodes[at].bans, identity, now_unix_s);
+        let should_have = (0..self.nodes.len()).find(|at| self.was_sound(*at, long_ago) && knows(*at));
+        let stored = Bans::from_list(self.stored_bans(), now_unix_s);
+        let is_barred = self.is_banned(identity) && (should_have.is_some() || knows_of(&stored, identity, now_unix_s));
+        assert!(!is_barred, "I8: {identity} is banned and was seated at node {}, {should_have:?}", life.at);
+    }
+
     /// I8: whoever was banned is nowhere a second later, as far as nothing is broken.
     pub fn check_gone(&mut self, since: Instant, who: &str) {
         let Ok(identity) = Identity::try_from(who) else { return };
-        if !self.watched.is_banned(&identity) {
+        if !self.is_banned(&identity) {
             return;
         }
         for (at, node) in self.nodes.iter().enumerate().filter(|(at, _)| self.was_sound(*at, since)) {
@@ -112,6 +139,12 @@ impl World {
     /// twice. And whoever wants to be here is.
     pub fn check_agreement(&self) {
         self.check_ghosts();
+        let now_unix_s = self.unix_ms() / 1000;
+        let bans = self.watched.bans.entries(now_unix_s);
+        assert_eq!(self.stored_bans(), bans, "I8: what is stored of the bans");
+        for (at, node) in self.nodes.iter().enumerate() {
+            assert_eq!(node.bans.entries(now_unix_s), bans, "I8: what node {at} knows of the bans");
+        }
         for room in self.rooms() {
             let snapshot = self.redis.snapshot(&room);
             let stored: BTreeMap<_, _> = snapshot
@@ -140,7 +173,7 @@ impl World {
             });
             assert_eq!(is_in, person.session.is_some(), "{} believes to be in", person.identity);
             assert!(is_in || !person.wants || person.refused.is_some(), "{} is not back", person.identity);
-            assert!(!is_in || !self.watched.is_banned(&person.identity), "I8: {} is banned", person.identity);
+            assert!(!is_in || !self.is_banned(&person.identity), "I8: {} is banned", person.identity);
         }
     }
 
@@ -179,5 +212,11 @@ impl World {
     }
 }
 
+fn knows_of(bans: &Bans, identity: &Identity, now_unix_s: u64) -> bool {
+    bans.verdict(identity, None, None, now_unix_s).is_some()
+}
+
+/// A renewal, a look at what is stored, and the answers to both.
+const BANS_BACK_WITHIN: Duration = Duration::from_secs(4);
 /// Of seats that nobody waits for any more when a node wakes.
 const OWED_MAX: usize = 64;

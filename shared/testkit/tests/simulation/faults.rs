@@ -72,6 +72,8 @@ pub struct Totals {
     pub lost_answers: usize,
     pub kicked: usize,
     pub banned: usize,
+    pub lifted: usize,
+    pub bans_put_back: usize,
     pub deleted: usize,
 }
 
@@ -179,6 +181,7 @@ impl World {
         node.open.clear();
         refused.into_iter().for_each(|(person, attempt)| self.refused(person, attempt, None));
         self.cut_off(life);
+        self.remember_bans();
         let start = 500 + self.random.below(8_000);
         self.after(start, Event::Fault(Fault::Start(at)));
     }
@@ -232,8 +235,8 @@ impl World {
         self.tell(|| "Redis loses what it had".to_owned());
         let unix_ms = self.unix_ms();
         self.redis.store.roll_back(to, unix_ms);
-        let bans = crate::redis::done(plenary_cluster::Store::bans(&*self.redis.store, unix_ms / 1000));
-        self.watched.rolled_back(bans.unwrap_or_default());
+        self.watched.rolled_back();
+        self.remember_bans();
     }
 
     /// Everything works again, and nobody does anything but come back.
@@ -278,7 +281,7 @@ impl Totals {
         self.all_mut().into_iter().all(|count| *count > 0)
     }
 
-    fn all_mut(&mut self) -> [&mut usize; 13] {
+    fn all_mut(&mut self) -> [&mut usize; 15] {
         [
             &mut self.crashes,
             &mut self.sleeps,
@@ -292,6 +295,8 @@ impl Totals {
             &mut self.lost_answers,
             &mut self.kicked,
             &mut self.banned,
+            &mut self.lifted,
+            &mut self.bans_put_back,
             &mut self.deleted,
         ]
     }

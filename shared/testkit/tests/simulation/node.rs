@@ -7,7 +7,7 @@ use std::{
 };
 
 use plenary_cluster::{Bans, Lease, NewRoom, RENEW_INTERVAL, RoomDefaults, Seat, StoreError};
-use plenary_model::{Admin, BanChange, Identity, LeaveReason, ParticipantSid, RoomDelta, RoomName};
+use plenary_model::{Admin, BanEntry, Identity, LeaveReason, ParticipantSid, RoomDelta, RoomName};
 use plenary_room_core::{
     host::{self, Call, Host, StoreFailure},
     notice::{Notice, Request},
@@ -246,6 +246,7 @@ impl World {
                     for key in self.nodes[life.at].open.clone().into_values() {
                         self.handle(life, key, host::Input::Room(room::Input::Lapsed));
                     }
+                    self.ask(life, Ask::Bans);
                     self.ask(life, Ask::Strays);
                 }
                 self.ask(life, Ask::Reap);
@@ -258,12 +259,16 @@ impl World {
                 }
             }
             Answer::Strays(Err(_)) => self.ask(life, Ask::Strays),
-            Answer::Bans(Ok(list)) => {
+            Answer::Bans(Ok(stored)) => {
                 let now_unix_s = self.node_unix_s(life.at);
-                self.nodes[life.at].bans = Bans::from_list(list, now_unix_s);
+                let lost = self.nodes[life.at].bans.reconcile(stored, now_unix_s);
                 self.enforce(life);
+                if !lost.is_empty() {
+                    self.ask(life, Ask::RestoreBans { lost });
+                }
             }
-            Answer::Bans(Err(_)) => self.ask(life, Ask::Bans),
+            Answer::BansRestored(Ok(())) => {}
+            Answer::Bans(Err(_)) | Answer::BansRestored(Err(_)) => self.ask(life, Ask::Bans),
         }
     }
 
@@ -307,10 +312,12 @@ impl World {
         self.ask(life, Ask::Strays);
     }
 
-    pub fn ban_heard(&mut self, life: Life, connection: u64, change: &Arc<BanChange>) {
+    pub fn ban_heard(&mut self, life: Life, connection: u64, entry: &BanEntry) {
         if self.is_alive(life) && self.nodes[life.at].connection == connection {
             let now_unix_s = self.node_unix_s(life.at);
-            let _ = self.nodes[life.at].bans.apply(change, now_unix_s);
+            self.nodes[life.at].bans.apply(entry, now_unix_s);
+            // The store may have lost it while it was on its way.
+            self.watched.heard_of_ban(entry, now_unix_s);
             self.enforce(life);
         }
     }

@@ -75,6 +75,7 @@ impl World {
             if self.people[at].wants && comes && tries {
                 self.join(at);
             } else if !self.is_quiet {
+                self.may_come_back(at);
                 let person = &mut self.people[at];
                 (person.wants, person.refused) = (true, None);
                 person.room = usize::try_from(self.random.below(self.plan.rooms as u64)).unwrap_or_default();
@@ -91,7 +92,7 @@ impl World {
             11 => self.join(at),
             12 => self.vanishes(at, life, host, sid),
             13 | 14 => self.is_kicked(at),
-            15 => self.is_banned(at),
+            15 => self.is_banned_from_all(at),
             16 => self.changes_sight(at, life, host),
             17 if self.random.chance(0.2) => self.room_is_deleted(at),
             _ => {}
@@ -144,7 +145,9 @@ impl World {
         let person = &mut self.people[at];
         if person.attempt == Some(attempt) {
             person.attempt = None;
-            person.refused = why.or(person.refused).filter(|why| matches!(why, StoreError::Full | StoreError::Banned));
+            person.refused = why
+                .or(person.refused)
+                .filter(|why| matches!(why, StoreError::Full | StoreError::Banned | StoreError::Revoked));
         }
     }
 
@@ -228,17 +231,26 @@ impl World {
         self.administer(life, key, Admin::Remove { identity });
     }
 
-    fn is_banned(&mut self, at: usize) {
+    fn is_banned_from_all(&mut self, at: usize) {
         let identity = self.people[at].identity.clone();
-        if self.redis.is_down || self.watched.is_banned(&identity) {
+        if self.redis.is_down || self.is_banned(&identity) {
             return;
         }
         self.totals.banned += 1;
         self.tell(|| format!("{identity} is banned"));
         self.ban(&identity);
-        self.watched.banned(&identity);
         let since = self.now;
         self.after(1_000, Event::CheckGone(since, identity.to_string()));
+    }
+
+    /// Who was banned is forgiven now and then.
+    fn may_come_back(&mut self, at: usize) {
+        let identity = self.people[at].identity.clone();
+        if !self.redis.is_down && self.is_banned(&identity) && self.random.chance(0.3) {
+            self.totals.lifted += 1;
+            self.tell(|| format!("the ban of {identity} is lifted"));
+            self.lift_ban(&identity);
+        }
     }
 
     /// By the room API: hidden, or visible again.

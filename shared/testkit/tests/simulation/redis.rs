@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use plenary_cluster::{
     Bus, Event as Told, InProcess, Joined, Lost, Renewed, Seat, Store, StoreError, Stored, Subscription,
 };
-use plenary_model::{Ban, BanChange, Identity, NodeInfo, NodeState, ParticipantSid, RoomDelta, RoomName, RoomSnapshot};
+use plenary_model::{Ban, BanEntry, Identity, NodeInfo, NodeState, ParticipantSid, RoomDelta, RoomName, RoomSnapshot};
 use plenary_room_core::room::RecordChange;
 
 use crate::{
@@ -28,7 +28,7 @@ pub struct Redis {
     pub copy: Option<Arc<Stored>>,
     /// Hears everything that is published, as it is.
     taps: BTreeMap<RoomName, Subscription>,
-    bans_tap: Subscription<BanChange>,
+    bans_tap: Subscription<BanEntry>,
 }
 
 #[derive(Debug)]
@@ -51,6 +51,7 @@ pub enum Ask {
     Reap,
     Strays,
     Bans,
+    RestoreBans { lost: Vec<BanEntry> },
 }
 
 #[derive(Debug)]
@@ -63,7 +64,8 @@ pub enum Answer {
     Renewed(Result<Renewed, StoreError>),
     Reaped,
     Strays(Result<Vec<RoomName>, StoreError>),
-    Bans(Result<Vec<Ban>, StoreError>),
+    Bans(Result<Vec<BanEntry>, StoreError>),
+    BansRestored(Result<(), StoreError>),
 }
 
 impl Redis {
@@ -92,10 +94,10 @@ impl Redis {
         all
     }
 
-    fn published_bans(&mut self) -> Vec<Arc<BanChange>> {
+    fn published_bans(&mut self) -> Vec<Arc<BanEntry>> {
         std::iter::from_fn(|| self.bans_tap.try_next())
             .map(|told| match told {
-                Told::Delta(change) => change,
+                Told::Delta(entry) => entry,
                 Told::Resync => panic!("the tap is drained after every call"),
             })
             .collect()
@@ -156,6 +158,7 @@ impl World {
             Ask::Reap => Answer::Reaped,
             Ask::Strays => Answer::Strays(Err(lost)),
             Ask::Bans => Answer::Bans(Err(lost)),
+            Ask::RestoreBans { .. } => Answer::BansRestored(Err(lost)),
         }
     }
 
@@ -165,11 +168,10 @@ impl World {
             Ask::Join { host, room, seat } => {
                 self.listen_in(&room);
                 let (sid, identity) = (seat.participant.sid.clone(), seat.participant.identity.clone());
-                let is_barred = self.watched.is_banned(&identity);
                 let outcome = done(store.join(room.clone(), *seat));
                 self.tell(|| format!("node {} seats {sid} of {identity} in {room}: {:?}", life.at, short(&outcome)));
                 if let Ok(joined) = &outcome {
-                    assert!(!is_barred, "I8: {identity} is banned and was seated");
+                    self.check_seated(life, &identity);
                     self.watched.seated(joined, &room);
                 }
                 Answer::Joined { host, sid, outcome }
@@ -218,7 +220,12 @@ impl World {
                 let open = self.nodes[life.at].open.keys().cloned().collect();
                 Answer::Strays(done(store.strays(Self::node_id(life), open)))
             }
-            Ask::Bans => Answer::Bans(done(store.bans(self.unix_ms() / 1000))),
+            Ask::Bans => Answer::Bans(done(store.bans(self.node_unix_s(life.at)))),
+            Ask::RestoreBans { lost } => {
+                self.totals.bans_put_back += lost.len();
+                self.tell(|| format!("node {} puts back {} bans", life.at, lost.len()));
+                Answer::BansRestored(done(store.restore_bans(lost, self.node_unix_s(life.at))))
+            }
         }
     }
 
@@ -236,11 +243,11 @@ impl World {
                 }
             }
         }
-        for change in self.redis.published_bans() {
+        for entry in self.redis.published_bans() {
             for at in 0..self.nodes.len() {
                 let (life, connection) = (self.life(at), self.nodes[at].connection);
                 if self.nodes[at].is_connected {
-                    self.deliver(at, Event::BanHeard { life, connection, change: change.clone() });
+                    self.deliver(at, Event::BanHeard { life, connection, entry: entry.clone() });
                 }
             }
         }
@@ -290,13 +297,26 @@ impl World {
         }
     }
 
-    /// By the room API, straight to the store.
+    /// By the room API, straight to the store. Revoked are tokens that do not say how old they are, as here.
     pub fn ban(&mut self, identity: &Identity) {
         let now_unix_s = self.unix_ms() / 1000;
-        let until_unix_s = now_unix_s + 100_000;
-        let ban = Ban { identity: identity.clone(), room: None, tokens_before_unix_s: None, until_unix_s };
+        let tokens_before_unix_s = self.random.chance(0.3).then_some(now_unix_s);
+        let ban =
+            Ban { identity: identity.clone(), room: None, tokens_before_unix_s, until_unix_s: now_unix_s + 100_000 };
         done(self.redis.store.ban(ban, now_unix_s)).expect("there are few");
         self.publish();
+        self.remember_bans();
+    }
+
+    pub fn lift_ban(&mut self, identity: &Identity) {
+        done(self.redis.store.lift_ban(identity.clone(), None)).expect("the store answers");
+        self.publish();
+        self.remember_bans();
+    }
+
+    /// What the store has of the bans.
+    pub fn stored_bans(&self) -> Vec<BanEntry> {
+        done(self.redis.store.bans(self.unix_ms() / 1000)).expect("the store answers")
     }
 }
 
@@ -313,6 +333,7 @@ impl Answer {
             Self::Reaped => Self::Reaped,
             Self::Strays(_) => Self::Strays(Err(lost)),
             Self::Bans(_) => Self::Bans(Err(lost)),
+            Self::BansRestored(_) => Self::BansRestored(Err(lost)),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use plenary_cluster::InProcess;
-use plenary_model::{BanChange, NodeId, ParticipantSid, RoomDelta, RoomName};
+use plenary_model::{BanEntry, NodeId, ParticipantSid, RoomDelta, RoomName};
 use plenary_testkit::Random;
 
 use crate::{
@@ -61,7 +61,7 @@ pub enum Event {
     BanHeard {
         life: Life,
         connection: u64,
-        change: Arc<BanChange>,
+        entry: Arc<BanEntry>,
     },
     /// The node's listening connection is tried again.
     Reconnect(Life),
@@ -154,7 +154,7 @@ impl World {
             Event::Effect(call) => self.carry_out(call),
             Event::Answer(life, answer) => self.answered(life, answer),
             Event::Heard { life, connection, room, delta } => self.heard(life, connection, &room, &delta),
-            Event::BanHeard { life, connection, change } => self.ban_heard(life, connection, &change),
+            Event::BanHeard { life, connection, entry } => self.ban_heard(life, connection, &entry),
             Event::Reconnect(life) => self.reconnect(life),
             Event::Wake(life, key) => self.wake_host(life, key),
             Event::Renew(life) => self.renew(life),

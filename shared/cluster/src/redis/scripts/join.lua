@@ -6,7 +6,7 @@ local is_revoked = false
 for _, field in ipairs({ ban_everywhere, ban_here }) do
   local line = redis.call('HGET', BANS, field)
   if line then
-    local banned, before, until_s = string.match(line, '^(%d+) (%d+) (%d+)$')
+    local banned, before, until_s = string.match(line, '^(%d+) (%d+) (%d+) ')
     if tonumber(banned) > tonumber(now) then return { 'banned' } end
     is_revoked = is_revoked or (tonumber(until_s) > tonumber(now) and tonumber(issued) < tonumber(before))
   end
