@@ -30,6 +30,8 @@ pub struct Host {
     write_again: Option<Instant>,
     reading: Reading,
     read_again: Option<Instant>,
+    /// The last looks, oldest first, at most [`READS_PER_SECOND_MAX`].
+    reads: VecDeque<Instant>,
     touch_at: Instant,
     phase: Phase,
     outputs: VecDeque<Output>,
@@ -143,6 +145,7 @@ impl Host {
             write_again: None,
             reading: Reading::No,
             read_again: None,
+            reads: VecDeque::new(),
             touch_at: now + TOUCH_INTERVAL,
             phase: Phase::Open,
             outputs: VecDeque::new(),
@@ -325,6 +328,15 @@ impl Host {
         }
         match self.reading {
             Reading::No => {
+                if self.reads.len() >= READS_PER_SECOND_MAX
+                    && let Some(free) = self.reads.front().map(|oldest| *oldest + Duration::from_secs(1))
+                    && free > now
+                {
+                    self.read_again = Some(free);
+                    return;
+                }
+                self.reads.push_back(now);
+                self.reads.drain(..self.reads.len().saturating_sub(READS_PER_SECOND_MAX));
                 self.reading = Reading::Once;
                 self.room.handle(now, room::Input::Reading);
                 self.outputs.push_back(Output::Call(Call::Read));
@@ -391,6 +403,9 @@ impl Host {
 
 /// Before the store is asked again for what it did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Looks at the store that one room of a node may take: what breaks all the time, or is forged, does not become a load.
+const READS_PER_SECOND_MAX: usize = 3;
 
 /// For how long what was asked of the store may be stuck on its way there.
 const UNSURE_FOR: Duration = Duration::from_secs(5);

@@ -62,6 +62,13 @@ impl Watched {
         self.jumping.insert(room.clone());
     }
 
+    /// `cluster.md` 5, E8: what breaks all the time must not have a room read all the time.
+    pub fn read(&self, now: Instant, last: &mut Vec<Instant>) {
+        last.retain(|at| now - *at < Duration::from_secs(1));
+        last.push(now);
+        assert!(last.len() <= 3, "E8: {} looks at one room within a second", last.len());
+    }
+
     pub fn heard_of_ban(&mut self, entry: &BanEntry, now_unix_s: u64) {
         self.bans.apply(entry, now_unix_s);
     }

@@ -58,6 +58,8 @@ pub struct Hosted {
     wakes: Option<Instant>,
     next_admin: u64,
     place: Option<(u64, u64)>,
+    /// Of the last second.
+    reads: Vec<Instant>,
 }
 
 impl Hosted {
@@ -169,6 +171,7 @@ impl World {
             wakes: None,
             next_admin: 0,
             place: None,
+            reads: Vec::new(),
         };
         let node = &mut self.nodes[life.at];
         node.hosts.insert(key, hosted);
@@ -388,7 +391,10 @@ impl World {
             match output {
                 host::Output::Room(output) => self.carry(life, key, output),
                 host::Output::Call(Call::Write(change)) => self.ask(life, Ask::Write { host: key, room, change }),
-                host::Output::Call(Call::Read) => self.ask(life, Ask::Read { host: key, room }),
+                host::Output::Call(Call::Read) => {
+                    self.watched.read(self.now, &mut hosted.reads);
+                    self.ask(life, Ask::Read { host: key, room });
+                }
                 host::Output::Call(Call::Touch) => self.ask(life, Ask::Touch { host: key, room }),
                 host::Output::Unseated { who } => {
                     if let Some((person, attempt)) = hosted.joining.remove(&who) {
