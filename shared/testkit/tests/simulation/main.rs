@@ -44,6 +44,20 @@ fn whatever_fails_nodes_and_store_agree_in_the_end() {
     assert!(count < 50 || totals.is_full(), "something never happens: {totals}");
 }
 
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    for seed in 0..SEEDS_COMPARED {
+        let histories = [0; 2].map(|_| {
+            let mut world = World::recording(seed);
+            world.run_with_faults();
+            world.heal();
+            world.run_quiet();
+            world.digest()
+        });
+        assert_eq!(histories[0], histories[1], "PLENARY_SEED={seed}");
+    }
+}
+
 fn run(mut world: World) -> faults::Totals {
     world.run_with_faults();
     world.heal();
@@ -52,4 +66,6 @@ fn run(mut world: World) -> faults::Totals {
 }
 
 /// In every run of the tests.
-const SIMULATIONS: u64 = 200;
+const SIMULATIONS: u64 = 2_000;
+/// Twice each.
+const SEEDS_COMPARED: u64 = 20;

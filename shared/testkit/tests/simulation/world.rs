@@ -3,7 +3,8 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt::Write as _,
-    sync::Arc,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -37,6 +38,7 @@ pub struct World {
     next_event: u64,
     next_id: u64,
     history: Option<VecDeque<String>>,
+    digest: Option<DefaultHasher>,
 }
 
 /// A node in one of its lives.
@@ -99,6 +101,7 @@ impl World {
             next_event: 0,
             next_id: 0,
             history: None,
+            digest: None,
         };
         for at in 0..world.plan.nodes {
             world.nodes.push(Node::down());
@@ -117,6 +120,17 @@ impl World {
         let mut world = Self::new(seed);
         world.history = Some(VecDeque::new());
         world
+    }
+
+    /// Remembers in few bytes all that happens, and when.
+    pub fn recording(seed: u64) -> Self {
+        let mut world = Self::new(seed);
+        world.digest = Some(DefaultHasher::new());
+        world
+    }
+
+    pub fn digest(&self) -> u64 {
+        self.digest.as_ref().expect("it was recorded").finish()
     }
 
     /// Until the faults are over.
@@ -144,6 +158,10 @@ impl World {
             }
             self.now = at;
             self.redis.set_time(self.unix_ms());
+            if let Some(digest) = &mut self.digest {
+                // Calls, answers and what nodes hear are events: with them everything that hosts and the store say is in it.
+                format!("{:?} {event:?}", at - self.start).hash(digest);
+            }
             self.take(event);
         }
         self.now = end;
@@ -243,9 +261,11 @@ impl Drop for World {
     }
 }
 
+/// When every simulation starts, so that two of them can be compared.
 #[allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
 pub fn epoch() -> Instant {
-    Instant::now()
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
 }
 
 /// By Redis' clock at the start.
