@@ -477,7 +477,8 @@ impl Participant {
             | Event::LinkDown { .. }
             | Event::NeighbourReachesStore { .. }
             | Event::LetterCame { .. }
-            | Event::LetterTold { .. } => return None,
+            | Event::LetterTold { .. }
+            | Event::RouterReached { .. } => return None,
             Event::Closed { peer, why } => {
                 let target = self.peers.target(peer)?;
                 PeerClosed { target, why }.emit();

@@ -207,6 +207,16 @@ pub struct Neighbour {
     pub addresses: Vec<SocketAddr>,
 }
 
+/// A track on a link.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Crossing {
+    /// At the other end.
+    pub router: RouterId,
+    pub track: TrackSid,
+    /// Bit n: its nth stream.
+    pub streams: u8,
+}
+
 /// What a router needs to speak to others.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LinkConfig {
@@ -297,6 +307,12 @@ pub enum Event {
     /// What another node has ours told.
     LetterCame {
         letter: Bytes,
+    },
+    /// Whether tracks of another router that are wanted here can be had, by the link to it or through a third router. Said when
+    /// they cannot, and when they can again or nobody wants them any more.
+    RouterReached {
+        router: RouterId,
+        is_reached: bool,
     },
     /// First RTP of a track that is published here came in.
     FirstPacketIn {

@@ -33,7 +33,7 @@ use std::{
 
 use self::{
     budget::{Budget, Transit},
-    handshake::Opening,
+    handshake::{Opening, RELAYS_FROM},
     letters::Letters,
     liveness::{FORGOTTEN_AFTER, Liveness},
     repair::{Again, Ring},
@@ -41,7 +41,7 @@ use self::{
 };
 pub(crate) use self::{
     frame::{Control, Frame, MEDIA, frames, media},
-    handshake::{Authentic, ClusterKeys},
+    handshake::{Authentic, ClusterKeys, named_router, router_name},
     message::{
         Accept, Ack, Bye, Gone, Hello, KeyRequest, LayerInfo, LetterPart, LetterTold, Ping, Report, StreamReport,
         TrackInfo, Want, WantedTrack,
@@ -198,6 +198,11 @@ impl Link {
 
     pub(crate) fn is_up(&self) -> bool {
         self.liveness.is_up()
+    }
+
+    /// Whether the other side pulls for this one what is published at a third. Known once there is a session.
+    pub(crate) fn relays(&self) -> bool {
+        self.current.as_ref().is_some_and(|session| session.version >= RELAYS_FROM)
     }
 
     /// What may be sent over it, if that is less than all.

@@ -21,6 +21,7 @@ mod shed;
 mod subscriber;
 mod timers;
 mod track;
+mod ways;
 
 use std::{
     collections::{HashSet, VecDeque},

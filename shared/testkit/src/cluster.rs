@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plenary_media_core::{Command, LinkConfig, Neighbour, RouterId};
+use plenary_media_core::{Command, Crossing, LinkConfig, Neighbour, RouterId};
 use plenary_model::TrackSid;
 
 use crate::{
@@ -94,8 +94,30 @@ impl Cluster {
         self.cut.push((from, to));
     }
 
+    /// Nor back.
+    pub fn part(&mut self, one: usize, other: usize) {
+        self.cut(one, other);
+        self.cut(other, one);
+    }
+
     pub fn heal(&mut self) {
         self.cut.clear();
+    }
+
+    /// What a router sends to others: to whom, of which track, and bit n for its nth stream.
+    pub fn sent(&self, at: usize) -> Vec<(usize, TrackSid, u8)> {
+        self.crossings(self.worlds[at].router.sent_to_routers())
+    }
+
+    /// What a router wants of others, likewise.
+    pub fn wanted(&self, at: usize) -> Vec<(usize, TrackSid, u8)> {
+        self.crossings(self.worlds[at].router.wanted_of_routers())
+    }
+
+    fn crossings(&self, crossings: Vec<Crossing>) -> Vec<(usize, TrackSid, u8)> {
+        let at = |id: &RouterId| self.ids.iter().position(|one| one == id);
+        let each = crossings.into_iter().filter_map(|one| Some((at(&one.router)?, one.track, one.streams)));
+        each.collect()
     }
 
     /// What happens to datagrams from one router to another.

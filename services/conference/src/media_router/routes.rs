@@ -263,7 +263,8 @@ fn peer_of(event: &Event) -> Option<PeerId> {
         | Event::LinkDown { .. }
         | Event::NeighbourReachesStore { .. }
         | Event::LetterCame { .. }
-        | Event::LetterTold { .. } => None,
+        | Event::LetterTold { .. }
+        | Event::RouterReached { .. } => None,
     }
 }
 

@@ -103,6 +103,6 @@ mod tests {
         assert_eq!((read.len(), read[1]), (2, Err(DropReason::LinkMalformed)));
         assert_eq!(frames(&[MEDIA]).collect::<Vec<_>>(), [Err(DropReason::LinkMalformed)]);
         assert_eq!(media(&[0, 0, 0]), None);
-        assert!(!write_control(&Gone { track: "x".repeat(70_000) }, &mut out));
+        assert!(!write_control(&Gone { track: "x".repeat(70_000), unreachable: false }, &mut out));
     }
 }

@@ -58,13 +58,13 @@ impl ClusterKeys {
 
     pub(crate) fn hello(&self, datagram: &[u8]) -> Result<Authentic<Hello>, DropReason> {
         let (key, message) = self.verify::<Hello>(datagram)?;
-        let (from, to) = (router(message.from.as_ref())?, router(message.to.as_ref())?);
+        let (from, to) = (named_router(message.from.as_ref())?, named_router(message.to.as_ref())?);
         Ok(Authentic { message, from, to, key })
     }
 
     pub(crate) fn accept(&self, datagram: &[u8]) -> Result<Authentic<Accept>, DropReason> {
         let (key, message) = self.verify::<Accept>(datagram)?;
-        let (from, to) = (router(message.from.as_ref())?, router(message.to.as_ref())?);
+        let (from, to) = (named_router(message.from.as_ref())?, named_router(message.to.as_ref())?);
         Ok(Authentic { message, from, to, key })
     }
 
@@ -72,10 +72,10 @@ impl ClusterKeys {
     pub(super) fn open(&self, from: &RouterId, to: &RouterId, session: u32, sequence: u64) -> Option<Opening> {
         let (secret, public_key) = ephemeral()?;
         let hello = Hello {
-            version_min: VERSION,
-            version_max: VERSION,
-            from: Some(name(from)),
-            to: Some(name(to)),
+            version_min: VERSION_MIN,
+            version_max: VERSION_MAX,
+            from: Some(router_name(from)),
+            to: Some(router_name(to)),
             public_key,
             session,
             sequence,
@@ -91,14 +91,15 @@ impl ClusterKeys {
         session: u32,
     ) -> Result<(Vec<u8>, SessionKeys), DropReason> {
         let Hello { version_min, version_max, public_key: theirs, session: hello_session, .. } = &hello.message;
-        if !(*version_min..=*version_max).contains(&VERSION) {
+        let version = VERSION_MAX.min(*version_max);
+        if version < VERSION_MIN.max(*version_min) {
             return Err(DropReason::LinkVersion);
         }
         let (secret, public_key) = ephemeral().ok_or(DropReason::LinkMalformed)?;
         let accept = Accept {
-            version: VERSION,
-            from: Some(name(&hello.to)),
-            to: Some(name(&hello.from)),
+            version,
+            from: Some(router_name(&hello.to)),
+            to: Some(router_name(&hello.from)),
             public_key,
             session,
             hello_session: *hello_session,
@@ -106,7 +107,7 @@ impl ClusterKeys {
         let accept = self.sign(hello.key, ACCEPT, &accept.encode_to_vec()).ok_or(DropReason::LinkMalformed)?;
         let key = self.0.get(hello.key).ok_or(DropReason::LinkMalformed)?;
         let [theirs, ours] = agree(key, secret, theirs, datagram, &accept)?;
-        Ok((accept, SessionKeys { seal: ours, open: theirs }))
+        Ok((accept, SessionKeys { version, seal: ours, open: theirs }))
     }
 
     /// The keys that an answer to our Hello brings.
@@ -116,13 +117,14 @@ impl ClusterKeys {
         accept: &Authentic<Accept>,
         datagram: &[u8],
     ) -> Result<SessionKeys, DropReason> {
-        if accept.message.version != VERSION {
+        let version = accept.message.version;
+        if !(VERSION_MIN..=VERSION_MAX).contains(&version) {
             return Err(DropReason::LinkVersion);
         }
         // Answered with the key it was asked with.
         let key = self.0.get(opening.key).filter(|_| accept.key == opening.key).ok_or(DropReason::LinkNotAuthentic)?;
         let [ours, theirs] = agree(key, opening.secret, &accept.message.public_key, &opening.datagram, datagram)?;
-        Ok(SessionKeys { seal: ours, open: theirs })
+        Ok(SessionKeys { version, seal: ours, open: theirs })
     }
 
     fn verify<M: Message + Default>(&self, datagram: &[u8]) -> Result<(usize, M), DropReason> {
@@ -190,18 +192,21 @@ impl hkdf::KeyType for KeysLength {
     }
 }
 
-fn name(router: &RouterId) -> RouterName {
+pub(crate) fn router_name(router: &RouterId) -> RouterName {
     RouterName { node: router.node.as_str().to_owned(), boot: router.boot, index: router.index.into() }
 }
 
-fn router(name: Option<&RouterName>) -> Result<RouterId, DropReason> {
+pub(crate) fn named_router(name: Option<&RouterName>) -> Result<RouterId, DropReason> {
     let name = name.ok_or(DropReason::LinkMalformed)?;
     let index = u16::try_from(name.index).map_err(|_| DropReason::LinkMalformed)?;
     Ok(RouterId { node: name.node.as_str().into(), boot: name.boot, index })
 }
 
 /// What this version speaks.
-const VERSION: u32 = 1;
+const VERSION_MIN: u32 = 1;
+const VERSION_MAX: u32 = RELAYS_FROM;
+/// Since this version a router pulls for another what is published at a third.
+pub(super) const RELAYS_FROM: u32 = 2;
 const MAC_BYTES: usize = 32;
 /// Room for the longest node names.
 const HANDSHAKE_BYTES_MAX: usize = 768;
@@ -262,11 +267,25 @@ mod tests {
     }
 
     #[test]
+    fn both_speak_the_newest_version_that_both_know() {
+        let keys = keys(&[b"secret"]);
+        for (newest, agreed) in [(VERSION_MIN, VERSION_MIN), (VERSION_MAX, VERSION_MAX), (VERSION_MAX + 5, VERSION_MAX)]
+        {
+            let opening = keys.open(&id(1), &id(2), 11, 1).unwrap();
+            let mut hello = keys.hello(&opening.datagram).unwrap();
+            hello.message.version_max = newest;
+            let (accept, theirs) = keys.answer(&hello, &opening.datagram, 22).unwrap();
+            let ours = keys.answered(opening, &keys.accept(&accept).unwrap(), &accept).unwrap();
+            assert_eq!((theirs.version, ours.version), (agreed, agreed));
+        }
+    }
+
+    #[test]
     fn another_version_is_refused_by_name() {
         let keys = keys(&[b"secret"]);
         let opening = keys.open(&id(1), &id(2), 11, 1).unwrap();
         let mut hello = keys.hello(&opening.datagram).unwrap();
-        (hello.message.version_min, hello.message.version_max) = (VERSION + 1, VERSION + 3);
+        (hello.message.version_min, hello.message.version_max) = (VERSION_MAX + 1, VERSION_MAX + 3);
         assert_eq!(keys.answer(&hello, &opening.datagram, 1).err(), Some(DropReason::LinkVersion));
     }
 }

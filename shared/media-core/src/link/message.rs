@@ -96,6 +96,8 @@ pub(crate) struct WantedTrack {
     pub(crate) known_version: u64,
     #[prost(bool, tag = "5")]
     pub(crate) released: bool,
+    #[prost(message, optional, tag = "6")]
+    pub(crate) origin: Option<RouterName>,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -152,6 +154,8 @@ pub(crate) struct LayerInfo {
 pub(crate) struct Gone {
     #[prost(string, tag = "1")]
     pub(crate) track: String,
+    #[prost(bool, tag = "2")]
+    pub(crate) unreachable: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]

@@ -9,7 +9,10 @@ use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use super::{SEALED, message::Ack};
 use crate::DropReason;
 
+/// What a handshake leads to.
 pub(super) struct SessionKeys {
+    /// Of the link, as both sides speak it.
+    pub(super) version: u32,
     pub(super) seal: [u8; KEY_BYTES],
     pub(super) open: [u8; KEY_BYTES],
 }
@@ -19,6 +22,8 @@ pub(super) struct Session {
     pub(super) id: u32,
     /// What it is called in what we send.
     peer_id: u32,
+    /// Of the link, as both sides speak it.
+    pub(super) version: u32,
     seal: LessSafeKey,
     open: LessSafeKey,
     next: u64,
@@ -41,7 +46,7 @@ impl Session {
     pub(super) fn new(id: u32, peer_id: u32, keys: &SessionKeys) -> Option<Self> {
         let key = |bytes| Some(LessSafeKey::new(UnboundKey::new(&AES_128_GCM, bytes).ok()?));
         let (seal, open) = (key(&keys.seal)?, key(&keys.open)?);
-        Some(Self { id, peer_id, seal, open, next: 0, arrived: Window::default() })
+        Some(Self { id, peer_id, version: keys.version, seal, open, next: 0, arrived: Window::default() })
     }
 
     /// Appends a datagram with these frames and says its counter.
@@ -196,8 +201,8 @@ mod tests {
 
     fn pair() -> (Session, Session) {
         let (one, two) = ([1; KEY_BYTES], [2; KEY_BYTES]);
-        let a = Session::new(10, 20, &SessionKeys { seal: one, open: two }).unwrap();
-        (a, Session::new(20, 10, &SessionKeys { seal: two, open: one }).unwrap())
+        let a = Session::new(10, 20, &SessionKeys { version: 1, seal: one, open: two }).unwrap();
+        (a, Session::new(20, 10, &SessionKeys { version: 1, seal: two, open: one }).unwrap())
     }
 
     #[test]

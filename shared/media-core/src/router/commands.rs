@@ -246,10 +246,8 @@ impl Router {
     pub(super) fn set_muted(&mut self, now: Instant, sid: &TrackSid, muted: bool) {
         let Some(track) = self.tracks.get_mut(sid) else { return };
         track.muted = muted;
-        if track.is_local() {
-            track.version = self.links.next_version();
-            self.links.stir(now);
-        }
+        track.version = self.links.next_version();
+        self.links.stir(now);
         for receiver in track.receivers.clone() {
             let Some(peer) = self.peers.at(receiver.peer) else { continue };
             let id = peer.id;
@@ -278,6 +276,7 @@ impl Router {
     /// The track is gone, from here or from where it is published.
     pub(super) fn unpublish(&mut self, sid: &TrackSid) {
         let Some(track) = self.tracks.remove(sid) else { return };
+        self.links.forget_track(sid);
         self.tell_gone(&track);
         for receiver in &track.receivers {
             let Some(peer) = self.peers.at(receiver.peer) else { continue };

@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Random, Router, Sink, counters::Counters, pull::Pulls, send_control, serve::Serves, track::Track};
+use super::{
+    Random, Router, Sink, counters::Counters, pull::Pulls, send_control, serve::Serves, track::Track, ways::Way,
+};
 use crate::{
     DropReason, Event, LinkConfig, LinkEnd, Neighbour, Path, Protocol, RouterId, Transmit,
     egress::Class,
@@ -22,7 +24,7 @@ use crate::{
     rtp::{Header, StreamId},
 };
 use bytes::Bytes;
-use plenary_model::MediaKind;
+use plenary_model::{MediaKind, NodeId, TrackSid};
 use prost::Message;
 
 #[derive(Debug, Default)]
@@ -55,6 +57,7 @@ pub(super) struct Entry {
     pub(super) link: Link,
     pub(super) pulls: Pulls,
     pub(super) serves: Serves,
+    pub(super) way: Way,
     /// What the other side says of its node, and what of that was told on.
     reaches_store: Option<bool>,
     told_reaches_store: Option<bool>,
@@ -192,7 +195,7 @@ impl Router {
             Want::KIND => self.on_want(now, slot, read(frame)?),
             KeyRequest::KIND => self.on_key_request(now, slot, read(frame)?)?,
             TrackInfo::KIND => self.on_track_info(now, slot, read(frame)?)?,
-            Gone::KIND => self.on_gone(now, slot, &read::<Gone>(frame)?.track.into()),
+            Gone::KIND => self.on_gone(now, slot, &read(frame)?),
             Report::KIND => self.on_report(now, slot, &read(frame)?),
             LetterPart::KIND => self.on_letter(now, slot, read(frame)?)?,
             LetterTold::KIND => {
@@ -260,6 +263,9 @@ impl Router {
             // It is said again when the link is back.
             (entry.reaches_store, entry.told_reaches_store) = (None, None);
         }
+        if matches!(change, Change::Down(_)) {
+            entry.way.has_failed(now);
+        }
         let router = entry.link.peer.clone();
         match change {
             Change::Up => self.events.push_back(Event::LinkUp { router }),
@@ -272,7 +278,8 @@ impl Router {
             }
         }
         self.count_links();
-        self.links.stir_one(now, slot);
+        // Others may depend on it.
+        self.links.stir(now);
     }
 
     fn count_links(&self) {
@@ -285,6 +292,7 @@ impl Router {
 
     /// What is to be said over a link besides what its core says by itself.
     fn tick(&mut self, now: Instant, slot: usize) {
+        self.find_way(now, slot);
         self.pull(now, slot);
         self.serve(now, slot);
         self.count_links();
@@ -334,6 +342,7 @@ impl Router {
         for track in tracks {
             self.unpublish(&track);
         }
+        self.links.slots.iter_mut().flatten().for_each(|entry| entry.way.forget(slot));
         self.links.by_router.remove(&router);
         self.links.by_session.retain(|_, of| *of != slot);
         if let Some(place) = self.links.slots.get_mut(slot) {
@@ -362,6 +371,36 @@ impl Links {
 
     pub(super) fn entry(&mut self, slot: usize) -> Option<&mut Entry> {
         self.slots.get_mut(slot)?.as_mut()
+    }
+
+    pub(super) fn at(&self, slot: usize) -> Option<&Entry> {
+        self.slots.get(slot)?.as_ref()
+    }
+
+    pub(super) fn slot(&self, router: &RouterId) -> Option<usize> {
+        self.by_router.get(router).copied()
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = (usize, &Entry)> {
+        self.slots.iter().enumerate().filter_map(|(slot, entry)| Some((slot, entry.as_ref()?)))
+    }
+
+    pub(super) fn own_node(&self) -> Option<&NodeId> {
+        self.own.as_ref().map(|own| &own.id.node)
+    }
+
+    /// What is asked of this router of another's tracks: over which link, and which.
+    pub(super) fn relayed<'l>(&'l self, origin: &'l RouterId) -> impl Iterator<Item = (usize, &'l TrackSid)> {
+        self.entries().flat_map(move |(slot, entry)| entry.serves.relayed(origin).map(move |track| (slot, track)))
+    }
+
+    pub(super) fn is_relayed(&self, origin: &RouterId, track: &TrackSid) -> bool {
+        self.entries().any(|(_, entry)| entry.serves.relays(origin, track))
+    }
+
+    /// A track of another router is not known any more.
+    pub(super) fn forget_track(&mut self, track: &TrackSid) {
+        self.slots.iter_mut().flatten().for_each(|entry| entry.pulls.forget(track));
     }
 
     /// What may be sent over a link, if that is limited or not all gets through.
@@ -463,6 +502,7 @@ impl Links {
             link,
             pulls: Pulls::new(now),
             serves: Serves::new(now),
+            way: Way::default(),
             reaches_store: None,
             told_reaches_store: None,
             tick_due: None,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plenary_model::{Source, TrackSid};
+use plenary_model::{MediaKind, Source, TrackSid};
 use prost::Message;
 
 use super::{
@@ -13,14 +13,14 @@ use super::{
     counters::Counters,
     distribute::{Exits, distribute},
     peer::Role,
-    track::{Encoding, RemoteStream, Track, TrackOrigin},
+    track::{Encoding, Receiver, RemoteStream, Track, TrackOrigin},
 };
 use crate::{
-    DropReason, Event, LayerSize,
+    DropReason, Event, LayerSize, RouterId,
     forward::Layering,
     ingress::{KeyframeRequests, LAYER_INTERVAL, Repair, Stream, StreamConfig, after},
     levels::{AudioLevels, WINDOW},
-    link::{KeyRequest, Report, TrackInfo, Want, WantedTrack, media},
+    link::{Gone, KeyRequest, Report, TrackInfo, Want, WantedTrack, media, router_name},
     rtp::{Codec, Header, StreamId},
     session_description::{Extensions, SendCodec},
 };
@@ -31,30 +31,33 @@ pub(super) struct Pulls {
     tracks: HashMap<TrackSid, Pull>,
     /// Of the tracks that were told of.
     streams: HashMap<u32, (TrackSid, StreamId)>,
-    /// Versions that made no sense here: not to be told again.
-    refused: HashMap<TrackSid, u64>,
     version: u64,
     repeat_due: Instant,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Pull {
     wish: Wish,
+    /// Of what was told of it last over this link, whether or not that made sense; 0 is nothing.
+    known_version: u64,
+    /// What the other side has not been told yet.
+    is_news: bool,
     /// Since when nothing is wanted of it.
     released: Option<Instant>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Wish {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// Where it is published, if that is not behind this link.
+    origin: Option<RouterId>,
     /// Bit n: its nth stream.
     streams: u8,
     top: Option<u8>,
-    known_version: u64,
 }
 
 impl Pulls {
     pub(super) fn new(now: Instant) -> Self {
-        Self { tracks: HashMap::new(), streams: HashMap::new(), refused: HashMap::new(), version: 0, repeat_due: now }
+        Self { tracks: HashMap::new(), streams: HashMap::new(), version: 0, repeat_due: now }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -67,42 +70,59 @@ impl Pulls {
         counts.sum()
     }
 
-    /// Takes over what is wanted now; the tracks of which something changed.
+    /// Whether a track was told of over this link.
+    pub(super) fn is_told(&self, track: &TrackSid) -> bool {
+        self.tracks.get(track).is_some_and(Pull::is_told)
+    }
+
+    /// Whether any track of a router behind another link was.
+    pub(super) fn is_told_of(&self, router: &RouterId) -> bool {
+        self.tracks.values().any(|pull| pull.is_told() && pull.wish.origin.as_ref() == Some(router))
+    }
+
+    /// Takes over what is wanted now; the tracks of which there is something new to say.
     fn update(&mut self, now: Instant, wanted: &HashMap<TrackSid, Wish>, counters: &Counters) -> Vec<TrackSid> {
-        let mut changed = Vec::new();
-        self.refused.retain(|track, _| wanted.contains_key(track));
         self.tracks.retain(|_, pull| pull.released.is_none_or(|since| now < after(since, RELEASED_TOLD)));
         for (track, pull) in &mut self.tracks {
             if !wanted.contains_key(track) && pull.released.is_none() {
-                *pull = Pull { wish: Wish::default(), released: Some(now) };
-                changed.push(track.clone());
+                let wish = Wish { origin: pull.wish.origin.take(), ..Wish::default() };
+                *pull = Pull { wish, known_version: 0, is_news: true, released: Some(now) };
+                self.streams.retain(|_, (of, _)| of != track);
             }
         }
         for (track, wish) in wanted {
-            let pull = Pull { wish: *wish, released: None };
-            if self.tracks.get(track) == Some(&pull) {
+            let known = self.tracks.get(track);
+            if known.is_some_and(|known| known.released.is_none() && known.wish == *wish) {
                 continue;
             }
-            if self.tracks.contains_key(track) || self.tracks.len() < PULLS_MAX {
+            let is_same = |known: &&Pull| known.wish.origin == wish.origin;
+            let known_version = known.filter(is_same).map_or(0, |known| known.known_version);
+            if known.is_some() || self.tracks.len() < PULLS_MAX {
+                let pull = Pull { wish: wish.clone(), known_version, is_news: true, released: None };
                 self.tracks.insert(track.clone(), pull);
-                changed.push(track.clone());
             } else {
                 counters.count_drop(DropReason::LinkOverLimit);
             }
         }
-        changed
+        let news =
+            self.tracks.iter_mut().filter_map(|(track, pull)| std::mem::take(&mut pull.is_news).then_some(track));
+        news.cloned().collect()
     }
 
-    /// These wishes in messages that fit into a datagram each.
-    fn messages(&mut self, tracks: &[TrackSid]) -> Vec<Want> {
+    /// These wishes in messages that fit into a datagram each. Who does not relay is asked for its own tracks only.
+    fn messages(&mut self, tracks: &[TrackSid], relays: bool) -> Vec<Want> {
         let mut messages: Vec<(usize, Want)> = Vec::new();
         for (sid, pull) in tracks.iter().filter_map(|sid| Some((sid, self.tracks.get(sid)?))) {
+            if pull.wish.origin.is_some() && !relays {
+                continue;
+            }
             let wanted = WantedTrack {
                 track: sid.as_str().to_owned(),
                 streams: pull.wish.streams.into(),
                 top: pull.wish.top.map(u32::from),
-                known_version: pull.wish.known_version,
+                known_version: pull.known_version,
                 released: pull.released.is_some(),
+                origin: pull.wish.origin.as_ref().map(router_name),
             };
             let bytes = wanted.encoded_len().saturating_add(4);
             match messages.last_mut().filter(|(sum, _)| sum.saturating_add(bytes) <= MESSAGE_BYTES) {
@@ -118,12 +138,33 @@ impl Pulls {
         }
         messages.into_iter().map(|(_, message)| message).collect()
     }
+
+    /// A track is not there any more. If it is still wanted and comes back, it is to be told of again.
+    pub(super) fn forget(&mut self, track: &TrackSid) {
+        self.streams.retain(|_, (of, _)| of != track);
+        if let Some(pull) = self.tracks.get_mut(track).filter(|pull| pull.is_told()) {
+            (pull.known_version, pull.is_news) = (0, true);
+        }
+    }
+
+    /// What is wanted.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = (&TrackSid, u8)> {
+        let wanted = self.tracks.iter().filter(|(_, pull)| pull.released.is_none());
+        wanted.map(|(track, pull)| (track, pull.wish.streams))
+    }
+}
+
+impl Pull {
+    fn is_told(&self) -> bool {
+        self.known_version > 0
+    }
 }
 
 impl Router {
     /// Looks what is wanted of a router, and says it.
     pub(super) fn pull(&mut self, now: Instant, slot: usize) {
-        let wanted = self.wanted_of(slot);
+        self.forget_unwanted(slot);
+        let wanted = self.wishes(slot);
         let Some(entry) = self.links.entry(slot) else { return };
         let mut told = entry.pulls.update(now, &wanted, &self.counters);
         if !entry.link.is_up() {
@@ -133,7 +174,7 @@ impl Router {
             entry.pulls.repeat_due = after(now, REPEAT);
             told = entry.pulls.tracks.keys().cloned().collect();
         }
-        for message in entry.pulls.messages(&told) {
+        for message in entry.pulls.messages(&told, entry.link.relays()) {
             entry.link.send_control(now, &message, &self.counters);
         }
         let again_after = entry.link.rtt().saturating_add(KEY_REQUEST_SLACK);
@@ -154,39 +195,65 @@ impl Router {
         }
     }
 
-    /// What subscribers want of a router. Tracks that were told of and that nobody wants any more are forgotten.
-    fn wanted_of(&mut self, slot: usize) -> HashMap<TrackSid, Wish> {
-        let mut wanted = HashMap::new();
-        let mut unused = Vec::new();
-        for track in self.tracks.values().filter(|track| track.is_from_link(slot)) {
-            if track.receivers.is_empty() {
-                unused.push(track.sid.clone());
-                continue;
+    /// Forgets tracks of the router behind a link that were told of and that nobody wants any more.
+    fn forget_unwanted(&mut self, slot: usize) {
+        let Self { links, tracks, .. } = self;
+        let Some(peer) = links.entry(slot).map(|entry| entry.link.peer.clone()) else { return };
+        let is_unwanted = |track: &&Track| {
+            track.is_from_link(slot) && track.receivers.is_empty() && !links.is_relayed(&peer, &track.sid)
+        };
+        let unwanted: Vec<_> = tracks.values().filter(is_unwanted).map(|track| track.sid.clone()).collect();
+        for sid in &unwanted {
+            tracks.remove(sid);
+            links.forget_track(sid);
+        }
+        if !unwanted.is_empty() {
+            self.counters.tracks.set(self.tracks.len());
+        }
+    }
+
+    /// What is wanted over a link: what its router publishes, for who is here and for other routers that do not reach it;
+    /// and, for who is here alone, what routers publish that this one reaches only through it.
+    fn wishes(&self, slot: usize) -> HashMap<TrackSid, Wish> {
+        let Some(entry) = self.links.at(slot) else { return HashMap::new() };
+        let mut wanted = self.own_wishes(slot, None);
+        for (_, sid) in self.links.relayed(&entry.link.peer).filter(|(asking, _)| *asking != slot) {
+            let wish = wanted.entry(sid.clone()).or_default();
+            let pullers = self.tracks.get(sid).into_iter().flat_map(|track| &track.pullers);
+            for puller in pullers {
+                wish.streams |= puller.streams;
+                wish.top = wish.top.max(puller.demand);
             }
-            let streams = |peer: usize, subscription| match &self.peers.get(peer)?.role {
-                Role::Subscriber(subscriber) => Some(subscriber.streams(subscription)),
+        }
+        for (home, there) in self.links.entries().filter(|(_, there)| there.way.through() == Some(slot)) {
+            for (sid, wish) in self.own_wishes(home, Some(&there.link.peer)) {
+                wanted.entry(sid).or_insert(wish);
+            }
+        }
+        wanted
+    }
+
+    /// What subscribers here want of the router behind a link. `origin`: its name, if it is somebody else that is asked.
+    pub(super) fn own_wishes(&self, slot: usize, origin: Option<&RouterId>) -> HashMap<TrackSid, Wish> {
+        let mut wanted = HashMap::new();
+        let Some(entry) = self.links.at(slot) else { return wanted };
+        let of_it = |track: &&Track| track.is_from_link(slot) && !track.receivers.is_empty();
+        for track in self.tracks.values().filter(of_it) {
+            let streams = |receiver: &Receiver| match &self.peers.get(receiver.peer)?.role {
+                Role::Subscriber(subscriber) => Some(subscriber.streams(receiver.slot)),
                 Role::Publisher(_) => None,
             };
-            let each = track.receivers.iter().filter_map(|receiver| streams(receiver.peer, receiver.slot));
-            let wish = Wish {
-                streams: each.fold(0, |all, one| all | one),
-                top: track.demand_here(),
-                known_version: track.version,
-            };
+            let streams = track.receivers.iter().filter_map(streams).fold(0, |all, one| all | one);
+            let wish = Wish { origin: origin.cloned(), streams, top: track.demand_here() };
             wanted.insert(track.sid.clone(), wish);
         }
-        for track in unused {
-            self.forget_track(slot, &track);
-        }
-        let Some(entry) = self.links.entry(slot) else { return wanted };
-        let (router, refused) = (entry.link.peer.clone(), entry.pulls.refused.clone());
         for peer in self.peers.slots().filter_map(|at| self.peers.get(at)) {
             if let Role::Subscriber(subscriber) = &peer.role {
-                let unmet = subscriber.unmet().iter().filter(|wish| wish.from.as_ref() == Some(&router));
-                unmet.for_each(|wish| {
-                    let known_version = refused.get(&wish.track).copied().unwrap_or_default();
-                    wanted.entry(wish.track.clone()).or_insert(Wish { known_version, ..Wish::default() });
-                });
+                let unmet = subscriber.unmet().iter().filter(|wish| wish.from.as_ref() == Some(&entry.link.peer));
+                for wish in unmet {
+                    let unknown = || Wish { origin: origin.cloned(), ..Wish::default() };
+                    wanted.entry(wish.track.clone()).or_insert_with(unknown);
+                }
             }
         }
         wanted
@@ -234,8 +301,13 @@ impl Router {
         let entry = self.links.entry(slot).ok_or(DropReason::LinkUnknownSession)?;
         let (sid, _) = entry.pulls.streams.get(&id).ok_or(DropReason::LinkUnknownStream)?;
         let track = self.tracks.get(sid).ok_or(DropReason::LinkUnknownStream)?;
+        let packets = [(header, ingested)];
+        if track.is_from_link(slot) {
+            // Whatever came through another router ends here.
+            self.links.forward(now, track, at, &packets, &self.counters);
+        }
         let Self { peers, spares, ready, events, counters, .. } = self;
-        distribute(now, track, at, &[(header, ingested)], Exits { peers, spares, ready, events, counters });
+        distribute(now, track, at, &packets, Exits { peers, spares, ready, events, counters });
         Ok(())
     }
 
@@ -243,41 +315,38 @@ impl Router {
     pub(super) fn on_track_info(&mut self, now: Instant, slot: usize, info: TrackInfo) -> Result<(), DropReason> {
         let sid = TrackSid::from(info.track.as_str());
         let entry = self.links.entry(slot).ok_or(DropReason::LinkUnknownSession)?;
-        if entry.pulls.tracks.get(&sid).is_none_or(|pull| pull.released.is_some()) {
+        let Some(pull) = entry.pulls.tracks.get_mut(&sid).filter(|pull| pull.released.is_none()) else { return Ok(()) };
+        if pull.known_version >= info.version {
             return Ok(());
         }
-        let is_same = match self.tracks.get(&sid) {
-            Some(known) if !known.is_from_link(slot) => return Err(DropReason::LinkUnknownStream),
-            Some(known) if known.version >= info.version => return Ok(()),
-            Some(known) => entry.pulls.is_same(known, &info),
-            None => false,
-        };
+        (pull.known_version, pull.is_news) = (info.version, true);
+        let origin = pull.wish.origin.clone();
         self.links.stir_one(now, slot);
-        if is_same {
-            if let Some(track) = self.tracks.get_mut(&sid) {
-                track.version = info.version;
-                let was_muted = track.muted;
+        let home = origin.map_or(Some(slot), |origin| self.links.slot(&origin));
+        let home = home.ok_or(DropReason::LinkUnknownRouter)?;
+        let entry = self.links.entry(slot).ok_or(DropReason::LinkUnknownSession)?;
+        match self.tracks.get(&sid) {
+            Some(known) if !known.is_from_link(home) => return Err(DropReason::LinkUnknownStream),
+            Some(known) if entry.pulls.is_same(known, &info) => {
+                let was_muted = known.muted;
+                entry.pulls.name_streams(&sid, &info);
                 if was_muted != info.muted {
                     self.set_muted(now, &sid, info.muted);
                 }
+                return Ok(());
             }
-            return Ok(());
+            Some(_) => self.unpublish(&sid),
+            None => {}
         }
-        if self.tracks.contains_key(&sid) {
-            self.on_gone(now, slot, &sid);
-        }
-        let Some(new) = remote_track(slot, &info) else {
-            if let Some(entry) = self.links.entry(slot) {
-                entry.pulls.refused.insert(sid, info.version);
-            }
-            return Err(DropReason::LinkMalformed);
-        };
-        if let Some(entry) = self.links.entry(slot) {
-            let numbers = info.streams.iter().zip(0u8..);
-            entry.pulls.streams.extend(numbers.map(|(id, at)| (*id, (sid.clone(), StreamId(at)))));
-        }
+        let mut new = remote_track(home, &info).ok_or(DropReason::LinkMalformed)?;
+        self.links.name(&mut new);
         self.tracks.insert(sid.clone(), new);
         self.counters.tracks.set(self.tracks.len());
+        if let Some(entry) = self.links.entry(slot) {
+            entry.pulls.name_streams(&sid, &info);
+            // Forgotten with what it was before.
+            entry.pulls.know(&sid, info.version);
+        }
         for at in self.peers.slots().collect::<Vec<_>>() {
             let Some(peer) = self.peers.at(at) else { continue };
             let Role::Subscriber(subscriber) = &mut peer.role else { continue };
@@ -287,19 +356,26 @@ impl Router {
             }
             self.counters.subscriptions.moved(before, subscriber.len());
         }
+        // Who asked for it through this router is told now.
+        self.links.stir(now);
         Ok(())
     }
 
-    /// A track that was told of is not there any more.
-    pub(super) fn on_gone(&mut self, now: Instant, slot: usize, sid: &TrackSid) {
-        if self.tracks.get(sid).is_some_and(|track| track.is_from_link(slot)) {
-            self.unpublish(sid);
-            if let Some(entry) = self.links.entry(slot) {
-                entry.pulls.streams.retain(|_, (of, _)| of != sid);
-                entry.pulls.refused.remove(sid);
-            }
-            self.links.stir_one(now, slot);
+    /// A track that was told of is not there any more, or who was asked for it cannot reach its router.
+    pub(super) fn on_gone(&mut self, now: Instant, slot: usize, gone: &Gone) {
+        let sid = TrackSid::from(gone.track.as_str());
+        let Some(entry) = self.links.entry(slot) else { return };
+        let Some(pull) = entry.pulls.tracks.get(&sid).filter(|pull| pull.released.is_none()) else { return };
+        let origin = pull.wish.origin.clone();
+        let home = origin.as_ref().map_or(Some(slot), |origin| self.links.slot(origin));
+        let Some(home) = home else { return };
+        if gone.unreachable {
+            self.forsake(home, slot);
+        } else if self.tracks.get(&sid).is_some_and(|track| track.is_from_link(home)) {
+            self.unpublish(&sid);
         }
+        self.links.stir_one(now, slot);
+        self.links.stir_one(now, home);
     }
 
     pub(super) fn on_report(&mut self, now: Instant, slot: usize, report: &Report) {
@@ -307,6 +383,11 @@ impl Router {
         let half = entry.link.rtt().checked_div(2).unwrap_or_default();
         for one in &report.streams {
             let Some((sid, at)) = entry.pulls.streams.get(&one.stream) else { continue };
+            let is_relayed = entry.pulls.tracks.get(sid).is_some_and(|pull| pull.wish.origin.is_some());
+            if !is_relayed && !entry.way.is_straight() {
+                // Of a way that nothing depends on yet.
+                continue;
+            }
             let track = self.tracks.get_mut(sid);
             let Some(encoding) = track.and_then(|track| track.encodings.get_mut(usize::from(at.0))) else { continue };
             encoding.remote.alive = one.alive.then_some(now);
@@ -322,8 +403,11 @@ impl Router {
         }
     }
 
-    /// The link is gone: its tracks stay, and their streams begin anew.
+    /// The link is gone: the tracks that came straight over it stay, and their streams begin anew.
     pub(super) fn forget_streams(&mut self, slot: usize) {
+        if self.links.entry(slot).is_none_or(|entry| !entry.way.is_straight()) {
+            return;
+        }
         for track in self.tracks.values_mut().filter(|track| track.is_from_link(slot)) {
             for encoding in &mut track.encodings {
                 (encoding.stream, encoding.remote) = (None, RemoteStream::default());
@@ -331,12 +415,14 @@ impl Router {
         }
     }
 
-    /// Nobody wants it any more.
-    fn forget_track(&mut self, slot: usize, sid: &TrackSid) {
-        self.tracks.remove(sid);
-        self.counters.tracks.set(self.tracks.len());
-        if let Some(entry) = self.links.entry(slot) {
-            entry.pulls.streams.retain(|_, (of, _)| of != sid);
+    /// The tracks of the router behind a link come another way from now on. What comes first is no continuation.
+    pub(super) fn begin_anew(&mut self, slot: usize) {
+        for track in self.tracks.values_mut().filter(|track| track.is_from_link(slot)) {
+            for encoding in &mut track.encodings {
+                if encoding.stream.take().is_some() && track.kind == MediaKind::Video {
+                    encoding.keyframes.need();
+                }
+            }
         }
     }
 }
@@ -345,15 +431,28 @@ impl Pulls {
     /// Whether only what may change without beginning anew differs.
     fn is_same(&self, known: &Track, info: &TrackInfo) -> bool {
         let Some(new) = remote_track(0, info) else { return false };
+        // By another way they have other numbers, and have none over this link yet.
+        let has_none = self.streams.values().all(|(of, _)| *of != known.sid);
         let numbers = info.streams.iter().zip(0u8..);
         let mut named = numbers.map(|(id, at)| self.streams.get(id) == Some(&(known.sid.clone(), StreamId(at))));
-        named.all(|same| same)
+        (has_none || named.all(|same| same))
             && known.encodings.len() == new.encodings.len()
             && known.send_codec == new.send_codec
             && known.extensions == new.extensions
             && known.red_payload_type == new.red_payload_type
             && (known.layering, known.stereo, known.trailers) == (new.layering, new.stereo, new.trailers)
             && known.sizes == new.sizes
+    }
+
+    fn name_streams(&mut self, sid: &TrackSid, info: &TrackInfo) {
+        let numbers = info.streams.iter().zip(0u8..);
+        self.streams.extend(numbers.map(|(id, at)| (*id, (sid.clone(), StreamId(at)))));
+    }
+
+    fn know(&mut self, sid: &TrackSid, version: u64) {
+        if let Some(pull) = self.tracks.get_mut(sid) {
+            pull.known_version = version;
+        }
     }
 }
 
@@ -440,12 +539,13 @@ mod tests {
     #[test]
     fn wishes_are_told_in_datagrams_and_are_bounded() {
         let (now, counters) = (Instant::now(), Counters::default());
-        let wish = Wish { streams: 7, top: Some(2), known_version: 1 << 40 };
-        let wanted: HashMap<_, _> = (0..PULLS_MAX + 9).map(|at| (format!("TR_{at:020}").into(), wish)).collect();
+        let wish = Wish { origin: None, streams: 7, top: Some(2) };
+        let wanted: HashMap<_, _> =
+            (0..PULLS_MAX + 9).map(|at| (format!("TR_{at:020}").into(), wish.clone())).collect();
         let mut pulls = Pulls::new(now);
         let told = pulls.update(now, &wanted, &counters);
         assert_eq!((told.len(), counters.dropped(DropReason::LinkOverLimit)), (PULLS_MAX, 9));
-        let messages = pulls.messages(&told);
+        let messages = pulls.messages(&told, true);
         assert!(messages.iter().all(|message| message.encoded_len() < 1_100), "each fits into a datagram");
         assert!(messages.is_sorted_by_key(|message| message.version));
         assert_eq!(messages.iter().map(|message| message.tracks.len()).sum::<usize>(), PULLS_MAX);
@@ -459,9 +559,28 @@ mod tests {
         assert_eq!(pulls.update(now, &wanted, &counters), [TrackSid::from("TR_1")]);
         assert!(pulls.update(now, &wanted, &counters).is_empty(), "it is no news");
         assert_eq!(pulls.update(now, &HashMap::new(), &counters), [TrackSid::from("TR_1")]);
-        assert!(pulls.messages(&["TR_1".into()])[0].tracks[0].released);
+        assert!(pulls.messages(&["TR_1".into()], true)[0].tracks[0].released);
         pulls.update(after(now, RELEASED_TOLD), &HashMap::new(), &counters);
         assert!(pulls.is_empty());
+    }
+
+    #[test]
+    fn who_does_not_relay_is_asked_for_its_own_tracks_only() {
+        let (now, counters) = (Instant::now(), Counters::default());
+        let third = RouterId { node: "ND_c".into(), boot: 1, index: 0 };
+        let relayed = Wish { origin: Some(third.clone()), streams: 1, top: None };
+        let own = Wish { origin: None, ..relayed.clone() };
+        let wanted = HashMap::from([(TrackSid::from("TR_1"), own), (TrackSid::from("TR_2"), relayed)]);
+        let mut pulls = Pulls::new(now);
+        let told = pulls.update(now, &wanted, &counters);
+        let asked = |messages: Vec<Want>| -> Vec<_> {
+            let mut tracks: Vec<_> = messages.into_iter().flat_map(|message| message.tracks).collect();
+            tracks.sort_by(|one, other| one.track.cmp(&other.track));
+            tracks.into_iter().map(|track| (track.track, track.origin)).collect()
+        };
+        let (first, second) = (("TR_1".to_owned(), None), ("TR_2".to_owned(), Some(router_name(&third))));
+        assert_eq!(asked(pulls.messages(&told, false)), std::slice::from_ref(&first));
+        assert_eq!(asked(pulls.messages(&told, true)), [first, second]);
     }
 
     #[test]

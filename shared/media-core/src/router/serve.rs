@@ -1,23 +1,26 @@
-//! What other routers want of this one: the tracks that are published here, never what this router itself pulls.
+//! What other routers want of this one: the tracks that are published here, and for who cannot reach their router those that
+//! this one pulls straight from there.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{BTreeSet, HashMap, hash_map},
     time::{Duration, Instant},
 };
 
 use plenary_model::{MediaKind, TrackSid};
 
 use super::{
-    Deadline, Router,
+    Router,
     pull::{STREAMS_MAX, source_number},
     shed::{self, Video},
-    track::{Puller, Track, TrackOrigin},
+    subscriber::KeyframeNeed,
+    track::{Puller, Track},
+    ways::Reach,
 };
 use crate::{
-    DropReason,
+    DropReason, RouterId,
     forward::Layering,
     ingress::{Stream, after},
-    link::{Gone, KeyRequest, LayerInfo, Report, StreamReport, TrackInfo, Want, WantedTrack},
+    link::{Gone, KeyRequest, LayerInfo, Report, StreamReport, TrackInfo, Want, WantedTrack, named_router},
     rtp::{LayerId, StreamId},
 };
 
@@ -26,6 +29,8 @@ use crate::{
 pub(super) struct Serves {
     tracks: HashMap<TrackSid, Served>,
     report_due: Instant,
+    /// How many of the tracks are another router's.
+    relayed: usize,
     /// How many streams do not cross, while the link does not carry all that is wanted.
     shed: Option<usize>,
 }
@@ -41,13 +46,17 @@ struct Served {
     allowed: u8,
     top: Option<u8>,
     known_version: u64,
+    /// Where it is published, if who wants it said so.
+    origin: Option<RouterId>,
+    /// It may cross.
+    is_here: bool,
     /// Which version was told last, and when.
     told: Option<(u64, Instant)>,
 }
 
 impl Serves {
     pub(super) fn new(now: Instant) -> Self {
-        Self { tracks: HashMap::new(), report_due: now, shed: None }
+        Self { tracks: HashMap::new(), report_due: now, relayed: 0, shed: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -58,6 +67,20 @@ impl Serves {
         self.tracks.len()
     }
 
+    /// Which tracks of this router are asked for as another's.
+    pub(super) fn relayed<'s>(&'s self, origin: &'s RouterId) -> impl Iterator<Item = &'s TrackSid> {
+        let tracks = (self.relayed > 0).then_some(&self.tracks).into_iter().flatten();
+        tracks.filter(|(_, served)| served.origin.as_ref() == Some(origin)).map(|(track, _)| track)
+    }
+
+    pub(super) fn relays(&self, origin: &RouterId, track: &TrackSid) -> bool {
+        self.tracks.get(track).is_some_and(|served| served.origin.as_ref() == Some(origin))
+    }
+
+    fn count_relayed(&mut self) {
+        self.relayed = self.tracks.values().filter(|served| served.origin.is_some()).count();
+    }
+
     pub(super) fn withheld(&self) -> usize {
         self.shed.unwrap_or_default()
     }
@@ -66,25 +89,32 @@ impl Serves {
 impl Router {
     /// A wish of another router.
     pub(super) fn on_want(&mut self, now: Instant, slot: usize, want: Want) {
-        let mut touched = Vec::new();
+        let (mut touched, mut origins) = (Vec::new(), BTreeSet::new());
         for wanted in want.tracks {
             let sid = TrackSid::from(wanted.track.as_str());
             if self.note_want(now, slot, want.version, &sid, &wanted) {
                 self.set_puller(slot, &sid);
                 touched.push(sid);
+                origins.extend(named_router(wanted.origin.as_ref()));
             }
         }
         self.tell_demands(&touched);
         self.links.stir_one(now, slot);
+        for home in origins.iter().filter_map(|origin| self.links.slot(origin)).collect::<Vec<_>>() {
+            self.links.stir_one(now, home);
+        }
     }
 
     /// False if it is no news.
     fn note_want(&mut self, now: Instant, slot: usize, version: u64, sid: &TrackSid, wanted: &WantedTrack) -> bool {
-        let is_here = self.tracks.get(sid).is_some_and(Track::is_local);
+        let is_local = self.tracks.get(sid).is_some_and(Track::is_local);
+        let origin = named_router(wanted.origin.as_ref()).ok().filter(|origin| !self.links.is_own(origin));
         let Some(entry) = self.links.entry(slot) else { return false };
-        let count = entry.serves.tracks.len();
-        if wanted.known_version > 0 && !is_here && !wanted.released {
-            let gone = Gone { track: wanted.track.clone() };
+        let is_full =
+            entry.serves.tracks.len() >= SERVED_MAX || (origin.is_some() && entry.serves.relayed >= RELAYED_MAX);
+        // Of another's track its router knows.
+        if wanted.known_version > 0 && !is_local && !wanted.released && origin.is_none() {
+            let gone = Gone { track: wanted.track.clone(), unreachable: false };
             entry.link.send_control(now, &gone, &self.counters);
         }
         let news = Served {
@@ -94,6 +124,8 @@ impl Router {
             allowed: ALL,
             top: wanted.top.and_then(|top| u8::try_from(top).ok()),
             known_version: wanted.known_version,
+            origin,
+            is_here: false,
             told: None,
         };
         match entry.serves.tracks.entry(sid.clone()) {
@@ -102,15 +134,16 @@ impl Router {
                 known.remove();
             }
             hash_map::Entry::Occupied(mut known) => {
-                let Served { told, allowed, .. } = *known.get();
-                known.insert(Served { told, allowed, ..news });
+                let Served { told, allowed, is_here, .. } = *known.get();
+                known.insert(Served { told, allowed, is_here, ..news });
             }
             hash_map::Entry::Vacant(_) if wanted.released => return false,
-            hash_map::Entry::Vacant(_) if count >= SERVED_MAX => {
+            hash_map::Entry::Vacant(_) if is_full => {
                 self.counters.count_drop(DropReason::LinkOverLimit);
                 return false;
             }
             hash_map::Entry::Vacant(place) => {
+                entry.serves.relayed = entry.serves.relayed.saturating_add(usize::from(news.origin.is_some()));
                 place.insert(news);
             }
         }
@@ -119,13 +152,18 @@ impl Router {
 
     /// Has a track know what a router wants of it.
     fn set_puller(&mut self, slot: usize, sid: &TrackSid) {
-        let Some(track) = self.tracks.get_mut(sid).filter(|track| track.is_local()) else { return };
-        let served = self.links.entry(slot).and_then(|entry| entry.serves.tracks.get(sid));
-        let puller = |served: &Served| {
+        let Self { links, tracks, .. } = self;
+        let served = || links.at(slot)?.serves.tracks.get(sid);
+        let may = |track: &Track| served().is_some_and(|served| links.may_serve(slot, track, served.origin.as_ref()));
+        let is_up = links.at(slot).is_some_and(|entry| entry.link.is_up());
+        let is_here = is_up && tracks.get(sid).is_some_and(may);
+        let served = links.entry(slot).and_then(|entry| entry.serves.tracks.get_mut(sid));
+        let puller = served.and_then(|served| {
+            served.is_here = is_here;
             let streams = served.streams & shed::mask(served.allowed);
-            Puller { link: slot, streams, demand: served.top }
-        };
-        let puller = served.map(puller);
+            is_here.then_some(Puller { link: slot, streams, demand: served.top })
+        });
+        let Some(track) = tracks.get_mut(sid) else { return };
         let known = track.pullers.iter().position(|known| known.link == slot);
         match (known, puller) {
             (Some(at), Some(puller)) => {
@@ -145,10 +183,13 @@ impl Router {
     pub(super) fn serve(&mut self, now: Instant, slot: usize) {
         let Some(entry) = self.links.entry(slot) else { return };
         let is_over = |(sid, served): (&TrackSid, &Served)| (served.until <= now).then(|| sid.clone());
-        let over: Vec<_> = entry.serves.tracks.iter().filter_map(is_over).collect();
+        let mut over: Vec<_> = entry.serves.tracks.iter().filter_map(is_over).collect();
+        over.extend(self.refuse_relays(now, slot));
+        let Some(entry) = self.links.entry(slot) else { return };
         for sid in &over {
             entry.serves.tracks.remove(sid);
         }
+        entry.serves.count_relayed();
         let wanted: Vec<_> = entry.serves.tracks.keys().cloned().collect();
         self.shed(now, slot);
         for sid in over.iter().chain(&wanted) {
@@ -159,7 +200,7 @@ impl Router {
         let Some(entry) = self.links.entry(slot).filter(|entry| entry.link.is_up()) else { return };
         let repeated_after = entry.link.rtt().saturating_add(INFO_SLACK);
         for (sid, served) in &mut entry.serves.tracks {
-            let Some(track) = self.tracks.get(sid).filter(|track| track.is_local()) else { continue };
+            let Some(track) = self.tracks.get(sid).filter(|_| served.is_here) else { continue };
             let is_told =
                 served.told.is_some_and(|(version, at)| version == track.version && now < after(at, repeated_after));
             if served.known_version == track.version || is_told {
@@ -172,8 +213,8 @@ impl Router {
         }
         if entry.serves.report_due <= now && !wanted.is_empty() {
             entry.serves.report_due = after(now, REPORT_INTERVAL);
-            let tracks = entry.serves.tracks.iter().filter_map(|(sid, served)| Some((self.tracks.get(sid)?, served)));
-            let tracks = tracks.filter(|(track, _)| track.is_local());
+            let here = entry.serves.tracks.iter().filter(|(_, served)| served.is_here);
+            let tracks = here.filter_map(|(sid, served)| Some((self.tracks.get(sid)?, served)));
             let streams: Vec<_> = tracks.flat_map(|(track, served)| reports(now, track, served.allowed)).collect();
             for chunk in streams.chunks(REPORTS_MAX) {
                 entry.link.send_control(now, &Report { streams: chunk.to_vec() }, &self.counters);
@@ -195,9 +236,8 @@ impl Router {
             }
             return;
         };
-        let local = |sid: &TrackSid| tracks.get(sid).filter(|track| track.is_local());
-        let mut served: Vec<_> =
-            serves.tracks.iter_mut().filter_map(|(sid, served)| Some((local(sid)?, served))).collect();
+        let here = serves.tracks.iter_mut().filter(|(_, served)| served.is_here);
+        let mut served: Vec<_> = here.filter_map(|(sid, served)| Some((tracks.get(sid)?, served))).collect();
         // In some order that stays.
         served.sort_unstable_by(|(one, _), (other, _)| one.sid.cmp(&other.sid));
         let is_audio = |track: &Track| track.kind == MediaKind::Audio;
@@ -224,15 +264,30 @@ impl Router {
             let at = asked.stream.wrapping_sub(track.first_stream);
             usize::try_from(at).ok().filter(|at| *at < track.encodings.len())
         };
-        let tracks = entry.serves.tracks.keys().filter_map(|sid| self.tracks.get(sid)).filter(|track| track.is_local());
-        let found = tracks.filter_map(|track| Some((track.sid.clone(), numbers(track)?))).next();
-        let (sid, at) = found.ok_or(DropReason::LinkUnknownStream)?;
-        let Some(track) = self.tracks.get_mut(&sid) else { return Ok(()) };
-        track.need_keyframe(StreamId(u8::try_from(at).unwrap_or(u8::MAX)));
-        if let (TrackOrigin::Peer(peer), Some(at)) = (track.origin, track.keyframe_deadline(now)) {
-            self.timers.at_latest(peer, at, Deadline::Nack);
-        }
+        let here = entry.serves.tracks.iter().filter(|(_, served)| served.is_here);
+        let mut tracks = here.filter_map(|(sid, _)| self.tracks.get(sid));
+        let found = tracks.find_map(|track| Some((track.sid.clone(), numbers(track)?)));
+        let (track, at) = found.ok_or(DropReason::LinkUnknownStream)?;
+        let stream = StreamId(u8::try_from(at).unwrap_or(u8::MAX));
+        self.need_keyframes(now, vec![KeyframeNeed { track, stream }]);
         Ok(())
+    }
+
+    /// Says of which tracks their router is not reached from here. Who wants them looks elsewhere.
+    fn refuse_relays(&mut self, now: Instant, slot: usize) -> Vec<TrackSid> {
+        let Some(entry) = self.links.at(slot).filter(|entry| entry.serves.relayed > 0) else { return Vec::new() };
+        let is_out_of_reach = |(sid, served): (&TrackSid, &Served)| {
+            let reach = self.links.reach(now, slot, served.origin.as_ref()?);
+            (reach == Reach::No).then(|| sid.clone())
+        };
+        let refused: Vec<_> = entry.serves.tracks.iter().filter_map(is_out_of_reach).collect();
+        if let Some(entry) = self.links.entry(slot) {
+            for sid in &refused {
+                let gone = Gone { track: sid.as_str().to_owned(), unreachable: true };
+                entry.link.send_control(now, &gone, &self.counters);
+            }
+        }
+        refused
     }
 
     /// A track that is published here ends: who pulls it is told at once, and again when it asks.
@@ -240,7 +295,7 @@ impl Router {
         let Some(now) = self.now else { return };
         for puller in &track.pullers {
             if let Some(entry) = self.links.entry(puller.link) {
-                let gone = Gone { track: track.sid.as_str().to_owned() };
+                let gone = Gone { track: track.sid.as_str().to_owned(), unreachable: false };
                 entry.link.send_control(now, &gone, &self.counters);
             }
         }
@@ -250,6 +305,7 @@ impl Router {
     pub(super) fn forget_served(&mut self, slot: usize) {
         let Some(entry) = self.links.entry(slot) else { return };
         let tracks: Vec<_> = entry.serves.tracks.drain().map(|(sid, _)| sid).collect();
+        entry.serves.relayed = 0;
         for sid in &tracks {
             self.set_puller(slot, sid);
         }
@@ -318,6 +374,8 @@ const ALL: u8 = 8;
 const _: () = assert!(ALL as usize == STREAMS_MAX);
 /// Tracks that one router may want of this one; more are ignored.
 const SERVED_MAX: usize = 4_096;
+/// Tracks of third routers among them: what one router asks for must not fill this one's own wishes.
+const RELAYED_MAX: usize = 1_024;
 const WANT_KEPT: Duration = Duration::from_secs(2);
 /// Beyond the round trip, before what was not confirmed is said again.
 const INFO_SLACK: Duration = Duration::from_millis(100);
@@ -354,5 +412,29 @@ mod tests {
         assert_eq!(served(&mut router), SERVED_MAX, "said before, heard after");
         router.on_want(now, 0, want(6, 10, true));
         assert_eq!(served(&mut router), SERVED_MAX - 10);
+    }
+
+    #[test]
+    fn what_one_router_asks_for_of_others_leaves_room_for_who_is_here() {
+        let id = |index| RouterId { node: format!("ND_{index}").as_str().into(), boot: 1, index };
+        let link = Some(LinkConfig { me: id(0), keys: vec![b"secret".to_vec()], bits_per_second_max: 0 });
+        let sdp = SdpLimits::default();
+        let config = RouterConfig { candidates: Vec::new(), seed: 1, sdp, data_bytes_per_second: 0, link };
+        let (mut router, now) = (Router::new(config, DtlsIdentity::generate().unwrap()), Instant::now());
+        let routers = [1, 2].map(|index| Neighbour { id: id(index), addresses: Vec::new() }).to_vec();
+        router.handle(now, Input::Command(Command::SetNeighbours { routers }));
+        let origin = Some(crate::link::router_name(&id(2)));
+        let wanted =
+            |at: usize| WantedTrack { track: format!("TR_{at}"), origin: origin.clone(), ..Default::default() };
+        let asking = router.links.slot(&id(1)).unwrap();
+        router.on_want(now, asking, Want { version: 1, tracks: (0..SERVED_MAX).map(wanted).collect() });
+        let dropped = router.counters().dropped(DropReason::LinkOverLimit);
+        assert_eq!(usize::try_from(dropped).unwrap(), SERVED_MAX - RELAYED_MAX);
+        router.handle_timeout(now);
+        assert_eq!(router.wanted_of_routers().len(), RELAYED_MAX, "asked of their router, without being received here");
+        // It does not come up: who asked is told to look elsewhere, and nothing is kept.
+        (1..30).for_each(|tick| router.handle_timeout(after(now, tick * Duration::from_millis(50))));
+        assert_eq!(router.links.entry(asking).unwrap().serves.len(), 0);
+        assert_eq!(router.wanted_of_routers().len(), 0);
     }
 }

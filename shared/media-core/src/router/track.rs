@@ -22,7 +22,7 @@ pub(super) struct Track {
     pub(super) sid: TrackSid,
     pub(super) participant: ParticipantSid,
     pub(super) origin: TrackOrigin,
-    /// Changes with all that is told of it, here or where it is published.
+    /// Changes with all that is told of it to other routers.
     pub(super) version: u64,
     pub(super) kind: MediaKind,
     pub(super) source: Source,
@@ -68,7 +68,7 @@ pub(super) struct Encoding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TrackOrigin {
     Peer(PeerId),
-    /// At the router behind the link in this slot.
+    /// At the router behind the link in this slot, whichever way it comes from there.
     Link(usize),
 }
 
@@ -178,6 +178,14 @@ impl Track {
 
     pub(super) fn is_local(&self) -> bool {
         matches!(self.origin, TrackOrigin::Peer(_))
+    }
+
+    /// The slot of the link to the router where it is published, if that is not this one.
+    pub(super) fn home(&self) -> Option<usize> {
+        match self.origin {
+            TrackOrigin::Peer(_) => None,
+            TrackOrigin::Link(slot) => Some(slot),
+        }
     }
 
     pub(super) fn is_from_link(&self, slot: usize) -> bool {

@@ -2,8 +2,10 @@
 
 mod faults;
 mod flow;
+mod invariants;
 mod letters;
 mod narrow;
+mod relay;
 mod swarm;
 
 use std::time::Duration;
