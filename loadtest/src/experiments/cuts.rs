@@ -8,15 +8,23 @@ use super::{
     Plan,
     crashes::{GHOSTS, both_ways, everybody_but, most_joins, names, survivors, told},
     field::Field,
-    people::People,
+    people::{People, ROOM},
     processes::Placement,
     report::Findings,
+    signalling::{Caller, CallerState},
     site::Host,
 };
 use crate::{bot::realtime_ns, http};
 
 /// E4.
 pub fn between_nodes(plan: &Plan) -> Result<Findings> {
+    let mut findings = Findings::default();
+    with_a_third(plan, &mut findings)?;
+    without_a_third(plan, &mut findings)?;
+    Ok(findings)
+}
+
+fn with_a_third(plan: &Plan, findings: &mut Findings) -> Result<()> {
     let mut field = Field::new(plan, Placement::InTurn)?;
     field.fill(12)?;
     let (one, other) = (names(&field, &field.on(0)), names(&field, &field.on(1)));
@@ -36,18 +44,67 @@ pub fn between_nodes(plan: &Plan) -> Result<Findings> {
         })
     };
     let again = field.people.run_until(Duration::from_secs(9), flows)?;
-    let again = again.map(|again| again + Duration::from_secs(1));
-    let mut findings = Findings::default();
-    findings.within("people of the two nodes hear each other by another way", again, Duration::from_secs(2));
-    let departures: usize = field.people.all.iter().map(|one| one.departures.len()).sum();
-    findings.at_most("people said to be gone", departures, 0);
-    let silences = field.people.silences_ms(|listener, speaker| !across(&listener.identity, &speaker.to_owned()));
-    findings.silence("longest silence between people of other pairs", &silences, 100.0);
+    findings.must("people of the two nodes hear each other through the third", again.is_some(), told(&field));
+    let silences = |field: &Field, is_across: bool| {
+        field.people.silences_ms(|listener, speaker| across(&listener.identity, &speaker.to_owned()) == is_across)
+    };
+    findings.silence("longest silence between the two, cut", &silences(&field, true), 2_000.0);
+    findings.silence("longest silence between people of other pairs", &silences(&field, false), 100.0);
+    let departures = |field: &Field| field.people.all.iter().map(|one| one.departures.len()).sum::<usize>();
+    findings.at_most("people said to be gone", departures(&field), 0);
+    field.people.mark();
     field.heal(&pair)?;
-    let healed = field.people.run_until(Duration::from_secs(15), flows)?;
+    // Until the third has no part in it any more.
+    field.people.run_for(Duration::from_secs(5))?;
+    let healed = field.people.run_until(Duration::from_secs(10), flows)?;
     findings.must("they hear each other once it is healed", healed.is_some(), told(&field));
+    findings.silence("longest silence between the two, healed", &silences(&field, true), 100.0);
+    let everybody: Vec<_> = (0..field.people.all.len()).collect();
+    findings.at_most("moves of a person", most_joins(&field, &everybody, 1), 0);
     findings.must("everybody is shown the same", field.people.agree(), told(&field));
-    Ok(findings)
+    Ok(())
+}
+
+/// Then those of a room who are fewer go to the others.
+fn without_a_third(plan: &Plan, findings: &mut Findings) -> Result<()> {
+    let mut field = Field::new(plan, Placement::InTurn)?;
+    field.kill(2)?;
+    // Its lease is over, and balancers have noticed.
+    field.people.run_for(Duration::from_secs(7))?;
+    field.fill(11)?;
+    let (larger, stay) = field.fullest();
+    let (smaller, go) = (1 - larger, field.on(1 - larger));
+    let pair = both_ways(Host::Node(0), &[Host::Node(1)]);
+    let cut_ns = realtime_ns();
+    field.cut(&pair)?;
+    let back = field.until_back(&go, cut_ns, Duration::from_secs(15))?;
+    findings.back("two nodes: the fewer are with the others", &back, 5.0, 5.0);
+    findings.at_most("two nodes: moves of a person", most_joins(&field, &go, 1), 1);
+    findings.at_most("two nodes: moves of those who stay", most_joins(&field, &stay, 1), 0);
+    let departures: usize = field.people.all.iter().map(|one| one.departures.len()).sum();
+    findings.at_most("two nodes: people said to be gone", departures, 0);
+    let door = |field: &Field| -> Result<CallerState> {
+        let token = field.people.token("late", ROOM)?;
+        let mut caller = Caller::new(field.http(smaller)?, &token)?;
+        let begun = Instant::now();
+        while caller.state == CallerState::Asking && begun.elapsed() < Duration::from_secs(5) {
+            caller.turn();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let state = caller.state.clone();
+        caller.leave();
+        Ok(state)
+    };
+    let state = door(&field)?;
+    findings.must("two nodes: it takes nobody for that room", state == CallerState::Refused(503), format!("{state:?}"));
+    field.heal(&pair)?;
+    field.people.run_for(Duration::from_secs(3))?;
+    let state = door(&field)?;
+    let is_seated = matches!(state, CallerState::Seated(_));
+    findings.must("two nodes, healed: it takes people", is_seated, format!("{state:?}"));
+    let agree = field.people.run_until(Duration::from_secs(10), People::agree)?;
+    findings.must("two nodes, healed: everybody is shown the same", agree.is_some(), told(&field));
+    Ok(())
 }
 
 /// E5.

@@ -390,6 +390,36 @@ impl LinkDown<'_> {
     }
 }
 
+/// Whether the tracks of another router can be had, by any way. Without one its people and those here are deaf to each other.
+#[derive(Debug)]
+pub struct RouterReached<'a> {
+    pub router: &'a media::RouterId,
+    pub is_reached: bool,
+}
+
+impl RouterReached<'_> {
+    pub fn emit(self) {
+        let media::RouterId { node, index, .. } = self.router;
+        if self.is_reached {
+            info!(%node, router = index, "media can be had from there again");
+        } else {
+            warn!(%node, router = index, "no way to the media there");
+        }
+    }
+}
+
+/// This node gives way to another that it cannot exchange media with: people of a room go there.
+#[derive(Debug)]
+pub struct RoomGivesWay {
+    pub people: usize,
+}
+
+impl RoomGivesWay {
+    pub fn emit(self) {
+        warn!(people = self.people, "people move to where more of their room are");
+    }
+}
+
 /// Words for the other nodes of a room, if any, that will not be said: they would be late, or too many wait.
 #[derive(Debug)]
 pub struct WordsDropped {

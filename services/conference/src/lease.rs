@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::{
     events::{LeaseNotRenewed, NodesReaped, StoreFailed},
     node::Shared,
-    rooms::Lapsed,
+    rooms::{Lapsed, Parted},
 };
 
 /// For as long as the node runs.
@@ -20,9 +20,16 @@ pub async fn hold(shared: Arc<Shared>) {
     let (mut fails, mut renewals) = (false, 0u64);
     loop {
         tick.tick().await;
+        let asked = Instant::now();
         let has_lapsed = match shared.store.renew(info(&shared)).await {
             Ok(renewed) => {
                 renewals = renewals.wrapping_add(1);
+                shared.reach.part(asked, &renewed.nodes);
+                let parted = shared.reach.parted();
+                if !parted.is_empty() {
+                    let parted = Parted(Arc::new(parted));
+                    shared.room_threads().for_each(|rooms| rooms.do_send(parted.clone()));
+                }
                 let has_lapsed = lease.renewed(&renewed);
                 let is_back = shared.reach.renewed(Instant::now());
                 if is_back {

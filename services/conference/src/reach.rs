@@ -1,14 +1,18 @@
 //! Whether this node reaches the store, and what the others say of themselves over their links: only together they tell
-//! a node that is cut off from an outage, in which whoever is somewhere stays there.
+//! a node that is cut off from an outage, in which whoever is somewhere stays there. And which nodes that live this one
+//! can exchange no media with: of a room that both have people of, the smaller side gives way.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use plenary_cluster::LEASE_LIFE;
 use plenary_media_core::{LinkEnd, RouterId};
+use plenary_model::{NodeId, NodeInfo};
+
+use crate::media_router::RouterIndex;
 
 /// Written by the lease and the media threads, read by probes and joins.
 #[derive(Debug, Default)]
@@ -22,7 +26,17 @@ struct State {
     /// Routers of other nodes whose links are up, and since when their nodes reach the store, if they do.
     others: BTreeMap<RouterId, Option<Instant>>,
     /// The same of those that took leave in good order while this node did not reach it: to them it is gone.
-    parted: BTreeMap<RouterId, Option<Instant>>,
+    took_leave: BTreeMap<RouterId, Option<Instant>>,
+    /// Routers of other nodes that one of ours has no way to, and since when.
+    lost: BTreeMap<(RouterIndex, RouterId), Instant>,
+    partings: BTreeMap<NodeId, Parting>,
+}
+
+/// From a node that lives and that no media can be exchanged with.
+#[derive(Debug, Clone, Copy)]
+struct Parting {
+    began: Instant,
+    is_over: bool,
 }
 
 impl Reach {
@@ -30,7 +44,7 @@ impl Reach {
     pub fn renewed(&self, now: Instant) -> bool {
         let state = &mut *self.state();
         state.renewed = Some(now);
-        state.parted.clear();
+        state.took_leave.clear();
         !std::mem::replace(&mut state.has_store, true)
     }
 
@@ -46,7 +60,7 @@ impl Reach {
     /// What another router says of its node. Those of this node say what is known here.
     pub fn hear(&self, now: Instant, router: RouterId, reaches: bool) {
         let mut state = self.state();
-        state.parted.remove(&router);
+        state.took_leave.remove(&router);
         let since = state.others.entry(router).or_default();
         *since = reaches.then(|| since.unwrap_or(now));
     }
@@ -57,7 +71,7 @@ impl Reach {
         let word = state.others.remove(&router);
         // Who fell silent may have died with the store.
         if matches!(why, LinkEnd::Bye | LinkEnd::Idle) && !state.has_store {
-            state.parted.extend(word.map(|word| (router, word)));
+            state.took_leave.extend(word.map(|word| (router, word)));
         }
     }
 
@@ -72,12 +86,53 @@ impl Reach {
         self.is_alone_for(NOTICED_BY_ALL + NOTICED_BY_BALANCERS, now)
     }
 
+    /// One of this node's routers starts with no word about others.
+    pub fn begin_anew(&self, own: RouterIndex) {
+        self.state().lost.retain(|(of, _), _| *of != own);
+    }
+
+    /// What one of them says about its ways to a router of another node.
+    pub fn reaches(&self, now: Instant, own: RouterIndex, router: RouterId, is_reached: bool) {
+        let lost = &mut self.state().lost;
+        if is_reached {
+            lost.remove(&(own, router));
+        } else {
+            lost.entry((own, router)).or_insert(now);
+        }
+    }
+
+    /// The store listed these when it was asked. Who is listed although a lease has run out since it was last heard lives,
+    /// and is parted from this node. Not again soon after the last time: nobody moves twice because of one link.
+    pub fn part(&self, asked: Instant, listed: &[NodeInfo]) {
+        let State { lost, partings, .. } = &mut *self.state();
+        let lives = |node: &NodeId| listed.iter().any(|info| info.node == *node);
+        let lost_for = |since: &Instant| asked.saturating_duration_since(*since);
+        let is_lost = |node: &NodeId| lost.keys().any(|(_, router)| router.node == *node);
+        for (node, parting) in partings.iter_mut() {
+            parting.is_over |= !is_lost(node) || !lives(node);
+        }
+        partings.retain(|_, parting| !parting.is_over || lost_for(&parting.began) < MOVED_AGAIN_AFTER);
+        let long_lost = lost.iter().filter(|(_, since)| lost_for(since) >= LEASE_LIFE.saturating_sub(NOTICED_AFTER));
+        for ((_, router), _) in long_lost.filter(|((_, router), _)| lives(&router.node)) {
+            let parting = Parting { began: asked, is_over: false };
+            partings.entry(router.node.clone()).or_insert(parting);
+        }
+    }
+
+    /// Which nodes this one is parted from, and since when.
+    pub fn parted(&self) -> BTreeMap<NodeId, Instant> {
+        let State { lost, partings, .. } = &*self.state();
+        let still: BTreeSet<_> = lost.keys().map(|(_, router)| &router.node).collect();
+        let on = partings.iter().filter(|(node, parting)| !parting.is_over && still.contains(node));
+        on.map(|(node, parting)| (node.clone(), parting.began)).collect()
+    }
+
     fn is_alone_for(&self, long: Duration, now: Instant) -> bool {
         let state = self.state();
         let is_long_ago = |at: &Instant| now.saturating_duration_since(*at) >= long;
         !state.has_store
             && state.renewed.as_ref().is_some_and(is_long_ago)
-            && state.others.values().chain(state.parted.values()).flatten().any(is_long_ago)
+            && state.others.values().chain(state.took_leave.values()).flatten().any(is_long_ago)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -85,6 +140,26 @@ impl Reach {
     }
 }
 
+/// Whether `own` is the smaller side of a room with people on these nodes, towards any of those it is parted from, and if so
+/// since when: who came later came knowing. Of two as large it is the one with the lower name.
+pub fn gives_way<'n>(
+    own: &NodeId,
+    hosts: impl Iterator<Item = &'n NodeId>,
+    parted: &BTreeMap<NodeId, Instant>,
+) -> Option<Instant> {
+    let mut people: BTreeMap<&NodeId, usize> = BTreeMap::new();
+    for host in hosts {
+        *people.entry(host).or_default() += 1;
+    }
+    let side = |node: &NodeId| people.get(node).copied().unwrap_or_default();
+    let larger = parted.iter().filter(|(node, _)| side(node) > 0 && (side(own), own) < (side(node), node));
+    larger.map(|(_, since)| *since).max()
+}
+
+/// A link is silent for at least so long before it counts as lost.
+const NOTICED_AFTER: Duration = Duration::from_millis(500);
+/// Nobody is moved twice within 30 s, and the two sides do not begin at the same moment.
+const MOVED_AGAIN_AFTER: Duration = Duration::from_secs(35);
 /// A renewal each second, 0.8 s until one is given up, and the way of the word.
 const NOTICED_BY_ALL: Duration = LEASE_LIFE;
 /// A few probes of `/readyz`.
@@ -96,6 +171,87 @@ mod tests {
 
     fn router(node: &str) -> RouterId {
         RouterId { node: node.into(), boot: 1, index: 0 }
+    }
+
+    fn listed(nodes: &[&str]) -> Vec<NodeInfo> {
+        let info = |node: &&str| NodeInfo {
+            node: (*node).into(),
+            version: String::new(),
+            state: plenary_model::NodeState::Serving,
+            routers: Vec::new(),
+        };
+        nodes.iter().map(info).collect()
+    }
+
+    fn parted(reach: &Reach) -> Vec<String> {
+        reach.parted().keys().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn nodes_part_when_a_lease_proves_that_the_other_lives() {
+        let (reach, start, own) = (Reach::default(), Instant::now(), RouterIndex::new(0).unwrap());
+        let at = |ms| start + Duration::from_millis(ms);
+        // Both fell silent half a second before; one of them died.
+        reach.reaches(start, own, router("dead"), false);
+        reach.reaches(start, own, router("alive"), false);
+        reach.part(at(2_400), &listed(&["dead", "alive"]));
+        assert_eq!(parted(&reach), [""; 0], "a lease outlives its node for that long");
+        reach.part(at(2_500), &listed(&["alive"]));
+        assert_eq!(parted(&reach), ["alive"]);
+        reach.part(at(3_500), &listed(&["alive"]));
+        assert_eq!(reach.parted().values().next(), Some(&at(2_500)));
+        reach.reaches(at(4_000), own, router("alive"), true);
+        assert_eq!(parted(&reach), [""; 0], "at once");
+    }
+
+    #[test]
+    fn who_dies_after_it_was_cut_off_is_not_kept_out_for() {
+        let (reach, start, own) = (Reach::default(), Instant::now(), RouterIndex::new(0).unwrap());
+        reach.reaches(start, own, router("a"), false);
+        reach.part(start + LEASE_LIFE, &listed(&["a"]));
+        assert_eq!(parted(&reach), ["a"]);
+        reach.part(start + 2 * LEASE_LIFE, &listed(&[]));
+        assert_eq!(parted(&reach), [""; 0]);
+    }
+
+    #[test]
+    fn a_link_that_comes_and_goes_parts_nobody_or_once_in_a_while() {
+        let (reach, start, own) = (Reach::default(), Instant::now(), RouterIndex::new(0).unwrap());
+        let mut began = BTreeSet::new();
+        for second in 0..120u32 {
+            let now = start + second * Duration::from_secs(1);
+            // Gone for two seconds of three for a minute, then for eight of nine.
+            let is_reached = if second < 60 { second % 3 == 0 } else { second % 9 == 0 };
+            reach.reaches(now, own, router("a"), is_reached);
+            reach.part(now, &listed(&["a"]));
+            let parted = reach.parted();
+            assert!(second >= 60 || parted.is_empty());
+            began.extend(parted.into_values());
+        }
+        let began: Vec<_> = began.into_iter().collect();
+        assert_eq!(began.len(), 2);
+        assert!(began[1] - began[0] >= Duration::from_secs(30));
+    }
+
+    #[test]
+    fn of_two_sides_of_a_room_the_smaller_gives_way_and_never_both() {
+        let (a, b, c) = (NodeId::from("a"), NodeId::from("b"), NodeId::from("c"));
+        let now = Instant::now();
+        let verdict = |own: &NodeId, from: &NodeId, people: [usize; 3]| {
+            let hosts = [&a, &b, &c].into_iter().zip(people).flat_map(|(node, count)| std::iter::repeat_n(node, count));
+            gives_way(own, hosts, &BTreeMap::from([(from.clone(), now)])).is_some()
+        };
+        for (people, a_gives_way, b_gives_way) in [
+            ([1, 2, 9], true, false),
+            ([2, 1, 0], false, true),
+            ([2, 2, 5], true, false),
+            ([0, 3, 0], true, false),
+            ([3, 0, 0], false, true),
+            ([0, 0, 4], false, false),
+        ] {
+            let found = (verdict(&a, &b, people), verdict(&b, &a, people));
+            assert_eq!(found, (a_gives_way, b_gives_way), "{people:?}");
+        }
     }
 
     #[test]

@@ -34,7 +34,10 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use self::outgoing::Outgoing;
 use crate::{
-    events::{JoinAccepted, PanicCaught, RoomClosed, RoomLeft, RoomOpened, StoreFailed, WordsDropped, WordsMissed},
+    events::{
+        JoinAccepted, PanicCaught, RoomClosed, RoomGivesWay, RoomLeft, RoomOpened, StoreFailed, WordsDropped,
+        WordsMissed,
+    },
     ids,
     media_router::{RouterIndex, RouterLevels},
     node::{
@@ -42,7 +45,8 @@ use crate::{
         drain::{Person, Seats},
     },
     participant::{Begin, FromRoom, Move, Participant, Shutdown},
-    rooms::{CountRoom, EnforceBans, JoinRoom, Lapsed, MovePeople, RoomClosing, RoomEnded, Rooms, RouterLost},
+    reach,
+    rooms::{CountRoom, EnforceBans, JoinRoom, Lapsed, MovePeople, Parted, RoomClosing, RoomEnded, Rooms, RouterLost},
     telemetry,
     tokens::{Refresher, unix_ms, unix_seconds},
 };
@@ -79,6 +83,7 @@ struct Seated {
     addr: Addr<Participant>,
     /// Where its media is.
     router: RouterHandle,
+    since: Instant,
     /// To go to another node.
     told: bool,
     /// Gone with the session, also when the room is lost.
@@ -318,7 +323,8 @@ impl Room {
         JoinAccepted { after: joining.asked.elapsed() }.emit();
         let counted = self.shared.session_opens();
         let (addr_kept, router) = (addr.clone(), joining.router);
-        let seated = Seated { identity, issued_unix_s, addr: addr_kept, router, told: false, _counted: counted };
+        let since = Instant::now();
+        let seated = Seated { identity, issued_unix_s, addr: addr_kept, router, since, told: false, _counted: counted };
         self.sessions.insert(who.clone(), seated);
         if joining.reply.send(Ok(addr)).is_err() {
             // The client gave up while the store decided; its seat must not stay.
@@ -612,6 +618,27 @@ impl Handler<MovePeople> for Room {
                 seated.told = true;
                 seated.addr.do_send(Move);
             }
+        }
+    }
+}
+
+impl Handler<Parted> for Room {
+    type Result = ();
+
+    fn handle(&mut self, Parted(parted): Parted, _: &mut Self::Context) {
+        let _span = self.span.clone().entered();
+        let hosts = self.core.room().records().map(|record| &record.node);
+        let Some(began) = reach::gives_way(&self.shared.node, hosts, &parted) else { return };
+        // Who came later was let in as the larger side, perhaps from there.
+        let to_go = self.sessions.values_mut().filter(|seated| !seated.told && seated.since < began);
+        let mut people = 0;
+        for seated in to_go {
+            seated.told = true;
+            seated.addr.do_send(Move);
+            people += 1;
+        }
+        if people > 0 {
+            RoomGivesWay { people }.emit();
         }
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! A room name hashes to one thread, so a room and its participants never cross threads among themselves.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture};
 use futures_util::future::join_all;
 use plenary_cluster::StoreError;
-use plenary_model::{ParticipantSid, RoomName};
+use plenary_model::{NodeId, ParticipantSid, RoomName};
 
 use crate::{
     events::PanicCaught,
@@ -64,6 +68,11 @@ pub struct RouterLost;
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct Lapsed;
+
+/// The node cannot exchange media with some others: of rooms that they have more people of, those who are here shall go there.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct Parted(pub Arc<BTreeMap<NodeId, Instant>>);
 
 /// The room takes nobody any more; it only finishes what it owes the store.
 #[derive(Debug, Message)]
@@ -239,6 +248,14 @@ impl Handler<Lapsed> for Rooms {
 
     fn handle(&mut self, Lapsed: Lapsed, _: &mut Self::Context) {
         self.rooms.values().for_each(|room| room.do_send(Lapsed));
+    }
+}
+
+impl Handler<Parted> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, parted: Parted, _: &mut Self::Context) {
+        self.rooms.values().for_each(|room| room.do_send(parted.clone()));
     }
 }
 

@@ -309,7 +309,7 @@ pub enum Event {
         letter: Bytes,
     },
     /// Whether tracks of another router that are wanted here can be had, by the link to it or through a third router. Said when
-    /// they cannot, and when they can again or nobody wants them any more.
+    /// they cannot, and when they could again, wanted or not, or it is no neighbour any more.
     RouterReached {
         router: RouterId,
         is_reached: bool,

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use plenary_cluster::StoreError;
-use plenary_model::{LeaveAction, LeaveReason};
+use plenary_model::{LeaveAction, LeaveReason, RoomName, RoomSnapshot};
 use plenary_room_core::{session::UnfitCodecs, signal::ServerSignal};
 use tokio::{sync::oneshot, time::timeout};
 use tracing::Instrument;
@@ -26,6 +26,7 @@ use crate::{
     ids,
     node::Shared,
     participant::Resumption,
+    reach,
     room::{Client, Find, Join},
     rooms::{FindSession, JoinRoom},
     tokens::unix_seconds,
@@ -76,6 +77,9 @@ async fn join(shared: &Arc<Shared>, ask: JoinAsk, unfit: UnfitCodecs) -> Result<
     if let Some(why) = shared.turns_away() {
         return Err(Refusal::NodeUnavailable(why.name()));
     }
+    if gives_way(shared, &ask.room).await {
+        return Err(Refusal::NodeUnavailable("more of the room are on a node that is out of reach"));
+    }
     let create = shared.may_create(&ask.claims).then(|| shared.new_room(ask.room.clone(), &ask.claims));
     let client = Client {
         protocol: ask.client.protocol,
@@ -103,6 +107,19 @@ async fn join(shared: &Arc<Shared>, ask: JoinAsk, unfit: UnfitCodecs) -> Result<
             Err(Refusal::NodeUnavailable("the room did not answer"))
         }
     }
+}
+
+/// Whether people of this room are elsewhere and whoever came here could not hear them.
+async fn gives_way(shared: &Shared, room: &RoomName) -> bool {
+    let parted = shared.reach.parted();
+    if parted.is_empty() {
+        return false;
+    }
+    // The room may not be open here, and is not to be opened for this.
+    let Ok(Ok(RoomSnapshot { records, .. })) = timeout(JOIN_WITHIN, shared.store.snapshot(room.clone())).await else {
+        return false;
+    };
+    reach::gives_way(&shared.node, records.iter().map(|record| &record.node), &parted).is_some()
 }
 
 /// Back to its session, or told to start over: a new session is what every SDK can do.

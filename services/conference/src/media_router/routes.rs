@@ -24,7 +24,7 @@ use super::{
     counters::{IoCounters, IoLoss},
 };
 use crate::{
-    events::{LinkDown, LinkUp},
+    events::{LinkDown, LinkUp, RouterReached},
     letters::Letters,
     reach::Reach,
 };
@@ -105,6 +105,7 @@ struct RoomRoute {
 impl Routes {
     pub fn new(router: RouterIndex, cluster: (Arc<Reach>, Arc<Letters>), counters: Arc<IoCounters>) -> Self {
         let (reach, letters) = cluster;
+        reach.begin_anew(router);
         let (peers, rooms, elsewhere) = (HashMap::new(), HashMap::new(), HashMap::new());
         Self { router, peers, rooms, elsewhere, reach, letters, counters }
     }
@@ -162,6 +163,10 @@ impl Routes {
                 Event::LetterCame { letter } => self.letters.came(&letter),
                 Event::LetterTold { number } => self.letters.told(number),
                 Event::NeighbourReachesStore { router, reaches } => self.reach.hear(Instant::now(), router, reaches),
+                Event::RouterReached { router, is_reached } => {
+                    RouterReached { router: &router, is_reached }.emit();
+                    self.reach.reaches(Instant::now(), self.router, router, is_reached);
+                }
                 _ => {}
             }
             return None;

@@ -300,7 +300,7 @@ impl Router {
         let is_asked = !entry.serves.is_empty();
         let asks = !entry.pulls.is_empty() || entry.link.letters.has_outgoing();
         entry.link.set_active(now, is_asked || asks);
-        if asks {
+        if asks || entry.way.is_lost() {
             entry.link.open(now)
         } else {
             entry.link.rest()
@@ -321,6 +321,7 @@ impl Router {
     }
 
     fn remove_link(&mut self, now: Instant, slot: usize) {
+        self.set_lost(slot, false);
         let Some(entry) = self.links.entry(slot) else { return };
         let router = entry.link.peer.clone();
         entry.link.send_control(now, &Bye {}, &self.counters);

@@ -24,7 +24,8 @@ pub(super) struct Way {
     through: Option<Through>,
     /// Nodes that were asked in vain since the link went down; none again until all were.
     tried: Vec<NodeId>,
-    /// There is no way at all, as far as this router knows.
+    /// There was no way at all when one was looked for. The link is opened again and again then, whether or not it is wanted
+    /// by now: who could not be reached is not wished for, and whether they can be again somebody has to find out.
     is_lost: bool,
 }
 
@@ -55,6 +56,10 @@ impl Way {
     /// Over which link else its tracks are asked for.
     pub(super) fn through(&self) -> Option<usize> {
         self.through.as_ref().map(|through| through.slot)
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     /// It was waited for in vain.
@@ -107,15 +112,17 @@ impl Router {
         } else {
             entry.way.awaited_until = entry.way.awaited_until.or(Some(after(now, OPENED_WITHIN)));
         }
-        if entry.way.is_straight() && (is_up || !is_asked) {
-            return self.set_lost(slot, false);
+        if is_up {
+            self.set_lost(slot, false);
         }
+        let Some(entry) = self.links.entry(slot).filter(|entry| !entry.way.is_straight() || (is_asked && !is_up))
+        else {
+            return;
+        };
         let before = entry.way.through();
         if self.own_wishes(slot, None).is_empty() {
             self.end_relay(slot);
-            self.set_lost(slot, false);
         } else if is_up {
-            self.set_lost(slot, false);
             if self.is_whole(now, slot) {
                 self.end_relay(slot);
             }
@@ -192,7 +199,7 @@ impl Router {
         entry.way.tried.extend(node);
     }
 
-    fn set_lost(&mut self, slot: usize, is_lost: bool) {
+    pub(super) fn set_lost(&mut self, slot: usize, is_lost: bool) {
         let Some(entry) = self.links.entry(slot) else { return };
         if std::mem::replace(&mut entry.way.is_lost, is_lost) != is_lost {
             let router = entry.link.peer.clone();

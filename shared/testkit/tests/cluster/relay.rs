@@ -296,6 +296,32 @@ fn without_a_third_the_node_is_told_that_there_is_no_way_and_when_there_is_one()
 }
 
 #[test]
+fn whoever_could_not_be_reached_is_found_again_though_nobody_wants_it_any_more() {
+    let mut triangle = Triangle::among(411, 2);
+    triangle.cluster.part(0, 1);
+    triangle.cluster.run_for(3 * SECOND);
+    assert_eq!(reached(&triangle.cluster, 1), [false]);
+    let (bob, tracks) = (triangle.bob, [triangle.audio.clone(), triangle.video.clone()]);
+    tracks.iter().for_each(|track| triangle.cluster.worlds[1].unsubscribe(bob, track));
+    triangle.cluster.run_for(10 * SECOND);
+    assert_eq!(reached(&triangle.cluster, 1), [false], "whoever left left because of that");
+    triangle.cluster.heal();
+    triangle.cluster.run_for(2 * SECOND);
+    assert_eq!(reached(&triangle.cluster, 1), [false, true]);
+    triangle.cluster.run_for(40 * SECOND);
+    let said = triangle.cluster.history.len();
+    triangle.cluster.run_for(20 * SECOND);
+    assert_eq!(triangle.cluster.history.len(), said, "nothing is said any more");
+    // Who is no neighbour any more is not lost either.
+    triangle.cluster.subscribe(1, bob, 0, &tracks);
+    triangle.cluster.run_for(2 * SECOND);
+    triangle.cluster.part(0, 1);
+    triangle.cluster.run_for(3 * SECOND);
+    triangle.cluster.set_neighbours(1, &[]);
+    assert_eq!(reached(&triangle.cluster, 1), [false, true, false, true]);
+}
+
+#[test]
 fn a_link_that_comes_and_goes_moves_nothing_back_and_forth() {
     let mut triangle = Triangle::flowing(410);
     // Shorter than it takes to give a link up.
