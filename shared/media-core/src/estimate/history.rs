@@ -8,6 +8,7 @@ use crate::ingress::after;
 pub(super) struct SendHistory {
     epoch: Instant,
     next: u16,
+    /// Empty until a packet leaves: many transports never carry media.
     ring: Box<[Sent]>,
 }
 
@@ -41,13 +42,16 @@ pub(super) struct Settled {
 
 impl SendHistory {
     pub(super) fn new(now: Instant) -> Self {
-        Self { epoch: now, next: 1, ring: vec![Sent::default(); RING].into_boxed_slice() }
+        Self { epoch: now, next: 1, ring: Box::default() }
     }
 
     pub(super) fn record(&mut self, now: Instant, bytes: usize) -> u16 {
         let sequence = self.next;
         self.next = sequence.wrapping_add(1);
         let sent_us = self.micros(now);
+        if self.ring.is_empty() {
+            self.ring = vec![Sent::default(); RING].into_boxed_slice();
+        }
         if let Some(place) = self.ring.get_mut(position(sequence)) {
             let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
             *place = Sent { sent_us, sequence, bytes, fate: Fate::Queued };

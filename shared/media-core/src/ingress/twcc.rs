@@ -13,6 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct TwccReceiver {
     epoch: Option<Instant>,
+    /// Empty until a packet comes: many transports never carry media.
     arrivals: Box<[Recorded]>,
     highest: u64,
     /// The first packet the next feedback speaks of.
@@ -33,7 +34,7 @@ impl TwccReceiver {
     pub(crate) fn new() -> Self {
         Self {
             epoch: None,
-            arrivals: vec![Recorded::default(); RING].into_boxed_slice(),
+            arrivals: Box::default(),
             highest: 0,
             next_base: 0,
             pending: false,
@@ -53,6 +54,7 @@ impl TwccReceiver {
         };
         if self.highest == 0 {
             self.next_base = index;
+            self.arrivals = vec![Recorded::default(); RING].into_boxed_slice();
         }
         if index.saturating_add(RING_PACKETS) <= self.highest {
             return;
