@@ -12,7 +12,11 @@ RED = (200, 40, 40)
 BLUE = (40, 60, 200)
 
 SAMPLE_RATE = 48_000
-FRAME_SAMPLES = SAMPLE_RATE // 100
+
+# The SDK hands each frame to whatever of the process waits for one, under Python's one lock. With its usual 10 ms a few dozen
+# ears take a core, tones falter, and what signalling says is read late.
+FRAME_MS = 100
+FRAME_SAMPLES = SAMPLE_RATE * FRAME_MS // 1000
 
 
 def sine(frequency: float, rms: float, first: int, count: int) -> np.ndarray:
@@ -44,7 +48,7 @@ class Tone:
     """A microphone that hears one steady tone."""
 
     def __init__(self, frequency: float, rms: float = 0.2) -> None:
-        self._source = rtc.AudioSource(SAMPLE_RATE, 1, queue_size_ms=200)
+        self._source = rtc.AudioSource(SAMPLE_RATE, 1, queue_size_ms=5 * FRAME_MS)
         self.track = rtc.LocalAudioTrack.create_audio_track("tone", self._source)
         self._task = asyncio.create_task(self._play(frequency, rms))
 
@@ -65,9 +69,8 @@ class Ear:
     """What was heard of a track lately, and how loud each tenth of a second was since the last `mark`."""
 
     def __init__(self, track: rtc.Track) -> None:
-        self._stream = rtc.AudioStream(track, sample_rate=SAMPLE_RATE, num_channels=1)
-        self._recent: collections.deque[np.ndarray] = collections.deque(maxlen=50)
-        self._tenth: list[np.ndarray] = []
+        self._stream = rtc.AudioStream(track, sample_rate=SAMPLE_RATE, num_channels=1, frame_size_ms=FRAME_MS)
+        self._recent: collections.deque[np.ndarray] = collections.deque(maxlen=5)
         self.tenths: list[float] = []
         # When something was first and last heard, on the loop's clock.
         self.heard_since: float | None = None
@@ -79,7 +82,7 @@ class Ear:
 
     def hear(self) -> Sound:
         """The last half second."""
-        if len(self._recent) < 50:
+        if len(self._recent) < self._recent.maxlen:
             return Sound(0.0, 0.0)
         return analyse(np.concatenate(self._recent))
 
@@ -94,11 +97,7 @@ class Ear:
             if np.abs(samples).max() > AUDIBLE:
                 self.heard_at = asyncio.get_running_loop().time()
                 self.heard_since = self.heard_since or self.heard_at
-            self._tenth.append(samples)
-            if sum(map(len, self._tenth)) >= SAMPLE_RATE // 10:
-                whole = np.concatenate(self._tenth)
-                self.tenths.append(float(np.sqrt(np.mean(whole**2))))
-                self._tenth = []
+            self.tenths.append(float(np.sqrt(np.mean(samples**2))))
 
 
 class Camera:

@@ -15,9 +15,8 @@ VISIBLE_SECONDS = 5
 class Person:
     """Instruments open on whatever arrives; for somebody inattentive only as long as `attending` says.
 
-    The SDK hands each frame to Python, under Python's one lock and from the two threads that also read signalling, and each
-    sound to every `Ear` of the process. With some thirty ears these threads come to nothing else: what the server answers
-    within milliseconds is read ten seconds later, and publications fail.
+    Fifty pictures at a time are more than one Python process takes in: what the server answers within milliseconds is then
+    read seconds later, and publications fail.
     """
 
     def __init__(self, identity: str, attentive: bool = True) -> None:
