@@ -44,11 +44,14 @@ pub(super) struct Fixed {
 
 /// The extension elements of one packet, gathered before anything is written, since the longest decides the form.
 pub(super) struct Elements<'p> {
-    mid: Option<(u8, &'p [u8])>,
+    list: [(u8, &'p [u8]); ELEMENTS_MAX],
+    count: usize,
+    /// Of all in the list, without their ids and lengths.
+    data_bytes: usize,
+    /// RFC 8285 4.2: the short form has ids up to 14 and data of 1 to 16 bytes.
+    is_short: bool,
     transport_sequence_id: Option<u8>,
     pub(super) transport_sequence: Option<u16>,
-    passed: [Option<(u8, &'p [u8])>; PASSED_MAX],
-    dependency: Option<(u8, &'p [u8])>,
 }
 
 impl<'p> Elements<'p> {
@@ -59,19 +62,34 @@ impl<'p> Elements<'p> {
         packet: &'p [u8],
         dependency: Option<(u8, &'p [u8])>,
     ) -> Self {
-        let mid = outgoing.mid_id.filter(|_| with_mid && fits(outgoing.mid.len()));
-        let mut passed = [None; PASSED_MAX];
-        for (place, extension) in passed.iter_mut().zip(&outgoing.passed) {
-            let data = header.extension(packet, extension.from).filter(|data| fits(data.len()));
-            *place = data.map(|data| (extension.to, data));
-        }
-        Self {
-            mid: mid.map(|id| (id, outgoing.mid.as_bytes())),
+        let mut elements = Self {
+            list: [(0, &[]); ELEMENTS_MAX],
+            count: 0,
+            data_bytes: 0,
+            is_short: outgoing.transport_sequence_id.is_none_or(|id| id <= SHORT_ID_MAX),
             transport_sequence_id: outgoing.transport_sequence_id,
             transport_sequence: None,
-            passed,
-            dependency,
+        };
+        if let Some(id) = outgoing.mid_id.filter(|_| with_mid && fits(outgoing.mid.len())) {
+            elements.push(id, outgoing.mid.as_bytes());
         }
+        for extension in outgoing.passed.iter().take(PASSED_MAX) {
+            if let Some(data) = header.extension(packet, extension.from).filter(|data| fits(data.len())) {
+                elements.push(extension.to, data);
+            }
+        }
+        if let Some((id, data)) = dependency {
+            elements.push(id, data);
+        }
+        elements
+    }
+
+    fn push(&mut self, id: u8, data: &'p [u8]) {
+        let Some(place) = self.list.get_mut(self.count) else { return };
+        *place = (id, data);
+        self.count = self.count.saturating_add(1);
+        self.data_bytes = self.data_bytes.saturating_add(data.len());
+        self.is_short &= id <= SHORT_ID_MAX && (1..=SHORT_BYTES_MAX).contains(&data.len());
     }
 
     pub(super) fn wants_stamp(&self) -> bool {
@@ -80,82 +98,60 @@ impl<'p> Elements<'p> {
 
     /// Size of the packet with this payload, before sealing; a stamp still to come is counted.
     pub(super) fn packet_bytes(&self, payload_bytes: usize) -> usize {
-        let stamp = if self.wants_stamp() && self.transport_sequence.is_none() { STAMP_BYTES } else { 0 };
-        let block = self.block_bytes(stamp);
+        let block = match self.words(self.wants_stamp()) {
+            0 => 0,
+            words => words.saturating_mul(4).saturating_add(BLOCK_HEADER_BYTES),
+        };
         FIXED_BYTES.saturating_add(block).saturating_add(payload_bytes)
     }
 
     /// Appends the whole header and says how long it is.
     pub(super) fn write(&self, fixed: &Fixed, out: &mut Vec<u8>) -> usize {
         let start = out.len();
-        let extended = self.iter().next().is_some();
-        let first = VERSION << 6 | if extended { EXTENSION_BIT } else { 0 };
+        let stamp = self.transport_sequence_id.zip(self.transport_sequence);
+        let words = self.words(stamp.is_some());
+        let first = VERSION << 6 | if words > 0 { EXTENSION_BIT } else { 0 };
         let marker = if fixed.marker { 0x80 } else { 0 };
-        out.extend_from_slice(&[first, marker | fixed.payload_type & 0x7f]);
-        out.extend_from_slice(&fixed.sequence);
+        let [sequence_high, sequence_low] = fixed.sequence;
+        out.extend_from_slice(&[first, marker | fixed.payload_type & 0x7f, sequence_high, sequence_low]);
         out.extend_from_slice(&fixed.timestamp.to_be_bytes());
         out.extend_from_slice(&fixed.ssrc.to_be_bytes());
-        if extended {
-            self.write_block(out);
+        if words > 0 {
+            self.write_block(stamp, words, out);
         }
         out.len().saturating_sub(start)
     }
 
-    fn write_block(&self, out: &mut Vec<u8>) {
-        let one_byte = self.is_one_byte();
-        let profile = if one_byte { ONE_BYTE_PROFILE } else { TWO_BYTE_PROFILE };
-        let words = u16::try_from(self.block_bytes(0).saturating_sub(BLOCK_HEADER_BYTES) / 4).unwrap_or_default();
+    fn write_block(&self, stamp: Option<(u8, u16)>, words: usize, out: &mut Vec<u8>) {
+        let profile = if self.is_short { ONE_BYTE_PROFILE } else { TWO_BYTE_PROFILE };
         out.extend_from_slice(&profile.to_be_bytes());
-        out.extend_from_slice(&words.to_be_bytes());
-        let start = out.len();
-        for (id, data) in self.iter() {
-            let data = data.as_slice();
-            let bytes = u8::try_from(data.len()).unwrap_or_default();
-            if one_byte {
-                out.push(id << 4 | bytes.saturating_sub(1));
-            } else {
-                out.extend_from_slice(&[id, bytes]);
-            }
-            out.extend_from_slice(data);
+        out.extend_from_slice(&u16::try_from(words).unwrap_or_default().to_be_bytes());
+        let end = out.len().saturating_add(words.saturating_mul(4));
+        if let Some((id, sequence)) = stamp {
+            self.write_element(id, &sequence.to_be_bytes(), out);
         }
-        out.resize(start.saturating_add(usize::from(words).saturating_mul(4)), 0);
-    }
-
-    /// The whole block in full words, with `more` bytes of elements still to come.
-    fn block_bytes(&self, more: usize) -> usize {
-        let per_element = if self.is_one_byte() { 1usize } else { 2 };
-        let elements = self
-            .iter()
-            .fold(more, |sum, (_, data)| sum.saturating_add(per_element).saturating_add(data.as_slice().len()));
-        if elements == 0 { 0 } else { elements.next_multiple_of(4).saturating_add(BLOCK_HEADER_BYTES) }
-    }
-
-    /// RFC 8285 4.2: the short form has ids up to 14 and data of 1 to 16 bytes.
-    fn is_one_byte(&self) -> bool {
-        self.iter().all(|(id, data)| id <= 14 && (1..=16).contains(&data.as_slice().len()))
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (u8, Data<'p>)> {
-        let stamp = self.transport_sequence_id.zip(self.transport_sequence);
-        let stamp = stamp.map(|(id, sequence)| (id, Data::Stamp(sequence.to_be_bytes())));
-        let mid = self.mid.map(|(id, data)| (id, Data::Borrowed(data)));
-        let passed =
-            self.passed.into_iter().chain([self.dependency]).flatten().map(|(id, data)| (id, Data::Borrowed(data)));
-        mid.into_iter().chain(stamp).chain(passed)
-    }
-}
-
-enum Data<'p> {
-    Borrowed(&'p [u8]),
-    Stamp([u8; 2]),
-}
-
-impl Data<'_> {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Borrowed(data) => data,
-            Self::Stamp(bytes) => bytes,
+        for (id, data) in self.list.iter().take(self.count) {
+            self.write_element(*id, data, out);
         }
+        out.resize(end, 0);
+    }
+
+    fn write_element(&self, id: u8, data: &[u8], out: &mut Vec<u8>) {
+        let bytes = u8::try_from(data.len()).unwrap_or_default();
+        if self.is_short {
+            out.push(id << 4 | bytes.saturating_sub(1));
+        } else {
+            out.extend_from_slice(&[id, bytes]);
+        }
+        out.extend_from_slice(data);
+    }
+
+    /// What all elements take after the block's own header.
+    fn words(&self, with_stamp: bool) -> usize {
+        let (stamps, stamp_bytes) = if with_stamp { (1, 2) } else { (0, 0) };
+        let elements = self.count.saturating_add(stamps);
+        let heads = if self.is_short { elements } else { elements.saturating_mul(2) };
+        heads.saturating_add(self.data_bytes).saturating_add(stamp_bytes).div_ceil(4)
     }
 }
 
@@ -164,9 +160,11 @@ fn fits(bytes: usize) -> bool {
 }
 
 pub(super) const PASSED_MAX: usize = 4;
+/// Besides those the `mid` and the dependency descriptor. The stamp has no place of its own, since its data comes last.
+const ELEMENTS_MAX: usize = PASSED_MAX + 2;
+const SHORT_ID_MAX: u8 = 14;
+const SHORT_BYTES_MAX: usize = 16;
 /// What we copy must not push a packet of usual size over the MTU.
 const ELEMENT_BYTES_MAX: usize = 64;
 const FIXED_BYTES: usize = 12;
 const BLOCK_HEADER_BYTES: usize = 4;
-/// A transport-wide sequence number in the short form.
-const STAMP_BYTES: usize = 3;
