@@ -10,6 +10,8 @@ use crate::ingress::low_word;
 #[derive(Debug)]
 pub(super) struct History {
     epoch: Instant,
+    packets: usize,
+    /// Empty until a packet leaves: who is muted, or not looked at, may never send one.
     entries: Box<[Entry]>,
 }
 
@@ -43,10 +45,13 @@ impl History {
             MediaKind::Audio => AUDIO_ENTRIES,
             MediaKind::Video => VIDEO_ENTRIES,
         };
-        Self { epoch: now, entries: vec![Entry::default(); packets].into_boxed_slice() }
+        Self { epoch: now, packets, entries: Box::default() }
     }
 
     pub(super) fn record(&mut self, extended: u64, entry: Entry) {
+        if self.entries.is_empty() {
+            self.entries = vec![Entry::default(); self.packets].into_boxed_slice();
+        }
         if let Some(place) = self.place(extended) {
             *place = entry;
         }
@@ -74,8 +79,8 @@ impl History {
 
     /// Whether the ring would still know if `extended` had been sent, with `next` coming next.
     pub(super) fn covers(&self, extended: u64, next: u64) -> bool {
-        let entries = u64::try_from(self.entries.len()).unwrap_or_default();
-        extended < next && next.saturating_sub(extended) <= entries
+        let packets = u64::try_from(self.packets).unwrap_or_default();
+        extended < next && next.saturating_sub(extended) <= packets
     }
 
     /// Whether the last repair may still be on its way.
@@ -175,7 +180,8 @@ const REPAIRED: u8 = 8;
 const MARKER: u8 = 16;
 const EMPTY: u8 = 32;
 const VIDEO_ENTRIES: usize = 512;
-const AUDIO_ENTRIES: usize = 256;
+/// Two and a half seconds of 20 ms packets. What is asked for later is not waited for.
+const AUDIO_ENTRIES: usize = 128;
 /// Below this a measured round trip is no better than the timer that drives us.
 const HOLD_MIN: Duration = Duration::from_millis(10);
 const HOLD_MAX: Duration = Duration::from_millis(500);

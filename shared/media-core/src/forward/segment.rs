@@ -1,5 +1,7 @@
 //! A segment is a stretch of the outgoing stream that comes from one source with one set of offsets.
 
+use std::collections::VecDeque;
+
 use crate::{
     forward::{Skip, bits::LastBits},
     ingress::{SenderClock, low_word},
@@ -181,35 +183,30 @@ impl Segment {
     }
 }
 
-/// The last segments, by serial number modulo 256.
-#[derive(Debug)]
+/// The last segments, which have successive serial numbers, modulo 256.
+#[derive(Debug, Default)]
 pub(super) struct Segments {
-    ring: [Option<Segment>; SEGMENTS],
-    newest: u8,
-}
-
-impl Default for Segments {
-    fn default() -> Self {
-        Self { ring: [None; SEGMENTS], newest: 0 }
-    }
+    newest: Option<Segment>,
+    /// Apart, since a stream without layers never has any.
+    older: VecDeque<Segment>,
 }
 
 impl Segments {
     pub(super) fn push(&mut self, mut segment: Segment) {
-        self.newest = self.newest.wrapping_add(1);
-        segment.serial = self.newest;
-        if let Some(place) = self.ring.get_mut(position(self.newest)) {
-            *place = Some(segment);
+        segment.serial = self.newest_serial().wrapping_add(1);
+        if let Some(before) = self.newest.replace(segment) {
+            self.older.push_front(before);
+            self.older.truncate(OLDER_SEGMENTS);
         }
     }
 
     /// Leaves the numbers before `extended` to something else than the newest segment's source.
     pub(super) fn make_room(&mut self, extended: u64) -> Option<()> {
-        let newest = self.newest()?;
+        let newest = self.newest.as_mut()?;
         let resumed = newest.resumed_at(extended);
         // Nothing has come since room was made before.
         if newest.first > newest.highest {
-            *self.newest_mut()? = resumed;
+            *newest = resumed;
         } else {
             self.push(resumed);
         }
@@ -217,43 +214,37 @@ impl Segments {
     }
 
     pub(super) fn newest(&self) -> Option<&Segment> {
-        self.ring.get(position(self.newest))?.as_ref()
+        self.newest.as_ref()
     }
 
     pub(super) fn newest_mut(&mut self) -> Option<&mut Segment> {
-        self.ring.get_mut(position(self.newest))?.as_mut()
+        self.newest.as_mut()
     }
 
     pub(super) fn newest_serial(&self) -> u8 {
-        self.newest
+        self.newest.as_ref().map_or(0, |newest| newest.serial)
     }
 
     /// The segment with this serial, if it still is the one that `extended` was sent in: serials come around.
     pub(super) fn get(&self, serial: u8, extended: u64) -> Option<&Segment> {
-        if self.newest.wrapping_sub(serial) >= SEGMENTS_KEPT {
-            return None;
-        }
-        let segment = self.ring.get(position(serial))?.as_ref()?;
+        let segment = match self.newest_serial().wrapping_sub(serial).checked_sub(1) {
+            None => self.newest.as_ref(),
+            Some(back) => self.older.get(usize::from(back)),
+        }?;
         (extended >= segment.first_extended).then_some(segment)
     }
 
     /// Number and segment of a packet that one of the last two segments has passed. `None` if neither has.
     pub(super) fn late(&self, stream: StreamId, ssrc: u32, index: u64) -> Option<Result<(u64, u8), Skip>> {
-        [self.newest, self.newest.wrapping_sub(1)].into_iter().find_map(|serial| {
-            let segment = self.ring.get(position(serial))?.as_ref()?;
+        self.newest.iter().chain(self.older.front()).find_map(|segment| {
             let passed = segment.is_from(stream, ssrc) && (segment.first..=segment.highest).contains(&index);
-            passed.then(|| segment.number_of(index).map(|extended| (extended, serial)))
+            passed.then(|| segment.number_of(index).map(|extended| (extended, segment.serial)))
         })
     }
 }
 
-fn position(serial: u8) -> usize {
-    usize::from(serial) % SEGMENTS
-}
-
 /// A NACK may reach back over so many switches.
-const SEGMENTS: usize = 8;
-const SEGMENTS_KEPT: u8 = 8;
+const OLDER_SEGMENTS: usize = 7;
 /// 1,024 packets of the source: more than the store has.
 const REMOVED_WORDS: usize = 16;
 /// 128 pictures.

@@ -82,7 +82,8 @@ impl Peer {
 /// The peers of a router: by id for commands, by slot on the packet path.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    slots: Vec<Option<Peer>>,
+    /// Behind pointers, so that room for more costs next to nothing.
+    slots: Vec<Option<Box<Peer>>>,
     free: Vec<usize>,
     by_id: HashMap<PeerId, usize>,
 }
@@ -95,12 +96,12 @@ impl Peers {
             self.slots.len().saturating_sub(1)
         });
         if let Some(place) = self.slots.get_mut(slot) {
-            *place = Some(peer);
+            *place = Some(Box::new(peer));
             self.by_id.insert(id, slot);
         }
     }
 
-    pub(super) fn remove(&mut self, id: PeerId) -> Option<(usize, Peer)> {
+    pub(super) fn remove(&mut self, id: PeerId) -> Option<(usize, Box<Peer>)> {
         let slot = self.by_id.remove(&id)?;
         let peer = self.slots.get_mut(slot)?.take()?;
         self.free.push(slot);
@@ -123,11 +124,11 @@ impl Peers {
     }
 
     pub(super) fn get(&self, slot: usize) -> Option<&Peer> {
-        self.slots.get(slot)?.as_ref()
+        self.slots.get(slot)?.as_deref()
     }
 
     pub(super) fn at(&mut self, slot: usize) -> Option<&mut Peer> {
-        self.slots.get_mut(slot)?.as_mut()
+        self.slots.get_mut(slot)?.as_deref_mut()
     }
 
     /// The slots in use.

@@ -54,7 +54,7 @@ struct Subscription {
     ssrc: u32,
     rtx_ssrc: Option<u32>,
     /// From the answer that accepted its section on.
-    forwarder: Option<Forwarder>,
+    forwarder: Option<Box<Forwarder>>,
     /// A first packet went out.
     flowing: bool,
     /// The path has no room for it.
@@ -329,7 +329,7 @@ impl Subscriber {
 
     /// The streams that a subscription takes or aims at: bit n is the track's nth.
     pub(super) fn streams(&self, slot: usize) -> u8 {
-        let forwarder = self.subscriptions.get(slot).and_then(|one| one.as_ref()?.forwarder.as_ref());
+        let forwarder = self.subscriptions.get(slot).and_then(|one| one.as_ref()?.forwarder.as_deref());
         let bits = forwarder.into_iter().flat_map(Forwarder::streams).filter_map(|one| 1u8.checked_shl(one.0.into()));
         bits.fold(0, |all, bit| all | bit)
     }
@@ -368,7 +368,7 @@ impl Subscriber {
                 },
             );
             forwarder.set_muted(track.muted);
-            subscription.forwarder = Some(forwarder);
+            subscription.forwarder = Some(Box::new(forwarder));
         }
     }
 
@@ -633,7 +633,7 @@ impl Subscriber {
     }
 
     fn forwarder_of(&mut self, ssrc: u32) -> Option<&mut Forwarder> {
-        self.subscriptions.iter_mut().flatten().find(|one| one.ssrc == ssrc)?.forwarder.as_mut()
+        self.subscriptions.iter_mut().flatten().find(|one| one.ssrc == ssrc)?.forwarder.as_deref_mut()
     }
 
     fn keyframe_need(&self, ssrc: u32) -> Option<KeyframeNeed> {
