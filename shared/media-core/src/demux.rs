@@ -10,10 +10,11 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use plenary_model::PeerId;
+use rustc_hash::FxHashMap;
 
 use crate::api::{DropReason, Path};
 use crate::stun;
@@ -52,9 +53,9 @@ pub fn local_ufrag(stun: &[u8]) -> Option<&str> {
 /// Who is meant by a user fragment and who is behind an address.
 #[derive(Debug, Default)]
 pub(crate) struct AddressBook {
-    by_ufrag: HashMap<String, PeerId>,
-    by_path: HashMap<Path, Entry>,
-    peers: HashMap<PeerId, Known>,
+    by_ufrag: FxHashMap<String, PeerId>,
+    by_path: FxHashMap<Path, Entry>,
+    peers: FxHashMap<PeerId, Known>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -24,13 +24,14 @@ mod track;
 mod ways;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::VecDeque,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::Instant,
 };
 
 use plenary_model::PeerId;
+use rustc_hash::FxHashSet;
 
 pub use self::counters::{Count, Counters};
 use self::{
@@ -121,7 +122,7 @@ impl Router {
             config,
             book: AddressBook::default(),
             peers: Peers::default(),
-            tracks: Tracks::new(),
+            tracks: Tracks::default(),
             timers: Timers::default(),
             pacing: Timers::default(),
             now: None,
@@ -502,7 +503,7 @@ impl Router {
             Some(TrackLevel { participant, track: sid, level: loudness.level, active: loudness.active })
         };
         let levels: Vec<_> = self.tracks.values_mut().filter_map(level).collect();
-        let speakers: HashSet<_> = levels.iter().filter(|one| one.active).map(|one| &one.participant).collect();
+        let speakers: FxHashSet<_> = levels.iter().filter(|one| one.active).map(|one| &one.participant).collect();
         for track in self.tracks.values_mut().filter(|track| speakers.contains(&track.participant)) {
             track.spoke = Some(now);
         }

@@ -5,10 +5,7 @@
 //! Hot: `on_link_datagram` per datagram, `forward` per packet, `transmit` per turn. No lock, log or clock read there, and
 //! no allocation for media.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{
     Random, Router, Sink, counters::Counters, pull::Pulls, send_control, serve::Serves, track::Track, ways::Way,
@@ -26,14 +23,15 @@ use crate::{
 use bytes::Bytes;
 use plenary_model::{MediaKind, NodeId, TrackSid};
 use prost::Message;
+use rustc_hash::FxHashMap;
 
 #[derive(Debug, Default)]
 pub(super) struct Links {
     own: Option<Own>,
     /// Slots are stable, since tracks name them; a free one is `None`.
     slots: Vec<Option<Entry>>,
-    by_router: HashMap<RouterId, usize>,
-    by_session: HashMap<u32, usize>,
+    by_router: FxHashMap<RouterId, usize>,
+    by_session: FxHashMap<u32, usize>,
     /// Told over every link.
     reaches_store: Option<bool>,
     due: Option<Instant>,

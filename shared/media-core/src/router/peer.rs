@@ -1,8 +1,9 @@
 //! One transport with its role: a client's publisher or subscriber PeerConnection.
 
-use std::{collections::HashMap, time::Instant};
+use std::time::Instant;
 
 use plenary_model::{ParticipantSid, PeerId};
+use rustc_hash::FxHashMap;
 
 use super::{
     publisher::{Publisher, Route},
@@ -85,7 +86,7 @@ pub(super) struct Peers {
     /// Behind pointers, so that room for more costs next to nothing.
     slots: Vec<Option<Box<Peer>>>,
     free: Vec<usize>,
-    by_id: HashMap<PeerId, usize>,
+    by_id: FxHashMap<PeerId, usize>,
 }
 
 impl Peers {

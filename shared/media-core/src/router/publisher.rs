@@ -2,12 +2,10 @@
 //!
 //! Hot: `route` runs once per received packet. No allocation, lock, log or clock read there once a stream is known.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use plenary_model::{Codec, TrackSid};
+use rustc_hash::FxHashMap;
 
 use super::{
     counters::Counters,
@@ -28,7 +26,7 @@ pub(super) struct Publisher {
     pub(super) refused_codecs: Vec<Codec>,
     sections: Vec<ReceiveSection>,
     /// Streams by SSRC, at most [`ROUTES_MAX`].
-    routes: HashMap<u32, Route>,
+    routes: FxHashMap<u32, Route>,
     twcc: TwccReceiver,
     reports_due: Option<Instant>,
     /// Names us in feedback; clients do not care.
@@ -70,7 +68,7 @@ impl Publisher {
             sdp: PublisherSdp::default(),
             refused_codecs,
             sections: Vec::new(),
-            routes: HashMap::new(),
+            routes: FxHashMap::default(),
             twcc: TwccReceiver::new(),
             reports_due: None,
             own_ssrc,

@@ -1,12 +1,10 @@
 //! What this router wants of others: the tracks and streams that its own subscribers want now, each once.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use plenary_model::{MediaKind, Source, TrackSid};
 use prost::Message;
+use rustc_hash::FxHashMap;
 
 use super::{
     Router,
@@ -28,9 +26,9 @@ use crate::{
 /// What is wanted over one link.
 #[derive(Debug)]
 pub(super) struct Pulls {
-    tracks: HashMap<TrackSid, Pull>,
+    tracks: FxHashMap<TrackSid, Pull>,
     /// Of the tracks that were told of.
-    streams: HashMap<u32, (TrackSid, StreamId)>,
+    streams: FxHashMap<u32, (TrackSid, StreamId)>,
     version: u64,
     repeat_due: Instant,
 }
@@ -57,7 +55,7 @@ pub(super) struct Wish {
 
 impl Pulls {
     pub(super) fn new(now: Instant) -> Self {
-        Self { tracks: HashMap::new(), streams: HashMap::new(), version: 0, repeat_due: now }
+        Self { tracks: FxHashMap::default(), streams: FxHashMap::default(), version: 0, repeat_due: now }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -81,7 +79,7 @@ impl Pulls {
     }
 
     /// Takes over what is wanted now; the tracks of which there is something new to say.
-    fn update(&mut self, now: Instant, wanted: &HashMap<TrackSid, Wish>, counters: &Counters) -> Vec<TrackSid> {
+    fn update(&mut self, now: Instant, wanted: &FxHashMap<TrackSid, Wish>, counters: &Counters) -> Vec<TrackSid> {
         self.tracks.retain(|_, pull| pull.released.is_none_or(|since| now < after(since, RELEASED_TOLD)));
         for (track, pull) in &mut self.tracks {
             if !wanted.contains_key(track) && pull.released.is_none() {
@@ -214,8 +212,8 @@ impl Router {
 
     /// What is wanted over a link: what its router publishes, for who is here and for other routers that do not reach it;
     /// and, for who is here alone, what routers publish that this one reaches only through it.
-    fn wishes(&self, slot: usize) -> HashMap<TrackSid, Wish> {
-        let Some(entry) = self.links.at(slot) else { return HashMap::new() };
+    fn wishes(&self, slot: usize) -> FxHashMap<TrackSid, Wish> {
+        let Some(entry) = self.links.at(slot) else { return FxHashMap::default() };
         let mut wanted = self.own_wishes(slot, None);
         for (_, sid) in self.links.relayed(&entry.link.peer).filter(|(asking, _)| *asking != slot) {
             let wish = wanted.entry(sid.clone()).or_default();
@@ -234,8 +232,8 @@ impl Router {
     }
 
     /// What subscribers here want of the router behind a link. `origin`: its name, if it is somebody else that is asked.
-    pub(super) fn own_wishes(&self, slot: usize, origin: Option<&RouterId>) -> HashMap<TrackSid, Wish> {
-        let mut wanted = HashMap::new();
+    pub(super) fn own_wishes(&self, slot: usize, origin: Option<&RouterId>) -> FxHashMap<TrackSid, Wish> {
+        let mut wanted = FxHashMap::default();
         let Some(entry) = self.links.at(slot) else { return wanted };
         let of_it = |track: &&Track| track.is_from_link(slot) && !track.receivers.is_empty();
         for track in self.tracks.values().filter(of_it) {
@@ -540,7 +538,7 @@ mod tests {
     fn wishes_are_told_in_datagrams_and_are_bounded() {
         let (now, counters) = (Instant::now(), Counters::default());
         let wish = Wish { origin: None, streams: 7, top: Some(2) };
-        let wanted: HashMap<_, _> =
+        let wanted: FxHashMap<_, _> =
             (0..PULLS_MAX + 9).map(|at| (format!("TR_{at:020}").into(), wish.clone())).collect();
         let mut pulls = Pulls::new(now);
         let told = pulls.update(now, &wanted, &counters);
@@ -555,12 +553,12 @@ mod tests {
     fn what_is_not_wanted_any_more_is_said_for_two_seconds() {
         let (now, counters) = (Instant::now(), Counters::default());
         let mut pulls = Pulls::new(now);
-        let wanted = HashMap::from([(TrackSid::from("TR_1"), Wish { streams: 1, ..Wish::default() })]);
+        let wanted = FxHashMap::from_iter([(TrackSid::from("TR_1"), Wish { streams: 1, ..Wish::default() })]);
         assert_eq!(pulls.update(now, &wanted, &counters), [TrackSid::from("TR_1")]);
         assert!(pulls.update(now, &wanted, &counters).is_empty(), "it is no news");
-        assert_eq!(pulls.update(now, &HashMap::new(), &counters), [TrackSid::from("TR_1")]);
+        assert_eq!(pulls.update(now, &FxHashMap::default(), &counters), [TrackSid::from("TR_1")]);
         assert!(pulls.messages(&["TR_1".into()], true)[0].tracks[0].released);
-        pulls.update(after(now, RELEASED_TOLD), &HashMap::new(), &counters);
+        pulls.update(after(now, RELEASED_TOLD), &FxHashMap::default(), &counters);
         assert!(pulls.is_empty());
     }
 
@@ -570,7 +568,7 @@ mod tests {
         let third = RouterId { node: "ND_c".into(), boot: 1, index: 0 };
         let relayed = Wish { origin: Some(third.clone()), streams: 1, top: None };
         let own = Wish { origin: None, ..relayed.clone() };
-        let wanted = HashMap::from([(TrackSid::from("TR_1"), own), (TrackSid::from("TR_2"), relayed)]);
+        let wanted = FxHashMap::from_iter([(TrackSid::from("TR_1"), own), (TrackSid::from("TR_2"), relayed)]);
         let mut pulls = Pulls::new(now);
         let told = pulls.update(now, &wanted, &counters);
         let asked = |messages: Vec<Want>| -> Vec<_> {

@@ -2,11 +2,12 @@
 //! this one pulls straight from there.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map},
+    collections::{BTreeSet, hash_map},
     time::{Duration, Instant},
 };
 
 use plenary_model::{MediaKind, TrackSid};
+use rustc_hash::FxHashMap;
 
 use super::{
     Router,
@@ -27,7 +28,7 @@ use crate::{
 /// What the router behind one link wants.
 #[derive(Debug)]
 pub(super) struct Serves {
-    tracks: HashMap<TrackSid, Served>,
+    tracks: FxHashMap<TrackSid, Served>,
     report_due: Instant,
     /// How many of the tracks are another router's.
     relayed: usize,
@@ -56,7 +57,7 @@ struct Served {
 
 impl Serves {
     pub(super) fn new(now: Instant) -> Self {
-        Self { tracks: HashMap::new(), report_due: now, relayed: 0, shed: None }
+        Self { tracks: FxHashMap::default(), report_due: now, relayed: 0, shed: None }
     }
 
     pub(super) fn is_empty(&self) -> bool {

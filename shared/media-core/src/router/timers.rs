@@ -1,20 +1,17 @@
 //! When which peer wants to be woken: a heap that tolerates stale entries, so that bringing a deadline forward costs one
 //! push and looking at the next costs nothing.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
-    time::Instant,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Instant};
 
 use plenary_model::PeerId;
+use rustc_hash::FxHashMap;
 
 use crate::Deadline;
 
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, PeerId)>>,
-    armed: HashMap<PeerId, (Instant, Deadline)>,
+    armed: FxHashMap<PeerId, (Instant, Deadline)>,
 }
 
 impl Timers {

@@ -1,11 +1,9 @@
 //! Published tracks: their layers' streams, and who receives them.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use plenary_model::{MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, TrackSid};
+use rustc_hash::FxHashMap;
 
 use crate::{
     Announced, LayerSize,
@@ -108,7 +106,7 @@ pub(super) struct Receiver {
 }
 
 /// The tracks of a router by sid.
-pub(super) type Tracks = HashMap<TrackSid, Track>;
+pub(super) type Tracks = FxHashMap<TrackSid, Track>;
 
 /// A size for each layer that the description names, whatever was announced: by its name, or by its
 /// place if it has none. Without names in the description there is one layer, the largest that was announced, unless the
