@@ -12,7 +12,18 @@ const ALLOWED: [(&str, &[&str]); 5] = [
     ("plenary-room-core", &["plenary-model", "bytes", "thiserror"]),
     (
         "plenary-media-core",
-        &["plenary-model", "bytes", "thiserror", "aws-lc-rs", "dimpl", "sctp-proto", "rtc", "subtle", "prost"],
+        &[
+            "plenary-model",
+            "bytes",
+            "thiserror",
+            "aws-lc-rs",
+            "dimpl",
+            "sctp-proto",
+            "rtc",
+            "rustc-hash",
+            "subtle",
+            "prost",
+        ],
     ),
     (
         "plenary-protocol",
