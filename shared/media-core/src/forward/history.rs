@@ -180,8 +180,8 @@ const REPAIRED: u8 = 8;
 const MARKER: u8 = 16;
 const EMPTY: u8 = 32;
 const VIDEO_ENTRIES: usize = 512;
-/// Two and a half seconds of 20 ms packets. What is asked for later is not waited for.
-const AUDIO_ENTRIES: usize = 128;
+/// More than a second of 20 ms packets: what is asked for later would come too late to be heard.
+const AUDIO_ENTRIES: usize = 64;
 /// Below this a measured round trip is no better than the timer that drives us.
 const HOLD_MIN: Duration = Duration::from_millis(10);
 const HOLD_MAX: Duration = Duration::from_millis(500);
