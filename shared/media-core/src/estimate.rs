@@ -147,12 +147,18 @@ impl Estimator {
     pub(crate) fn on_feedback(&mut self, now: Instant, feedback: &TwccFeedback<'_>) {
         let mut usage = None;
         let mut newest_sent = None;
-        // A packet that left after the newest that arrived is not lost: it may have been overtaken by what was numbered later.
-        let newest_arrived = feedback.arrivals().filter(|arrival| arrival.at_us.is_some());
-        let newest_arrived = newest_arrived.filter_map(|arrival| self.history.sent_us(arrival.sequence)).max();
+        // Found out with the first packet that is missing, which seldom one is.
+        let mut newest_arrived = None;
         for arrival in feedback.arrivals() {
-            if arrival.at_us.is_none() && self.history.sent_us(arrival.sequence) >= newest_arrived {
-                continue;
+            if arrival.at_us.is_none() {
+                let newest_arrived = newest_arrived.get_or_insert_with(|| {
+                    let arrived = feedback.arrivals().filter(|arrival| arrival.at_us.is_some());
+                    arrived.filter_map(|arrival| self.history.sent_us(arrival.sequence)).max()
+                });
+                // What left after the newest that arrived is not lost: it may have been overtaken by what was numbered later.
+                if self.history.sent_us(arrival.sequence) >= *newest_arrived {
+                    continue;
+                }
             }
             let fate = if arrival.at_us.is_some() { Fate::Arrived } else { Fate::Lost };
             let Some(packet) = self.history.settle(now, arrival.sequence, fate) else { continue };
