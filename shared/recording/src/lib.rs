@@ -1,0 +1,19 @@
+//! Recording without IO: packets of one track in, bytes of one file out.
+//!
+//! The way of a packet: `reorder` (in order, or lost) → `depacketize` (whole frames) → `timeline` (when, on the wall clock)
+//! → `matroska` (clusters of a file that may end at any byte). What a meeting was is told by the `session_file` beside
+//! the files.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// One picture or one stretch of sound, as a file holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Since the track's zero.
+    pub at: Duration,
+    /// A decoder can begin here. True of all sound.
+    pub is_key: bool,
+    pub data: Bytes,
+}
