@@ -4,9 +4,15 @@
 //! → `matroska` (clusters of a file that may end at any byte). What a meeting was is told by the `session_file` beside
 //! the files.
 
+mod matroska;
+mod repair;
+
 use std::time::Duration;
 
 use bytes::Bytes;
+
+pub use matroska::{Container, Finish, Patch, TrackInfo, VideoCodec, Writer};
+pub use repair::{RepairError, Repaired, Storage, TORN_BYTES_MAX, repair};
 
 /// One picture or one stretch of sound, as a file holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
