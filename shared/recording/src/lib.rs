@@ -6,6 +6,7 @@
 
 mod matroska;
 mod repair;
+pub mod session_file;
 
 use std::time::Duration;
 
