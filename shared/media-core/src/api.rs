@@ -94,6 +94,14 @@ pub enum Command {
         peer: PeerId,
         tracks: Vec<Wanted>,
     },
+    /// The whole set of tracks that are recorded, which [`Router::poll_tapped`](crate::Router::poll_tapped) brings from then on.
+    Tap {
+        tracks: Vec<TappedTrack>,
+    },
+    /// Whoever records this track cannot go on without a key frame.
+    RefreshTap {
+        track: TrackSid,
+    },
     /// Stop or resume forwarding of a published track; subscriptions stay.
     SetMuted {
         track: TrackSid,
@@ -188,6 +196,40 @@ pub struct Wanted {
     /// the subscription goes on once it is told of.
     pub from: Option<RouterId>,
     pub settings: SubscriptionSettings,
+}
+
+/// One track that is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TappedTrack {
+    pub track: TrackSid,
+    /// The router where it is published; none is this one. See [`Wanted::from`].
+    pub from: Option<RouterId>,
+}
+
+/// What came of a recorded track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tapped {
+    pub track: TrackSid,
+    pub item: TapItem,
+}
+
+/// A stream as one encoder might have sent it, whatever layers it is made of: numbers run on, and what is missing between
+/// them may still come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TapItem {
+    Packet {
+        /// Another one when the track comes anew.
+        ssrc: u32,
+        sequence: u16,
+        /// In units of the codec's clock.
+        timestamp: u32,
+        marker: bool,
+        /// Without padding. Empty if the number was taken and nothing else sent.
+        payload: Bytes,
+        received: Instant,
+    },
+    /// A sender report: at `ntp`, 32.32 fixed point on the publisher's clock, the stream stood at `rtp`.
+    Report { ntp: u64, rtp: u32, received: Instant },
 }
 
 /// One media router of one life of one node.

@@ -142,6 +142,12 @@ pub(crate) struct Written {
     pub(crate) header_bytes: usize,
 }
 
+impl Written {
+    pub(crate) fn sequence(&self) -> u16 {
+        u16::from_be_bytes(low_bytes(self.extended))
+    }
+}
+
 /// A packet the subscriber asked for again, to be looked up in the store of the stream it came from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Repair {
@@ -250,6 +256,10 @@ impl Forwarder {
     pub(crate) fn set_muted(&mut self, muted: bool) {
         self.muted = muted;
         self.live &= !muted;
+    }
+
+    pub(crate) fn is_muted(&self) -> bool {
+        self.muted
     }
 
     /// The stream without whose key frame this subscription stands still or stays where it should not.
@@ -568,14 +578,20 @@ impl Forwarder {
     /// What a sender report says now, on the publisher's clock, so that its audio and video stay together. `None` until
     /// the publisher has reported itself, and while nothing flows.
     pub(crate) fn sender_report(&mut self, now: Instant) -> Option<SenderInfo> {
-        let segment = self.segments.newest().filter(|_| self.live)?;
-        let clock = segment.clock?;
+        let clock = self.source_clock()?;
         let elapsed = now.saturating_duration_since(clock.received);
         let ntp = clock.ntp.wrapping_add(ntp_span(elapsed));
-        let rtp = clock.rtp.wrapping_add(ticks(elapsed, self.config.clock_rate)).wrapping_add(segment.timestamp_shift);
+        let rtp = clock.rtp.wrapping_add(ticks(elapsed, self.config.clock_rate));
         let now_reported = SenderClock { ntp, rtp, received: now };
         self.reported = Some(Reported { middle_bits: now_reported.middle_bits(), at: now });
         Some(SenderInfo { ntp, rtp, packets: self.packets, octets: self.octets })
+    }
+
+    /// The publisher's last sender report, as it holds for what goes out.
+    pub(crate) fn source_clock(&self) -> Option<SenderClock> {
+        let segment = self.segments.newest().filter(|_| self.live)?;
+        let clock = segment.clock?;
+        Some(SenderClock { rtp: clock.rtp.wrapping_add(segment.timestamp_shift), ..clock })
     }
 
     /// The round trip a receiver report implies (RFC 3550 6.4.1), if it answers our newest sender report.

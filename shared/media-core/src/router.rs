@@ -19,6 +19,7 @@ mod pull;
 mod serve;
 mod shed;
 mod subscriber;
+mod tap;
 mod timers;
 mod track;
 mod ways;
@@ -40,6 +41,7 @@ use self::{
     peer::{Peer, Peers, Role},
     publisher::Part,
     subscriber::{Exit, KeyframeNeed, Retargeted},
+    tap::Taps,
     timers::Timers,
     track::{TrackOrigin, Tracks},
 };
@@ -92,6 +94,7 @@ pub struct Router {
     peers: Peers,
     tracks: Tracks,
     links: Links,
+    taps: Taps,
     timers: Timers,
     /// When subscribers' pacers let more through.
     pacing: Timers,
@@ -119,6 +122,7 @@ impl Router {
             candidate_lines: CandidateLines::new(&config.candidates),
             random: Random(config.seed),
             links: Links::new(config.link.as_ref()),
+            taps: Taps::default(),
             config,
             book: AddressBook::default(),
             peers: Peers::default(),
@@ -170,6 +174,9 @@ impl Router {
             self.settle(now, id);
         }
         self.on_links_timeout(now);
+        if self.taps.due().is_some_and(|at| at <= now) {
+            self.aim_taps(now);
+        }
         while let Some(id) = self.pacing.due(now) {
             let Some(slot) = self.peers.slot(id) else { continue };
             if let Some(peer) = self.peers.at(slot) {
@@ -182,8 +189,9 @@ impl Router {
     pub fn next_deadline(&self) -> Option<(Instant, Deadline)> {
         let levels = self.levels_due.map(|at| (at, Deadline::Levels));
         let link = self.links.due().map(|at| (at, Deadline::Link));
+        let taps = self.taps.due().map(|at| (at, Deadline::Allocation));
         let timers = self.timers.next().into_iter().chain(self.pacing.next());
-        levels.into_iter().chain(timers).chain(link).min_by_key(|(at, _)| *at)
+        levels.into_iter().chain(timers).chain(link).chain(taps).min_by_key(|(at, _)| *at)
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
@@ -346,6 +354,7 @@ impl Router {
                 self.retargeted(now, id, retargeted);
             }
         }
+        self.aim_taps(now);
     }
 
     fn on_rtcp(&mut self, now: Instant, received: Instant, id: PeerId, datagram: &[u8]) -> Result<(), DropReason> {

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use plenary_media_core::{
     Announced, Candidate, Command, Counters, DtlsIdentity, Event, IceCredentials, Input, LayerSize, LinkConfig, Path,
-    PeerEnd, PeerOptions, Protocol, Router, RouterConfig, RouterId, SdpLimits, Sink, Transmit, Wanted,
+    PeerEnd, PeerOptions, Protocol, Router, RouterConfig, RouterId, SdpLimits, Sink, Tapped, Transmit, Wanted,
 };
 use plenary_model::{Channel, MediaKind, ParticipantSid, PeerId, Source, SubscriptionSettings, Target, TrackSid};
 
@@ -46,6 +46,8 @@ pub struct World {
     pub heap: fn() -> i64,
     /// How much more it holds since the beginning, what it handed out not counted.
     pub router_bytes: i64,
+    /// What came of tapped tracks.
+    pub tapped: Vec<Tapped>,
     /// What the router sends to others of its kind.
     pub to_routers: Vec<(SocketAddr, Vec<u8>)>,
     /// Keeps names of one world apart from those of others.
@@ -123,6 +125,7 @@ impl World {
             reads_at: now,
             heap: || 0,
             router_bytes: 0,
+            tapped: Vec::new(),
             to_routers: Vec::new(),
             prefix: prefix.to_owned(),
             random: Random::seeded(seed ^ 0x7465_7374),
@@ -532,6 +535,7 @@ impl World {
             self.router_bytes -= std::mem::take(&mut sink.bytes);
             self.scratch = sink;
         }
+        self.tapped.extend(std::iter::from_fn(|| self.router.poll_tapped()));
         for (client, bytes) in self.scratch.datagrams.drain(..) {
             if cluster::is_router(client) {
                 self.to_routers.push((client, bytes));

@@ -37,6 +37,8 @@ impl Router {
                 Err(why) => self.events.push_back(Event::Refused { peer, why }),
             },
             Command::Want { peer, tracks } => self.want(now, peer, tracks),
+            Command::Tap { tracks } => self.set_taps(now, tracks),
+            Command::RefreshTap { track } => self.refresh_tap(now, &track),
             // What is published elsewhere is muted and ended there.
             Command::SetMuted { track, muted } if self.is_published_here(&track) => self.set_muted(now, &track, muted),
             Command::Unpublish { track } if self.is_published_here(&track) => self.unpublish(&track),
@@ -257,6 +259,7 @@ impl Router {
                 self.retargeted(now, id, retargeted);
             }
         }
+        self.aim_taps(now);
         self.tell_demands(std::slice::from_ref(sid));
     }
 
@@ -277,6 +280,7 @@ impl Router {
     pub(super) fn unpublish(&mut self, sid: &TrackSid) {
         let Some(track) = self.tracks.remove(sid) else { return };
         self.links.forget_track(sid);
+        self.taps.forget(sid);
         self.tell_gone(&track);
         for receiver in &track.receivers {
             let Some(peer) = self.peers.at(receiver.peer) else { continue };

@@ -13,6 +13,7 @@ use super::{
     peer::{Peers, Role},
     publisher::Route,
     subscriber::{Exit, Incoming},
+    tap::Taps,
     track::Track,
 };
 use crate::{
@@ -53,8 +54,9 @@ impl Router {
         let section = self.peers.get_mut(peer).and_then(|peer| peer.publisher_section(route));
         if let Some(track) = section.and_then(|section| self.tracks.get(&section.track)) {
             self.links.forward(now, track, route.stream, &self.run.packets, &self.counters);
-            let Self { peers, spares, ready, events, counters, .. } = self;
-            distribute(now, track, route.stream, &self.run.packets, Exits { peers, spares, ready, events, counters });
+            let Self { peers, spares, ready, events, taps, counters, .. } = self;
+            let exits = Exits { peers, spares, ready, events, taps, counters };
+            distribute(now, track, route.stream, &self.run.packets, exits);
         }
         self.run.packets.clear();
     }
@@ -66,12 +68,13 @@ pub(super) struct Exits<'r> {
     pub(super) spares: &'r mut Spares,
     pub(super) ready: &'r mut VecDeque<usize>,
     pub(super) events: &'r mut VecDeque<Event>,
+    pub(super) taps: &'r mut Taps,
     pub(super) counters: &'r Counters,
 }
 
 /// Hot: packets of a stream that are in its store, to each of the track's subscribers.
 pub(super) fn distribute(now: Instant, track: &Track, at: StreamId, packets: &[(Header, Ingested)], exits: Exits<'_>) {
-    let Exits { peers, spares, ready, events, counters } = exits;
+    let Exits { peers, spares, ready, events, taps, counters } = exits;
     let Some(stream) = track.stream(at) else { return };
     let origin = Origin { clock: stream.sender_clock(), structure: stream.structure() };
     for receiver in &track.receivers {
@@ -97,6 +100,9 @@ pub(super) fn distribute(now: Instant, track: &Track, at: StreamId, packets: &[(
             peer.is_ready = true;
             ready.push_back(receiver.peer);
         }
+    }
+    if track.is_tapped {
+        taps.take(now, track, at, packets, counters);
     }
 }
 

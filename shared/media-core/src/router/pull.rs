@@ -198,7 +198,7 @@ impl Router {
         let Self { links, tracks, .. } = self;
         let Some(peer) = links.entry(slot).map(|entry| entry.link.peer.clone()) else { return };
         let is_unwanted = |track: &&Track| {
-            track.is_from_link(slot) && track.receivers.is_empty() && !links.is_relayed(&peer, &track.sid)
+            track.is_from_link(slot) && !track.is_received_here() && !links.is_relayed(&peer, &track.sid)
         };
         let unwanted: Vec<_> = tracks.values().filter(is_unwanted).map(|track| track.sid.clone()).collect();
         for sid in &unwanted {
@@ -235,13 +235,14 @@ impl Router {
     pub(super) fn own_wishes(&self, slot: usize, origin: Option<&RouterId>) -> FxHashMap<TrackSid, Wish> {
         let mut wanted = FxHashMap::default();
         let Some(entry) = self.links.at(slot) else { return wanted };
-        let of_it = |track: &&Track| track.is_from_link(slot) && !track.receivers.is_empty();
+        let of_it = |track: &&Track| track.is_from_link(slot) && track.is_received_here();
         for track in self.tracks.values().filter(of_it) {
             let streams = |receiver: &Receiver| match &self.peers.get(receiver.peer)?.role {
                 Role::Subscriber(subscriber) => Some(subscriber.streams(receiver.slot)),
                 Role::Publisher(_) => None,
             };
-            let streams = track.receivers.iter().filter_map(streams).fold(0, |all, one| all | one);
+            let tapped = self.taps.streams(&track.sid);
+            let streams = track.receivers.iter().filter_map(streams).fold(tapped, |all, one| all | one);
             let wish = Wish { origin: origin.cloned(), streams, top: track.demand_here() };
             wanted.insert(track.sid.clone(), wish);
         }
@@ -253,6 +254,9 @@ impl Router {
                     wanted.entry(wish.track.clone()).or_insert_with(unknown);
                 }
             }
+        }
+        for track in self.taps.unmet(&entry.link.peer) {
+            wanted.entry(track.clone()).or_insert_with(|| Wish { origin: origin.cloned(), ..Wish::default() });
         }
         wanted
     }
@@ -304,8 +308,8 @@ impl Router {
             // Whatever came through another router ends here.
             self.links.forward(now, track, at, &packets, &self.counters);
         }
-        let Self { peers, spares, ready, events, counters, .. } = self;
-        distribute(now, track, at, &packets, Exits { peers, spares, ready, events, counters });
+        let Self { peers, spares, ready, events, taps, counters, .. } = self;
+        distribute(now, track, at, &packets, Exits { peers, spares, ready, events, taps, counters });
         Ok(())
     }
 
@@ -354,6 +358,7 @@ impl Router {
             }
             self.counters.subscriptions.moved(before, subscriber.len());
         }
+        self.aim_taps(now);
         // Who asked for it through this router is told now.
         self.links.stir(now);
         Ok(())
@@ -489,6 +494,7 @@ fn remote_track(slot: usize, info: &TrackInfo) -> Option<Track> {
         encodings: std::iter::repeat_with(encoding).take(info.streams.len()).collect(),
         receivers: Vec::new(),
         pullers: Vec::new(),
+        is_tapped: false,
         first_stream: 0,
         demand: None,
         extensions,

@@ -751,7 +751,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(3);
 /// As many as a session keeps of its client's wishes.
 const UNMET_MAX: usize = 4_096;
 
-const ALLOCATION_INTERVAL: Duration = Duration::from_millis(200);
+/// Also of taps.
+pub(super) const ALLOCATION_INTERVAL: Duration = Duration::from_millis(200);
 
 /// So much of the estimate stays free when more is granted than it says: a sixth.
 const OVERFULL_SHARE: u64 = 6;

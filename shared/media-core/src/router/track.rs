@@ -36,6 +36,8 @@ pub(super) struct Track {
     pub(super) receivers: Vec<Receiver>,
     /// Other routers that do.
     pub(super) pullers: Vec<Puller>,
+    /// A recording takes it.
+    pub(super) is_tapped: bool,
     /// What its first stream is called on links.
     pub(super) first_stream: u32,
     /// What of it is wanted, as the publisher was told.
@@ -162,6 +164,7 @@ impl Track {
             encodings: (0..section.rids.len().max(1)).map(encoding).collect(),
             receivers: Vec::new(),
             pullers: Vec::new(),
+            is_tapped: false,
             first_stream: 0,
             demand: None,
             extensions: section.extensions,
@@ -266,14 +269,20 @@ impl Track {
         (std::mem::replace(&mut self.demand, demand) != demand).then_some(demand)
     }
 
-    /// The highest spatial layer that somebody wants who is on this router.
+    /// The highest spatial layer that somebody wants who is on this router. A recording wants all.
     pub(super) fn demand_here(&self) -> Option<u8> {
-        self.receivers.iter().filter_map(|receiver| receiver.demand).max()
+        let top = || u8::try_from(self.encodings.len().max(self.sizes.len())).unwrap_or(u8::MAX).saturating_sub(1);
+        let tapped = (self.is_tapped && self.kind == MediaKind::Video).then(top);
+        self.receivers.iter().filter_map(|receiver| receiver.demand).chain(tapped).max()
     }
 
     /// Whether anybody receives it, here or elsewhere.
     pub(super) fn is_received(&self) -> bool {
-        !self.receivers.is_empty() || !self.pullers.is_empty()
+        self.is_received_here() || !self.pullers.is_empty()
+    }
+
+    pub(super) fn is_received_here(&self) -> bool {
+        self.is_tapped || !self.receivers.is_empty()
     }
 
     /// What a layer takes.

@@ -149,7 +149,7 @@ impl Router {
         let Some(entry) = links.entry(slot) else { return false };
         let Some(through) = &mut entry.way.through else { return true };
         let since = *through.whole_since.get_or_insert(now);
-        let mut received = tracks.values().filter(|track| track.is_from_link(slot) && !track.receivers.is_empty());
+        let mut received = tracks.values().filter(|track| track.is_from_link(slot) && track.is_received_here());
         now >= after(since, BOTH_FOR) && received.all(|track| entry.pulls.is_told(&track.sid))
     }
 

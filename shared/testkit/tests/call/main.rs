@@ -10,6 +10,7 @@ mod negotiating;
 mod paths;
 mod repair;
 mod svc;
+mod taps;
 mod trailers;
 
 use std::time::Duration;

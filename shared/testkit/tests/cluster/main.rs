@@ -7,6 +7,7 @@ mod letters;
 mod narrow;
 mod relay;
 mod swarm;
+mod taps;
 
 use std::time::Duration;
 
