@@ -94,12 +94,18 @@ pub enum Command {
         peer: PeerId,
         tracks: Vec<Wanted>,
     },
-    /// The whole set of tracks that are recorded, which [`Router::poll_tapped`](crate::Router::poll_tapped) brings from then on.
+    /// Record this track: [`Router::poll_tapped`](crate::Router::poll_tapped) brings it from then on, until it is untapped or its
+    /// publisher ends it.
     Tap {
-        tracks: Vec<TappedTrack>,
+        track: TrackSid,
+        /// The router where it is published; none is this one. See [`Wanted::from`].
+        from: Option<RouterId>,
     },
     /// Whoever records this track cannot go on without a key frame.
     RefreshTap {
+        track: TrackSid,
+    },
+    Untap {
         track: TrackSid,
     },
     /// Stop or resume forwarding of a published track; subscriptions stay.
@@ -196,14 +202,6 @@ pub struct Wanted {
     /// the subscription goes on once it is told of.
     pub from: Option<RouterId>,
     pub settings: SubscriptionSettings,
-}
-
-/// One track that is recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TappedTrack {
-    pub track: TrackSid,
-    /// The router where it is published; none is this one. See [`Wanted::from`].
-    pub from: Option<RouterId>,
 }
 
 /// What came of a recorded track.

@@ -37,8 +37,9 @@ impl Router {
                 Err(why) => self.events.push_back(Event::Refused { peer, why }),
             },
             Command::Want { peer, tracks } => self.want(now, peer, tracks),
-            Command::Tap { tracks } => self.set_taps(now, tracks),
+            Command::Tap { track, from } => self.tap(now, track, from),
             Command::RefreshTap { track } => self.refresh_tap(now, &track),
+            Command::Untap { track } => self.untap(now, &track),
             // What is published elsewhere is muted and ended there.
             Command::SetMuted { track, muted } if self.is_published_here(&track) => self.set_muted(now, &track, muted),
             Command::Unpublish { track } if self.is_published_here(&track) => self.unpublish(&track),

@@ -16,7 +16,7 @@ use super::{
     track::{Track, Tracks},
 };
 use crate::{
-    DropReason, RouterId, TapItem, Tapped, TappedTrack,
+    DropReason, RouterId, TapItem, Tapped,
     forward::{Forwarder, ForwarderConfig, Origin, OutgoingHeader, Red, Target},
     ingress::{Ingested, SenderClock, after},
     rtp::{Header, LayerId, StreamId},
@@ -42,10 +42,11 @@ struct Tap {
 }
 
 impl Taps {
-    /// The track that is known by this name is gone, or another one now.
+    /// The track is gone, for now if it is another router's.
     pub(super) fn forget(&mut self, track: &TrackSid) {
-        if let Some(tap) = self.wanted.get_mut(track) {
-            tap.forwarder = None;
+        match self.wanted.get_mut(track) {
+            Some(tap) if tap.from.is_some() => tap.forwarder = None,
+            _ => _ = self.wanted.remove(track),
         }
     }
 
@@ -139,22 +140,25 @@ impl Router {
         self.taps.out.pop_front()
     }
 
-    pub(super) fn set_taps(&mut self, now: Instant, tracks: Vec<TappedTrack>) {
-        let mut touched: Vec<_> = self.taps.wanted.keys().cloned().collect();
-        let mut before = std::mem::take(&mut self.taps.wanted);
-        for TappedTrack { track, from } in tracks.into_iter().take(TAPS_MAX) {
-            let from = from.filter(|from| !self.links.is_own(from));
-            let tap = before.remove(&track).unwrap_or_default();
-            touched.push(track.clone());
-            self.taps.wanted.insert(track, Tap { from, ..tap });
+    pub(super) fn tap(&mut self, now: Instant, track: TrackSid, from: Option<RouterId>) {
+        let wanted = &mut self.taps.wanted;
+        if wanted.len() >= TAPS_MAX || wanted.contains_key(&track) {
+            return;
         }
-        for sid in before.keys() {
-            if let Some(track) = self.tracks.get_mut(sid) {
-                track.is_tapped = false;
-            }
-        }
+        let from = from.filter(|from| !self.links.is_own(from));
+        wanted.insert(track, Tap { from, ..Tap::default() });
         self.aim_taps(now);
-        self.tell_demands(&touched);
+        self.links.stir(now);
+    }
+
+    pub(super) fn untap(&mut self, now: Instant, sid: &TrackSid) {
+        if self.taps.wanted.remove(sid).is_none() {
+            return;
+        }
+        if let Some(track) = self.tracks.get_mut(sid) {
+            track.is_tapped = false;
+        }
+        self.tell_demands(std::slice::from_ref(sid));
         self.links.stir(now);
     }
 
@@ -211,8 +215,8 @@ fn highest(now: Instant, track: &Track) -> Target {
     }
 }
 
-/// As many as a session takes of tracks.
-pub(super) const TAPS_MAX: usize = 4_096;
+/// As many tracks as a session takes.
+const TAPS_MAX: usize = 4_096;
 /// A turn of the media thread brings a few hundred packets, and takes away what they left here.
 const TAPPED_MAX: usize = 8_192;
 /// The marker bit in the second byte of an RTP header.

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use plenary_media_core::{Command, Event, TapItem, TappedTrack};
+use plenary_media_core::{Command, Event, TapItem};
 use plenary_model::TrackSid;
 use plenary_testkit::{Conditions, VideoPayload, World, seed};
 
 use super::{SECOND, ms};
 
-fn tap(world: &mut World, tracks: &[&TrackSid]) {
-    let tracks = tracks.iter().map(|track| TappedTrack { track: (*track).clone(), from: None });
-    world.command(Command::Tap { tracks: tracks.collect() });
+fn tap(world: &mut World, track: &TrackSid) {
+    world.command(Command::Tap { track: track.clone(), from: None });
 }
 
 /// Timestamps and payloads by number, which never goes round in these tests. All of one stream.
@@ -66,7 +65,8 @@ fn a_tap_brings_all_of_the_highest_layer_from_a_key_frame_on_though_nobody_watch
     let ann = world.join_connected("ann");
     let (sound, picture) = (world.publish_audio(ann), world.publish_simulcast(ann));
     world.run_for(SECOND);
-    tap(&mut world, &[&sound, &picture]);
+    tap(&mut world, &sound);
+    tap(&mut world, &picture);
     world.run_for(8 * SECOND);
     assert_eq!(demand(&world, &picture), Some(Some(2)));
     let heard = packets(&world, &sound);
@@ -84,7 +84,7 @@ fn what_is_lost_on_the_way_to_the_router_comes_late_and_what_stops_gives_way() {
     let mut world = World::seeded(seed(91));
     let ann = world.join_connected("ann");
     let picture = world.publish_simulcast(ann);
-    tap(&mut world, &[&picture]);
+    tap(&mut world, &picture);
     world.run_for(4 * SECOND);
     world.network.set_everywhere(Conditions { loss: 0.05, delay: ms(20), ..Conditions::default() });
     world.run_for(10 * SECOND);
@@ -101,17 +101,17 @@ fn what_is_lost_on_the_way_to_the_router_comes_late_and_what_stops_gives_way() {
 }
 
 #[test]
-fn a_tap_asks_for_a_key_frame_when_told_and_ends_with_what_it_wanted() {
+fn a_tap_asks_for_a_key_frame_when_told_and_wants_nothing_once_it_has_ended() {
     let mut world = World::seeded(seed(92));
     let ann = world.join_connected("ann");
     let picture = world.publish_video(ann);
-    tap(&mut world, &[&picture]);
+    tap(&mut world, &picture);
     world.run_for(3 * SECOND);
     let before = world.source(&picture).streams[0].keyframe_requests.len();
     world.command(Command::RefreshTap { track: picture.clone() });
     world.run_for(SECOND);
     assert_eq!(world.source(&picture).streams[0].keyframe_requests.len(), before + 1);
-    tap(&mut world, &[]);
+    world.command(Command::Untap { track: picture.clone() });
     let tapped = world.tapped.len();
     world.run_for(SECOND);
     assert_eq!(world.tapped.len(), tapped);
@@ -123,7 +123,7 @@ fn a_mute_is_a_gap_in_time_and_not_in_numbers() {
     let mut world = World::seeded(seed(93));
     let ann = world.join_connected("ann");
     let picture = world.publish_video(ann);
-    tap(&mut world, &[&picture]);
+    tap(&mut world, &picture);
     world.run_for(2 * SECOND);
     world.command(Command::SetMuted { track: picture.clone(), muted: true });
     let muted = packets(&world, &picture).len();

@@ -1,6 +1,6 @@
 //! A recording on another node than the track's.
 
-use plenary_media_core::{Command, TapItem, TappedTrack};
+use plenary_media_core::{Command, TapItem};
 use plenary_model::TrackSid;
 use plenary_testkit::{Cluster, seed};
 
@@ -17,10 +17,10 @@ fn a_tap_takes_a_track_of_another_router_that_nobody_else_wants_there_and_goes_o
     let mut cluster = Cluster::seeded(seed(140), 2);
     let ann = cluster.join(0, "ann");
     let (sound, picture) = (cluster.worlds[0].publish_audio(ann), cluster.worlds[0].publish_simulcast(ann));
-    let of_first =
-        |track: &TrackSid, cluster: &Cluster| TappedTrack { track: track.clone(), from: Some(cluster.id(0)) };
-    let tracks = vec![of_first(&sound, &cluster), of_first(&picture, &cluster)];
-    cluster.worlds[1].command(Command::Tap { tracks });
+    for track in [&sound, &picture] {
+        let command = Command::Tap { track: track.clone(), from: Some(cluster.id(0)) };
+        cluster.worlds[1].command(command);
+    }
     cluster.run_for(5 * SECOND);
     tapped(&mut cluster, 1, &sound);
     cluster.run_for(2 * SECOND);
@@ -36,7 +36,9 @@ fn a_tap_takes_a_track_of_another_router_that_nobody_else_wants_there_and_goes_o
     cluster.run_for(2 * SECOND);
     let seen = tapped(&mut cluster, 1, &picture);
     assert!(seen >= 60, "{seen} in two seconds");
-    cluster.worlds[1].command(Command::Tap { tracks: Vec::new() });
+    for track in [&sound, &picture] {
+        cluster.worlds[1].command(Command::Untap { track: track.clone() });
+    }
     cluster.run_for(5 * SECOND);
     assert!(cluster.sent(0).is_empty(), "nothing crosses for nobody");
 }
