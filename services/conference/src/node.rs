@@ -431,6 +431,7 @@ fn cluster(settings: &Settings, node: &NodeId) -> anyhow::Result<(Arc<dyn Store>
         keys: keys.iter().map(|key| key.expose_secret().as_bytes().to_vec()).collect(),
         instance: node.to_string(),
         observer: Observer::new(events::of_redis),
+        destinations: Vec::new(),
     };
     let redis = Arc::new(Redis::new(config)?);
     Ok((redis.clone(), redis))

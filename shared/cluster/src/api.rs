@@ -8,8 +8,9 @@ use plenary_model::{
     Admin, AdminRefusal, Ban, BanEntry, Identity, LeaveReason, NodeId, NodeInfo, Participant, ParticipantSid, Record,
     RoomInfo, RoomName, RoomSid, RoomSnapshot, RoomWord,
 };
+use tokio::sync::watch;
 
-use crate::{Inbox, Subscription};
+use crate::{Inbox, Leased, OutboxLease, Subscription, Waiting};
 
 /// What is true of a room. The sequence number a change answers with is the room's right after it.
 ///
@@ -66,6 +67,28 @@ pub trait Store: Send + Sync {
     /// Puts back what the store lost of the bans. Of two words about the same the later one stands; news are published. What
     /// there is no place for is left out.
     fn restore_bans(&self, lost: Vec<BanEntry>, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Leases up to `most` outboxes of a destination in which something is due, the one that waits longest first. What is
+    /// put back into the store was told when it happened, and what the store loses of its outboxes is lost.
+    fn lease_outboxes(&self, destination: &str, most: usize) -> BoxFuture<'_, Result<Leased, StoreError>>;
+    /// Takes the named entry, which is done with, out of the outbox, and gives back the oldest that is left. None if there is
+    /// none: the lease is over then. `Superseded` once somebody else has a lease.
+    fn next_happening(
+        &self,
+        lease: OutboxLease,
+        done: Option<String>,
+    ) -> BoxFuture<'_, Result<Option<Waiting>, StoreError>>;
+    /// Ends the lease. The outbox is due again after this time, the named entry being as far as is said here.
+    fn put_off(&self, lease: OutboxLease, reached: Reached, after: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Changes whenever this node may have filled an outbox; what others fill is found by looking.
+    fn outboxes_filled(&self) -> watch::Receiver<()>;
+}
+
+/// How far the oldest entry of an outbox is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    pub entry: String,
+    pub told: usize,
+    pub tries: u32,
 }
 
 /// What is said between nodes, at most once and in order; a lost or skipped message shows as `Resync`.

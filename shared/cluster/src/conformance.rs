@@ -4,12 +4,14 @@
 //! one (an `Arc`); each behaviour becomes a test of its own. Nothing here waits for time to pass, but changes may take theirs
 //! to be heard.
 
+mod outbox;
 mod random;
 
 use std::sync::Arc;
 
 use plenary_model::*;
 
+pub use outbox::*;
 pub use random::random_operations_keep_the_invariants;
 
 use crate::*;
@@ -19,9 +21,23 @@ pub trait Cluster: Store + Bus {}
 
 impl<T: Store + Bus> Cluster for T {}
 
-/// One `#[tokio::test]` per behaviour. `$make` makes an empty cluster in an `Arc`.
+/// One `#[tokio::test]` per behaviour. `$make` makes an empty cluster in an `Arc`. With `outboxes:` before it, it has to tell
+/// the destinations [`DESTINATIONS`](crate::conformance::DESTINATIONS).
 #[macro_export]
 macro_rules! conformance_suite {
+    (outboxes: $make:expr) => {
+        $crate::conformance_suite! { $make =>
+            what_happens_waits_in_its_order_for_every_destination,
+            what_nobody_outside_is_told_of_waits_for_nobody,
+            who_is_replaced_has_left_and_who_never_came_did_not,
+            a_room_that_is_deleted_sends_its_people_off_first,
+            what_a_store_gets_back_is_not_told_again,
+            who_is_removed_with_a_node_has_left,
+            an_outbox_has_one_holder_at_a_time,
+            what_was_put_off_comes_back_as_far_as_it_was,
+            an_outbox_is_bounded_and_the_oldest_go,
+        }
+    };
     ($make:expr) => {
         $crate::conformance_suite! { $make =>
             a_room_is_made_once_and_keeps_its_settings,

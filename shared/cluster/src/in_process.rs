@@ -2,6 +2,7 @@
 //!
 //! The lock is held for a few map operations and never across an await.
 
+mod outboxes;
 mod rooms;
 #[cfg(feature = "simulation")]
 mod simulation;
@@ -9,7 +10,7 @@ mod simulation;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::future::BoxFuture;
@@ -18,15 +19,16 @@ use plenary_model::{
     RoomSnapshot, RoomWord,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
 use crate::{
-    AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, NewRoom, REAP_PATIENCE, Renewed,
-    Request, Seat, Store, StoreError, Subscription, UNLEASED_PATIENCE,
+    AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, LEASE_LIFE, Leased, Lost, NewRoom, OutboxLease,
+    REAP_PATIENCE, Reached, Renewed, Request, Seat, Store, StoreError, Subscription, UNLEASED_PATIENCE, Waiting,
     receive::{Subscriber, Untold},
 };
+use outboxes::Outboxes;
 use rooms::Rooms;
 #[cfg(feature = "simulation")]
 pub use simulation::Stored;
@@ -47,6 +49,7 @@ struct State {
     /// Who hears what the others say of a room.
     hearers: HashMap<RoomName, Vec<(NodeId, Subscriber<RoomWord>)>>,
     leases: Leases,
+    outboxes: Outboxes,
 }
 
 /// Which nodes live. Without a clock they do for as long as this process.
@@ -74,6 +77,13 @@ impl InProcess {
         Self::default()
     }
 
+    /// Keeps what happens for these, who take it out of the outboxes of their name.
+    pub fn telling(destinations: impl IntoIterator<Item = String>) -> Self {
+        let outboxes = Outboxes::new(destinations);
+        let state = State { rooms: Rooms::telling(), outboxes, ..State::default() };
+        Self { state: Mutex::new(state) }
+    }
+
     /// A panic elsewhere cannot leave a half-made change behind: every rule checks first and then writes.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -95,17 +105,33 @@ impl State {
         room: &RoomName,
         call: impl FnOnce(&mut Rooms) -> Result<(T, Option<RoomDelta>), StoreError>,
     ) -> Result<T, StoreError> {
-        let (answer, delta) = call(&mut self.rooms)?;
+        let answer = call(&mut self.rooms);
+        // What was refused may have made the room all the same.
+        self.fill_outboxes();
+        let (answer, delta) = answer?;
         if let Some(delta) = delta {
             self.audience.tell(room, &Arc::new(delta));
         }
         Ok(answer)
     }
 
+    fn fill_outboxes(&mut self) {
+        for happening in self.rooms.take_happenings() {
+            let now_ms = self.now_ms();
+            self.outboxes.add(happening, now_ms);
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        let unix_ms = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        self.leases.now_ms.unwrap_or_else(|| u64::try_from(unix_ms()).unwrap_or(u64::MAX))
+    }
+
     fn remove_people_of(&mut self, node: &NodeId, reason: LeaveReason) {
         for (room, delta) in self.rooms.remove_people_of(node, reason) {
             self.audience.tell(&room, &Arc::new(delta));
         }
+        self.fill_outboxes();
     }
 
     fn tell_of_ban(&mut self, entry: BanEntry) {
@@ -256,6 +282,39 @@ impl Store for InProcess {
             }
             Ok(())
         })
+    }
+
+    fn lease_outboxes(&self, destination: &str, most: usize) -> BoxFuture<'_, Result<Leased, StoreError>> {
+        let destination = destination.to_owned();
+        Box::pin(async move {
+            let state = &mut *self.state();
+            let now_ms = state.now_ms();
+            Ok(state.outboxes.lease(&destination, most, now_ms))
+        })
+    }
+
+    fn next_happening(
+        &self,
+        lease: OutboxLease,
+        done: Option<String>,
+    ) -> BoxFuture<'_, Result<Option<Waiting>, StoreError>> {
+        Box::pin(async move {
+            let state = &mut *self.state();
+            let now_ms = state.now_ms();
+            state.outboxes.next(&lease, done.as_deref(), now_ms)
+        })
+    }
+
+    fn put_off(&self, lease: OutboxLease, reached: Reached, after: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let state = &mut *self.state();
+            let now_ms = state.now_ms();
+            state.outboxes.put_off(&lease, reached, after, now_ms)
+        })
+    }
+
+    fn outboxes_filled(&self) -> watch::Receiver<()> {
+        self.state().outboxes.filled()
     }
 }
 

@@ -5,6 +5,7 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
+mod outboxes;
 mod requests;
 mod seal;
 mod server;
@@ -16,6 +17,7 @@ mod words;
 use std::{
     collections::BTreeSet,
     sync::{Arc, LazyLock, Mutex},
+    time::Duration,
 };
 
 use aws_lc_rs::digest;
@@ -27,6 +29,7 @@ use plenary_model::{
 };
 use prost::Message;
 use redis::Script;
+use tokio::sync::watch;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::fuzz::read_anything;
@@ -38,9 +41,9 @@ use self::{
     words::{Hearing, Letterboxes},
 };
 use crate::{
-    AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bans, Bus, BusError, Inbox, Joined, LEASE_LIFE, Lost, MissReason, NewRoom,
-    Observation, Observer, REAP_PATIENCE, ROOM_LIFE, Renewed, Request, Seat, Store, StoreError, Subscription,
-    UNLEASED_PATIENCE,
+    AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bans, Bus, BusError, Inbox, Joined, LEASE_LIFE, Leased, Lost, MissReason,
+    NewRoom, Observation, Observer, OutboxLease, REAP_PATIENCE, ROOM_LIFE, Reached, Renewed, Request, Seat, Store,
+    StoreError, Subscription, UNLEASED_PATIENCE, Waiting,
     receive::{Subscriber, Untold},
 };
 
@@ -53,6 +56,9 @@ pub struct Redis {
     requests: Requests,
     letterboxes: Letterboxes,
     observer: Observer,
+    /// Whose outboxes changes fill.
+    destinations: Vec<String>,
+    outboxes_filled: watch::Sender<()>,
 }
 
 /// Does not print: it holds secrets.
@@ -70,6 +76,9 @@ pub struct RedisConfig {
     /// Told from every other node, also from this one's earlier life.
     pub instance: String,
     pub observer: Observer,
+    /// Names of those who are told what happens, the same at every node: what happens waits in an outbox for each. With none
+    /// nothing waits.
+    pub destinations: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +95,7 @@ pub enum RedisConfigError {
 impl Redis {
     /// Connects in the background: until it has, calls answer `Unavailable`. Needs a tokio runtime.
     pub fn new(config: RedisConfig) -> Result<Self, RedisConfigError> {
-        let RedisConfig { urls, authority, prefix, keys, instance, observer } = config;
+        let RedisConfig { urls, authority, prefix, keys, instance, observer, destinations } = config;
         let connect = |(number, url): (usize, &String)| match Shard::new(url, authority.as_deref(), observer.clone()) {
             Ok(shard) => Ok(Arc::new(shard)),
             Err(error) => Err(RedisConfigError::Url { number, problem: error.to_string() }),
@@ -95,7 +104,8 @@ impl Redis {
         let first = shards.first().ok_or(RedisConfigError::NoUrl)?.clone();
         let seal = Seal::new(&keys).ok_or(RedisConfigError::NoKey)?;
         let requests = Requests::new(first, &prefix, seal.clone(), &instance);
-        Ok(Self { shards, prefix, seal, requests, letterboxes: Letterboxes::default(), observer })
+        let (letterboxes, outboxes_filled) = (Letterboxes::default(), watch::Sender::default());
+        Ok(Self { shards, prefix, seal, requests, letterboxes, observer, destinations, outboxes_filled })
     }
 
     fn place(&self, room: &RoomName) -> Place<'_> {
@@ -105,7 +115,7 @@ impl Redis {
         let shards = u128::try_from(self.shards.len()).unwrap_or(1).max(1);
         let at = usize::try_from(tag % shards).unwrap_or_default();
         let shard = self.shards.get(at).unwrap_or_else(|| unreachable!("there is one at least"));
-        Place { shard, prefix: &self.prefix, tag: format!("{tag:032x}"), name: room.clone() }
+        Place { shard, cluster: self, tag: format!("{tag:032x}"), name: room.clone() }
     }
 
     /// Where leases are kept, and over which nodes ask each other.
@@ -242,14 +252,14 @@ fn ban_limits() -> [String; 2] {
 /// Where a room is kept.
 struct Place<'r> {
     shard: &'r Arc<Shard>,
-    prefix: &'r str,
+    cluster: &'r Redis,
     tag: String,
     name: RoomName,
 }
 
 impl Place<'_> {
     fn channel(&self) -> String {
-        format!("{}{{{}}}", self.prefix, self.tag)
+        format!("{}{{{}}}", self.cluster.prefix, self.tag)
     }
 
     fn words_channel(&self) -> String {
@@ -258,8 +268,13 @@ impl Place<'_> {
 
     fn keys(&self) -> Vec<String> {
         let own = ["x", "p", "i", "g", "ended"].map(|kind| format!("{}:{kind}", self.channel()));
-        let shared = ["rooms", "generation", "bans", "hosts:", "seated"].map(|kind| format!("{}{kind}", self.prefix));
-        own.into_iter().chain(shared).collect()
+        let shared = ["rooms", "generation", "bans", "hosts:", "seated"];
+        let shared = shared.map(|kind| format!("{}{kind}", self.cluster.prefix));
+        let outboxes = self.cluster.destinations.iter().flat_map(|destination| {
+            let [due, state] = self.cluster.outbox_keys(destination);
+            [due, state, format!("{}:w:{destination}", self.channel())]
+        });
+        own.into_iter().chain(shared).chain(outboxes).collect()
     }
 
     async fn run(&self, script: &NamedScript, args: &[&[u8]]) -> Result<Answer, StoreError> {
@@ -273,6 +288,9 @@ impl Place<'_> {
         let mut all: Vec<&[u8]> = vec![channel.as_bytes(), self.name.as_str().as_bytes(), life_ms.as_bytes()];
         all.extend_from_slice(args);
         let answer = self.shard.run(script, &self.keys(), &all).await?;
+        if FILLING.contains(&script.name) {
+            self.cluster.outboxes_filled.send_replace(());
+        }
         Ok(answer.map(|values| Answer(values.into_iter())))
     }
 }
@@ -340,7 +358,7 @@ impl Store for Redis {
                 issued_unix_s.unwrap_or_default().to_string(),
                 now_unix_s.to_string(),
             );
-            let flags = flags(&participant);
+            let flags = flags(&participant, self.is_telling());
             let mut args: Vec<&[u8]> = vec![
                 identity.as_bytes(),
                 participant.sid.as_str().as_bytes(),
@@ -368,7 +386,10 @@ impl Store for Redis {
     }
 
     fn put(&self, room: RoomName, record: Arc<Record>) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(async move { self.place(&room).run(&PUT, &WrittenRecord::from(&*record).args()).await?.number() })
+        Box::pin(async move {
+            let written = WrittenRecord::new(&record, self.is_telling());
+            self.place(&room).run(&PUT, &written.args()).await?.number()
+        })
     }
 
     fn leave(
@@ -467,7 +488,8 @@ impl Store for Redis {
             // The room is put back even if nobody of ours is in it.
             let batches = records.chunks(RESTORED_AT_ONCE).chain(records.is_empty().then_some(&[][..]));
             for batch in batches {
-                let written: Vec<_> = batch.iter().map(|record| WrittenRecord::from(&**record)).collect();
+                let written: Vec<_> =
+                    batch.iter().map(|record| WrittenRecord::new(record, self.is_telling())).collect();
                 let mut args: Vec<&[u8]> = vec![&view, seq.as_bytes(), info.sid.as_str().as_bytes()];
                 args.extend([created.as_bytes(), info.metadata.as_bytes()]);
                 args.extend([empty.as_bytes(), departure.as_bytes(), cap.as_bytes()]);
@@ -631,6 +653,27 @@ impl Store for Redis {
             Ok(())
         })
     }
+
+    fn lease_outboxes(&self, destination: &str, most: usize) -> BoxFuture<'_, Result<Leased, StoreError>> {
+        let destination = destination.to_owned();
+        Box::pin(async move { self.lease_outboxes_of(&destination, most).await })
+    }
+
+    fn next_happening(
+        &self,
+        lease: OutboxLease,
+        done: Option<String>,
+    ) -> BoxFuture<'_, Result<Option<Waiting>, StoreError>> {
+        Box::pin(async move { self.next_of_outbox(&lease, done.unwrap_or_default()).await })
+    }
+
+    fn put_off(&self, lease: OutboxLease, reached: Reached, after: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.put_outbox_off(&lease, &reached, after).await })
+    }
+
+    fn outboxes_filled(&self) -> watch::Receiver<()> {
+        self.outboxes_filled.subscribe()
+    }
 }
 
 impl Bus for Redis {
@@ -736,10 +779,15 @@ scripts! {
     RELEASE = ["encode"] "release";
     EXPIRED = ["encode", "seated"] "expired";
     UNLEASED = ["encode", "seated"] "unleased";
+    LEASE = ["encode"] "lease";
+    OUTBOX = ["encode"] "outbox";
     BAN = ["encode", "bans"] "ban";
     LIFT_BAN = ["encode", "bans"] "lift_ban";
     RESTORE_BANS = ["encode", "bans"] "restore_bans";
 }
+
+/// The scripts after which something may wait in an outbox.
+const FILLING: [&str; 6] = ["create", "join", "put", "leave", "delete", "reap"];
 
 /// Records, or bans, that are put back at once.
 const RESTORED_AT_ONCE: usize = 100;

@@ -2,16 +2,39 @@
 
 use std::{sync::Arc, task::Poll};
 
-use plenary_cluster::{Bus, BusError, InProcess, Request, conformance_suite};
+use plenary_cluster::{
+    Bus, BusError, InProcess, OUTBOX_LEASE_LIFE, Request, Store, StoreError, conformance, conformance::DESTINATIONS,
+    conformance_suite,
+};
 use plenary_model::{Admin, Identity, NodeId, RoomName};
 
 conformance_suite!(Arc::new(InProcess::new()));
+conformance_suite!(outboxes: Arc::new(InProcess::telling(DESTINATIONS.map(Into::into))));
 
 /// The one that simulations use.
 mod timed {
     use super::*;
 
     conformance_suite!(Arc::new(InProcess::timed(1_700_000_000_000)));
+}
+
+#[tokio::test]
+async fn an_outbox_whose_lease_ran_out_goes_to_another() {
+    let cluster = InProcess::telling(DESTINATIONS.map(Into::into));
+    let now_ms = 1_700_000_000_000;
+    let life_ms = OUTBOX_LEASE_LIFE.as_millis() as u64;
+    cluster.set_time(now_ms);
+    cluster.create(conformance::new_room("r", 1)).await.unwrap();
+    let first = cluster.lease_outboxes("one", 9).await.unwrap().outboxes.remove(0);
+    cluster.set_time(now_ms + life_ms - 1);
+    let waiting = cluster.next_happening(first.clone(), None).await.unwrap().unwrap();
+    cluster.set_time(now_ms + 2 * life_ms - 2);
+    assert_eq!(cluster.lease_outboxes("one", 9).await.unwrap().outboxes, [], "using it renews it");
+    cluster.set_time(now_ms + 2 * life_ms - 1);
+    let second = cluster.lease_outboxes("one", 9).await.unwrap().outboxes.remove(0);
+    let done = Some(waiting.entry.clone());
+    assert_eq!(cluster.next_happening(first, done).await, Err(StoreError::Superseded), "it undoes nothing");
+    assert_eq!(cluster.next_happening(second, None).await, Ok(Some(waiting)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,15 +8,17 @@ use std::{
 };
 
 use plenary_cluster::{
-    Bans, Bus, BusError, Event, LEASE_LIFE, Lost, Redis, RedisConfig, Request, RoomEvent, Seat, Store, StoreError,
-    conformance::{self, identity, name, new_room, node},
+    Bans, Bus, BusError, Changed, Event, LEASE_LIFE, Lost, Redis, RedisConfig, Request, RoomEvent, Seat, Store,
+    StoreError,
+    conformance::{self, DESTINATIONS, identity, name, new_room, node},
     conformance_suite,
 };
 use plenary_model::*;
 
 use server::{Server, redis};
 
-conformance_suite!(Arc::new(redis().await));
+conformance_suite!(Arc::new(redis(&[]).await));
+conformance_suite!(outboxes: Arc::new(redis(&DESTINATIONS).await));
 
 #[tokio::test]
 async fn people_of_a_node_whose_lease_ran_out_are_removed_by_one_other_node() {
@@ -276,6 +278,25 @@ async fn rooms_are_spread_over_servers_and_bans_for_all_hold_on_each() {
     }
     let sizes = [one.ask("DBSIZE").await, two.ask("DBSIZE").await];
     assert!(sizes.iter().all(|size| size.starts_with("int(") && size != "int(0)"), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_in_an_outbox_holds_up_nothing() {
+    let server = Server::start();
+    let cluster = Redis::new(RedisConfig { destinations: vec!["one".into()], ..server.config() }).unwrap();
+    cluster.create(new_room("r", 1)).await.unwrap();
+    let keys = server.ask("KEYS *}:w:one").await;
+    let outbox = keys.split('\'').nth(1).unwrap().trim_matches(['"', '\\']);
+    server.ask(&format!("XADD {outbox} * h nonsense")).await;
+    assert_eq!(server.ask(&format!("XLEN {outbox}")).await, "int(2)");
+    cluster.delete(name("r"), LeaveReason::RoomDeleted).await.unwrap();
+    let lease = cluster.lease_outboxes("one", 9).await.unwrap().outboxes.remove(0);
+    let started = cluster.next_happening(lease.clone(), None).await.unwrap().unwrap();
+    assert_eq!(started.happening.what, Changed::Started);
+    let finished = cluster.next_happening(lease.clone(), Some(started.entry)).await.unwrap().unwrap();
+    assert_eq!(finished.happening.what, Changed::Finished { reason: LeaveReason::RoomDeleted });
+    assert_eq!(cluster.next_happening(lease, Some(finished.entry)).await, Ok(None));
+    assert_eq!(server.ask("KEYS *}:w:*").await, "array([])", "nothing is left of the room");
 }
 
 fn seat(who: &str, at: &str) -> Seat {

@@ -14,7 +14,7 @@ use plenary_model::{
 };
 
 use crate::{
-    Joined, Lost, NewRoom, ROOM_LIFE, Seat, StoreError,
+    Changed, Happening, Joined, Lost, NewRoom, ROOM_LIFE, Seat, StoreError, outbox,
     seats::{is_counted, is_dependent, is_recorder},
 };
 
@@ -29,6 +29,8 @@ pub(super) struct Rooms {
     ended: HashMap<RoomName, Ended>,
     /// Unix time, if it passes here.
     now_ms: Option<u64>,
+    /// What the call under way brought about for those outside, if anybody is told.
+    happenings: Option<Vec<Happening>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -51,6 +53,15 @@ struct Room {
 }
 
 impl Rooms {
+    /// Keeps what happens for [`take_happenings`](Self::take_happenings).
+    pub(super) fn telling() -> Self {
+        Self { happenings: Some(Vec::new()), ..Self::default() }
+    }
+
+    pub(super) fn take_happenings(&mut self) -> Vec<Happening> {
+        self.happenings.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Time passes: what nobody touched in time is gone without a word.
     #[cfg(feature = "simulation")]
     pub(super) fn set_time(&mut self, now_ms: u64) {
@@ -71,8 +82,9 @@ impl Rooms {
     pub(super) fn create(&mut self, new: NewRoom) -> Answer<RoomInfo> {
         let now_ms = self.now_ms;
         let Some(room) = self.rooms.get_mut(&new.name) else {
-            let room = self.make(new)?;
-            return Ok((room.told(), None));
+            let info = self.make(new)?.told();
+            tell(&mut self.happenings, || info.clone(), Changed::Started);
+            return Ok((info, None));
         };
         room.live(now_ms);
         let mut info = room.info.clone();
@@ -93,7 +105,8 @@ impl Rooms {
         let generation = self.last_generation;
         if !self.rooms.contains_key(name) {
             let new = create.ok_or(StoreError::NoSuchRoom)?;
-            self.make(NewRoom { name: name.clone(), ..new })?;
+            let info = self.make(NewRoom { name: name.clone(), ..new })?.told();
+            tell(&mut self.happenings, || info, Changed::Started);
         }
         let room = self.rooms.get_mut(name).ok_or(StoreError::NoSuchRoom)?;
         room.live(now_ms);
@@ -112,12 +125,17 @@ impl Rooms {
         let record = Record { participant: Participant { version, ..participant }, generation, node };
         let record = Arc::new(record);
         room.records.insert(record.participant.identity.clone(), record.clone());
+        if replaced.is_some() {
+            let (before, after) = (replaced.clone(), Some(record.clone()));
+            let seat = Changed::Seat { before, after, reason: LeaveReason::Unknown };
+            tell(&mut self.happenings, || room.told(), seat);
+        }
         let delta = RoomDelta { trace, ..room.number(RoomChange::Put(record.clone())) };
         Ok((Joined { record, replaced, snapshot: room.snapshot() }, Some(delta)))
     }
 
     pub(super) fn put(&mut self, name: &RoomName, record: Arc<Record>) -> Answer<u64> {
-        let room = self.existing(name)?;
+        let room = self.rooms.get_mut(name).ok_or(StoreError::NoSuchRoom)?;
         let stored = room.records.get(&record.participant.identity).ok_or(StoreError::Superseded)?;
         if !is_session(stored, &record.participant.sid, record.generation) {
             return Err(StoreError::Superseded);
@@ -128,7 +146,14 @@ impl Rooms {
         if !room.has_seat_for(&record.participant) {
             return Err(StoreError::Full);
         }
-        room.records.insert(record.participant.identity.clone(), record.clone());
+        let before = room.records.insert(record.participant.identity.clone(), record.clone());
+        if self.happenings.is_some()
+            && before.as_ref().map(|before| outbox::mark(&before.participant))
+                != Some(outbox::mark(&record.participant))
+        {
+            let seat = Changed::Seat { before, after: Some(record.clone()), reason: LeaveReason::Unknown };
+            tell(&mut self.happenings, || room.told(), seat);
+        }
         let delta = room.number(RoomChange::Put(record));
         Ok((room.seq, Some(delta)))
     }
@@ -141,14 +166,15 @@ impl Rooms {
         generation: u64,
         reason: LeaveReason,
     ) -> Answer<u64> {
-        let room = self.existing(name)?;
+        let room = self.rooms.get_mut(name).ok_or(StoreError::NoSuchRoom)?;
         let Some(stored) = room.records.get(&identity) else { return Ok((room.seq, None)) };
         if !is_session(stored, sid, generation) {
             return Err(StoreError::Superseded);
         }
         // The departure itself is a change that others are told under the next version.
         let version = stored.participant.version.saturating_add(1);
-        room.records.remove(&identity);
+        let before = room.records.remove(&identity);
+        tell(&mut self.happenings, || room.told(), Changed::Seat { before, after: None, reason });
         room.departed.note(Departed { identity: identity.clone(), generation, reason }, version);
         let delta = room.number(RoomChange::Removed { identity, sid: sid.clone(), generation, reason });
         Ok((room.seq, Some(delta)))
@@ -239,6 +265,11 @@ impl Rooms {
         ended.until_ms = until(self.now_ms, ROOM_LIFE.as_secs());
         ended.views.push_front(room.view);
         ended.views.truncate(LIVES_REMEMBERED);
+        for before in std::mem::take(&mut room.records).into_values() {
+            let seat = Changed::Seat { before: Some(before), after: None, reason };
+            tell(&mut self.happenings, || room.told(), seat);
+        }
+        tell(&mut self.happenings, || room.told(), Changed::Finished { reason });
         let delta = room.number(RoomChange::Closed { reason });
         Ok(((), Some(delta)))
     }
@@ -388,6 +419,12 @@ impl DepartedPeople {
         let mut all: Vec<_> = self.people.values().map(|(departed, _)| departed.clone()).collect();
         all.sort_unstable_by(|a, b| a.identity.cmp(&b.identity));
         all
+    }
+}
+
+fn tell(happenings: &mut Option<Vec<Happening>>, room: impl FnOnce() -> RoomInfo, what: Changed) {
+    if let Some(happenings) = happenings {
+        happenings.push(Happening { room: room(), what });
     }
 }
 

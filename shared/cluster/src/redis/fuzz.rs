@@ -16,7 +16,10 @@ pub(crate) fn read_anything(input: &[u8]) {
                 assert_eq!(again.expect("it was understood"), record);
             }
         }
-        1 => drop(wire::room_delta(bytes)),
+        1 => {
+            drop(wire::room_delta(bytes));
+            drop(wire::happening(bytes).map(|happening| happening.occurrences()));
+        }
         2 => drop(wire::room_info(bytes)),
         3 => {
             if let Ok(entry) = wire::ban_entry(bytes) {

@@ -5,7 +5,7 @@ use prost::Message;
 use redis::Value;
 
 use super::wire;
-use crate::{NewRoom, StoreError, seats};
+use crate::{NewRoom, StoreError, outbox, seats};
 
 /// The values of a script's answer, one after the other.
 pub(super) struct Answer(pub(super) std::vec::IntoIter<Value>);
@@ -121,20 +121,19 @@ pub(super) struct WrittenRecord<'r> {
     bytes: Vec<u8>,
 }
 
-impl<'r> From<&'r Record> for WrittenRecord<'r> {
-    fn from(record: &'r Record) -> Self {
+impl<'r> WrittenRecord<'r> {
+    /// `telling`: whether host apps are told.
+    pub(super) fn new(record: &'r Record, telling: bool) -> Self {
         let person = &record.participant;
         Self {
             record,
             generation: record.generation.to_string(),
             version: person.version.to_string(),
-            flags: flags(person),
+            flags: flags(person, telling),
             bytes: wire::Record::from(record).encode_to_vec(),
         }
     }
-}
 
-impl WrittenRecord<'_> {
     pub(super) fn args(&self) -> [&[u8]; 7] {
         let person = &self.record.participant;
         [
@@ -149,11 +148,13 @@ impl WrittenRecord<'_> {
     }
 }
 
-/// What the scripts count somebody as: counted, publisher, recorder, dependent.
-pub(super) fn flags(person: &Participant) -> String {
+/// What the scripts count somebody as: counted, publisher, recorder, dependent. With it the mark by which they notice what host
+/// apps are told of.
+pub(super) fn flags(person: &Participant, telling: bool) -> String {
     let counted = seats::is_counted(person);
     let all = [counted, counted && person.is_publisher, seats::is_recorder(person), seats::is_dependent(person)];
-    all.map(|one| if one { '1' } else { '0' }).iter().collect()
+    let mark = if telling { outbox::mark(person) } else { String::new() };
+    all.map(|one| if one { '1' } else { '0' }).into_iter().chain(mark.chars()).collect()
 }
 
 pub(super) fn ban_place(room: Option<&RoomName>) -> String {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use plenary_model as model;
 use plenary_model::{Identity, RoomName};
 
+use crate::{Changed, Happening as Told};
+
 #[expect(clippy::all, reason = "generated")]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/plenary.v1.rs"));
@@ -436,6 +438,19 @@ pub(super) fn room_delta(bytes: &[u8]) -> Read<model::RoomDelta> {
         room_delta::Change::Closed(reason) => model::RoomChange::Closed { reason: leave_reason(reason) },
     };
     Ok(model::RoomDelta { view: delta.view, seq: delta.seq, change, trace: trace(delta.trace_parent) })
+}
+
+pub(super) fn happening(bytes: &[u8]) -> Read<Told> {
+    let from: Happening = decode(bytes)?;
+    let seated = |record: Option<Record>| record.map(|record| record.try_into().map(Arc::new)).transpose();
+    let reason = leave_reason(from.reason);
+    let what = match (from.turn(), seated(from.before)?, seated(from.after)?) {
+        (happening::Turn::Started, None, None) => Changed::Started,
+        (happening::Turn::Finished, None, None) => Changed::Finished { reason },
+        (happening::Turn::None, before, after) => Changed::Seat { before, after, reason },
+        _ => return Err(Unreadable),
+    };
+    Ok(Told { room: from.room.ok_or(Unreadable)?.try_into()?, what })
 }
 
 impl From<&model::BanEntry> for BanEntry {

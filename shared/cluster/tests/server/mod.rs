@@ -15,11 +15,13 @@ use std::{
 use plenary_cluster::{Observer, Redis, RedisConfig};
 use tempfile::TempDir;
 
-/// An empty cluster in the server that the tests of this process share.
-pub async fn redis() -> Redis {
+/// An empty cluster in the server that the tests of this process share, which tells these.
+#[allow(dead_code, reason = "the other test has a server for each cluster")]
+pub async fn redis(destinations: &[&str]) -> Redis {
     static SHARED: OnceLock<Server> = OnceLock::new();
-    let server = SHARED.get_or_init(Server::start);
-    Redis::new(server.config()).expect("the URL is good")
+    let config = SHARED.get_or_init(Server::start).config();
+    let destinations = destinations.iter().map(ToString::to_string).collect();
+    Redis::new(RedisConfig { destinations, ..config }).expect("the URL is good")
 }
 
 pub struct Server {
@@ -93,6 +95,7 @@ impl Server {
             keys: vec![b"a key for tests that nobody else has".to_vec()],
             instance: format!("instance-{number}"),
             observer: Observer::default(),
+            destinations: Vec::new(),
         }
     }
 }

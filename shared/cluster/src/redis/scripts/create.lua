@@ -2,6 +2,7 @@
 local sid, view, created, given, metadata, empty, departure, cap = unpack(ARGV, 4)
 if not exists() then
   make(sid, view, created, metadata, empty, departure, cap)
+  tell(number(5, STARTED))
 else
   local asked = { 'metadata', metadata, 'empty', empty, 'departure', departure, 'cap', cap }
   local changed = false

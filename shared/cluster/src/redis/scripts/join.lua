@@ -16,6 +16,7 @@ if is_revoked then return { 'revoked' } end
 if not exists() then
   if may_create ~= '1' then return { 'no room' } end
   make(unpack(ARGV, 16, 22))
+  tell(number(5, STARTED))
 end
 local held = seat(identity)
 if held and held.sid == sid then
@@ -34,5 +35,6 @@ local record = bytes(1, participant) .. number(2, generation) .. bytes(3, node) 
 local replaced = held and redis.call('HGET', P, identity) or false
 sit(identity, decimal(generation), version, flags, node, sid, record, held)
 live()
+if replaced then tell(bytes(2, replaced) .. bytes(3, record)) end
 publish(bytes(3, record) .. (trace == '' and '' or bytes(7, trace)))
 return { 'ok', record, replaced, snapshot() }

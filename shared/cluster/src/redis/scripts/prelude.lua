@@ -2,17 +2,29 @@
 --
 -- x: hash of the room: view, seq, sid, created, metadata, empty, departure, cap
 -- p: hash identity -> Record (cluster.proto)
--- i: hash identity -> "generation version flags node sid"; under '' the sums of the flags
+-- i: hash identity -> "generation version flags node sid"; under '' the sums of the flags. Behind the four flags there is a mark
+--    of what host apps know of the session, where they are told
 -- g: hash identity -> "version generation reason" of those who left; under '' what stands for everybody forgotten
 -- ended: list of the views of the last histories that were ended
 -- HOSTS goes before a node's id: set of the rooms where it hosts somebody
 -- SEATED: zset node -> when it was last seen to have a lease, or began to host somebody
 local X, P, I, G, ENDED, ROOMS, GENERATION, BANS, HOSTS, SEATED = unpack(KEYS)
+-- Where host apps are told, for each destination besides:
+-- due: zset outbox -> when somebody has to look into it
+-- state: see outbox.lua
+-- outbox: stream of Happening (cluster.proto), of this room
 local CHANNEL, NAME, TTL_MS = ARGV[1], ARGV[2], ARGV[3]
 
 local DEPARTED_MAX = 1024
 local LIVES_REMEMBERED = 16
 local PEOPLE_MAX = 50000
+
+local IS_TOLD = #KEYS > 10
+local STARTED, FINISHED = 1, 2
+local OUTBOX_MAX = 1000
+local OUTBOXES_MAX = 100000
+-- Nobody has looked into it for so long that nobody will.
+local OUTBOX_LIFE_MS = 24 * 60 * 60 * 1000
 
 local function exists()
   return redis.call('EXISTS', X) == 1
@@ -71,6 +83,28 @@ local function info()
     .. number(10, all[3] > 0 and 1 or 0)
 end
 
+-- Fills the outboxes, if somebody is told. `what`: the other fields of the Happening.
+local function tell(what)
+  for at = 11, #KEYS, 3 do
+    local DUE, STATE, OUTBOX = unpack(KEYS, at, at + 2)
+    local here = redis.call('XLEN', OUTBOX)
+    local all = tonumber(redis.call('HGET', STATE, 'waiting') or 0)
+    local is_full = here >= OUTBOX_MAX or all >= OUTBOXES_MAX
+    if is_full then
+      redis.call('HINCRBY', STATE, 'dropped', 1)
+      redis.call('HINCRBY', STATE, 'waiting', 0 - redis.call('XTRIM', OUTBOX, 'MAXLEN', math.max(here - 1, 0)))
+    end
+    if here > 0 or not is_full then
+      redis.call('XADD', OUTBOX, '*', 'h', bytes(1, info()) .. what)
+      redis.call('HINCRBY', STATE, 'waiting', 1)
+      redis.call('ZADD', DUE, 'NX', decimal(now_ms()), OUTBOX)
+    end
+    for _, key in ipairs({ DUE, STATE, OUTBOX }) do
+      redis.call('PEXPIRE', key, OUTBOX_LIFE_MS)
+    end
+  end
+end
+
 -- The only place where the history grows. Answers the change's number.
 local function publish(change)
   local n = redis.call('HINCRBY', X, 'seq', 1)
@@ -120,15 +154,25 @@ local function remove(identity, held, reason)
   -- The departure itself is a change that others are told under the next version.
   redis.call('HSET', G, identity, table.concat({ held.version + 1, held.generation, reason }, ' '))
   redis.call('PEXPIRE', G, TTL_MS)
+  local before = IS_TOLD and redis.call('HGET', P, identity)
   redis.call('HDEL', P, identity)
   redis.call('HDEL', I, identity)
   count(held.flags, -1)
+  if before then tell(bytes(2, before) .. number(4, tonumber(reason))) end
   return publish(bytes(4, bytes(1, identity) .. bytes(2, held.sid) .. number(3, tonumber(held.generation))
     .. number(4, tonumber(reason))))
 end
 
 local function close(reason)
   publish(number(6, tonumber(reason)))
+  if IS_TOLD then
+    local people = redis.call('HVALS', P)
+    redis.call('HSET', I, '', '0 0 0 0')
+    for _, before in ipairs(people) do
+      tell(bytes(2, before) .. number(4, tonumber(reason)))
+    end
+    tell(number(4, tonumber(reason)) .. number(5, FINISHED))
+  end
   -- For hosts that did not hear it: this history is not lost, it ended.
   redis.call('LPUSH', ENDED, redis.call('HGET', X, 'view'))
   redis.call('LTRIM', ENDED, 0, LIVES_REMEMBERED - 1)
