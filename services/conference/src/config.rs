@@ -7,6 +7,7 @@ mod cluster;
 mod duration;
 mod keys;
 mod sections;
+mod webhook;
 
 use std::{
     collections::BTreeMap,
@@ -24,10 +25,12 @@ pub use keys::{KeySettings, KeySource, PublishedKeys, is_public};
 pub use sections::{
     Admin, Codecs, Drain, Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles, Turn,
 };
+pub use webhook::Webhook;
 
 use cluster::ClusterFile;
 use keys::IssuerTable;
 use sections::{HttpFile, KeyTable, MediaFile, TurnFile};
+use webhook::WebhookFile;
 
 /// What the node runs with.
 #[derive(Debug, Clone)]
@@ -52,6 +55,8 @@ pub struct Settings {
     pub drain: Drain,
     /// None for a node that is alone.
     pub cluster: Option<Cluster>,
+    /// None if no host app is told what happens.
+    pub webhook: Option<Webhook>,
     /// Where it came from, for the first log line.
     pub source: String,
 }
@@ -99,6 +104,8 @@ impl Settings {
         let cluster = document.cluster.resolve();
         let cluster = cluster
             .map_err(|problem| at("cluster", &problem, "give redis, a list of URLs, and either key or key_file"))?;
+        let webhook = document.webhook.resolve(&keys);
+        let webhook = webhook.map_err(|problem| at("webhook", &problem, "give urls and the api_key that signs"))?;
         Ok(Self {
             http,
             metrics: document.metrics,
@@ -116,6 +123,7 @@ impl Settings {
             turn,
             drain: document.drain,
             cluster,
+            webhook,
             source: place,
         })
     }
@@ -192,6 +200,13 @@ impl Settings {
                 )
             }
         });
+        lines.push(match &self.webhook {
+            None => "# webhook.urls is not set: no host app is told\n".into(),
+            Some(webhook) => {
+                let hosts = webhook.hosts().collect::<Vec<_>>().join(", ");
+                format!("# webhook.api_key = {:?}, webhook.urls = [redacted], at {hosts}\n", webhook.api_key)
+            }
+        });
         lines.push(format!("# {}", self.explain_codecs()));
         lines.extend(self.explain_keys().lines().map(|line| format!("# {line}\n")));
         lines.concat()
@@ -233,6 +248,8 @@ struct Document {
     turn: Vec<TurnFile>,
     #[serde(skip_serializing)]
     cluster: ClusterFile,
+    #[serde(skip_serializing)]
+    webhook: WebhookFile,
 }
 
 fn read(sources: &Sources) -> Result<Document, ConfigError> {
@@ -280,7 +297,7 @@ fn environment(sources: &Sources) -> Result<config::Environment, ConfigError> {
 }
 
 /// The settings that are lists, which environment and flags write with commas.
-const LISTS: [&str; 4] = ["http.trusted_proxies", "media.advertise", "room.codecs", "cluster.redis"];
+const LISTS: [&str; 5] = ["http.trusted_proxies", "media.advertise", "room.codecs", "cluster.redis", "webhook.urls"];
 
 /// Flags are text; the library reads numbers and switches out of it by itself, lists it does not.
 fn typed(key: &str, value: &str) -> config::Value {

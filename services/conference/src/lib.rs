@@ -30,3 +30,4 @@ pub mod telemetry;
 pub mod tls;
 mod tokens;
 mod turn;
+pub mod webhooks;

@@ -11,7 +11,7 @@ use std::{
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram, Meter, ObservableCounter, UpDownCounter},
+    metrics::{Counter, Gauge, Histogram, Meter, ObservableCounter, UpDownCounter},
 };
 
 /// What events move. Read-only after the start.
@@ -40,6 +40,10 @@ pub struct Instruments {
     pub bans_changed: Counter<u64>,
     pub keys_reloaded: Counter<u64>,
     pub issuer_fetches: Counter<u64>,
+    pub webhooks_told: Histogram<f64>,
+    pub webhooks_failed: Counter<u64>,
+    pub webhooks_dropped: Counter<u64>,
+    pub webhooks_age: Gauge<f64>,
     pub panics: Counter<u64>,
     pub http_duration: Histogram<f64>,
     pub http_active: UpDownCounter<i64>,
@@ -133,6 +137,14 @@ impl Instruments {
                 "Readings of the keys after the start, by result",
             ),
             issuer_fetches: counter("plenary.keys.fetches", "{fetch}", "Fetches of issuers' keys, by result"),
+            webhooks_told: seconds("plenary.webhook.delay", "From a change to when a host app had been told"),
+            webhooks_failed: counter("plenary.webhook.failures", "{message}", "Tries to tell a host app, by reason"),
+            webhooks_dropped: counter("plenary.webhook.dropped", "{change}", "What host apps are not told, by reason"),
+            webhooks_age: meter
+                .f64_gauge("plenary.webhook.queue.age")
+                .with_unit("s")
+                .with_description("The oldest change that this node last tried to tell, by the URL's place in the list")
+                .build(),
             panics: counter("plenary.panics", "{panic}", "Faults of ours that ended a session, a room or a thread"),
             http_duration: seconds("http.server.request.duration", "HTTP requests, by route, method and status"),
             http_active: level("http.server.active_requests", "{request}", "HTTP requests in progress"),

@@ -19,7 +19,7 @@ use actix::{Actor, Addr, Arbiter};
 use actix_web::dev::ServerHandle;
 use plenary_cluster::{Bus, InProcess, NewRoom, Observer, Redis, RedisConfig, RoomDefaults, Store};
 use plenary_media_core::{Command, DtlsIdentity, Router};
-use plenary_model::{NodeId, NodeState, RoomName};
+use plenary_model::{LeaveReason, NodeId, NodeState, RoomName};
 use plenary_protocol::token::Claims;
 use plenary_room_core::{room, session};
 use secrecy::ExposeSecret;
@@ -46,6 +46,7 @@ use crate::{
     rooms::Rooms,
     tokens::unix_ms,
     turn::TurnServers,
+    webhooks::{self, Webhooks},
 };
 
 /// A media router as everybody else holds it: one address, so that its mailbox bound holds.
@@ -301,6 +302,19 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Of a node that is alone nothing is left.
+    async fn end_own_rooms(&self) {
+        if !self.is_alone {
+            return;
+        }
+        for room in self.store.rooms(Vec::new()).await.unwrap_or_default() {
+            // Its own timeout may have been quicker.
+            let _ = self.store.delete(room.name, LeaveReason::ServerShutdown).await;
+        }
+    }
+}
+
 /// One session of this node.
 pub struct SessionCounted(Arc<Shared>);
 
@@ -318,6 +332,9 @@ pub struct Node {
     /// End with the node.
     tasks: Vec<JoinHandle<()>>,
     reload_keys: Arc<Notify>,
+    /// Outlive everybody of whom something is to be told.
+    webhooks: Option<Webhooks>,
+    drain_deadline: Duration,
     /// Keep their threads alive; dropping one does not stop it.
     arbiters: Vec<Arbiter>,
     pub http: SocketAddr,
@@ -343,6 +360,9 @@ impl Node {
         }
         let Settings { keys, published_keys: published, key_files: files, key_source, .. } = settings.clone();
         shared.keys.replace(KeySettings { keys, published, files: files.clone() })?;
+        let codecs = &shared.server_identity.codecs;
+        let start = |webhook| Webhooks::start(webhook, &shared.store, &shared.keys, codecs);
+        let webhooks = settings.webhook.as_ref().map(start).transpose()?;
         let reload_keys = Arc::new(Notify::new());
         let serving = serve(shared.clone(), supervisor.clone());
         let mut tasks = vec![
@@ -362,7 +382,8 @@ impl Node {
                 }
             }));
         }
-        Ok(Self { shared, supervisor, doors, tasks, reload_keys, arbiters, http, admin })
+        let drain_deadline = settings.drain.deadline;
+        Ok(Self { shared, supervisor, doors, tasks, reload_keys, webhooks, drain_deadline, arbiters, http, admin })
     }
 
     /// Reads the keys again, from the files and variables they came from.
@@ -403,6 +424,10 @@ impl Node {
         }
         // If this fails the lease runs out by itself.
         let _ = self.shared.store.release(self.shared.node.clone()).await;
+        if let Some(webhooks) = self.webhooks {
+            self.shared.end_own_rooms().await;
+            webhooks.finish(self.drain_deadline.min(TELL_LAST_WITHIN)).await;
+        }
         let _ = self.supervisor.send(StopRouters).await;
         for arbiter in &self.arbiters {
             arbiter.stop();
@@ -420,8 +445,9 @@ async fn serve(shared: Arc<Shared>, supervisor: Addr<Supervisor>) -> Option<()> 
 
 /// What is true of rooms, and who hears of it: in this process for a node that is alone.
 fn cluster(settings: &Settings, node: &NodeId) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Bus>)> {
+    let destinations: Vec<_> = settings.webhook.iter().flat_map(webhooks::destinations).collect();
     let Some(config::Cluster { redis, authority, keys, prefix, .. }) = &settings.cluster else {
-        let alone = Arc::new(InProcess::new());
+        let alone = Arc::new(if destinations.is_empty() { InProcess::new() } else { InProcess::telling(destinations) });
         return Ok((alone.clone(), alone));
     };
     let config = RedisConfig {
@@ -431,7 +457,7 @@ fn cluster(settings: &Settings, node: &NodeId) -> anyhow::Result<(Arc<dyn Store>
         keys: keys.iter().map(|key| key.expose_secret().as_bytes().to_vec()).collect(),
         instance: node.to_string(),
         observer: Observer::new(events::of_redis),
-        destinations: Vec::new(),
+        destinations,
     };
     let redis = Arc::new(Redis::new(config)?);
     Ok((redis.clone(), redis))
@@ -482,4 +508,6 @@ const SERVE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// How long people get to hear that the node is leaving.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
+/// How long host apps get to hear the last.
+const TELL_LAST_WITHIN: Duration = Duration::from_secs(3);
 const STOP_POLL: Duration = Duration::from_millis(20);

@@ -384,3 +384,33 @@ fn what_redis_is_trusted_by_is_read_and_checked_at_the_start() {
         assert!(error.contains(told) && !error.contains("geheim"), "{error}");
     }
 }
+
+#[test]
+fn host_apps_are_told_over_http_and_by_an_api_key_that_there_is() {
+    let load = |section: &str| load(Some(&format!("[keys]\napi = '{SECRET}'\n[webhook]\n{section}\n")), &[], &[]);
+    assert!(load("").unwrap().webhook.is_none());
+    let settings =
+        load("urls = ['https://a.example/geheim?token=geheim', 'http://10.0.0.1:8080']\napi_key = 'api'").unwrap();
+    let webhook = settings.webhook.as_ref().unwrap();
+    assert_eq!((webhook.urls.len(), webhook.api_key.as_str()), (2, "api"));
+    let shown = format!("{settings:?} {}", settings.print());
+    assert!(shown.contains("a.example, 10.0.0.1") && !shown.contains("geheim"), "{shown}");
+    let nine = (0..9).map(|number| format!("'https://a.example/{number}'")).collect::<Vec<_>>().join(",");
+    for (section, problem) in [
+        ("api_key = 'api'", "no URL"),
+        ("urls = ['https://a.example']", "no api_key"),
+        ("urls = ['https://a.example']\napi_key = 'other'", "none of the API keys"),
+        ("urls = ['ftp://a.example/geheim']\napi_key = 'api'", "URL 1 begins with neither"),
+        ("urls = ['https://a.example', '/geheim']\napi_key = 'api'", "URL 2 cannot be used"),
+        ("urls = ['https://me:geheim@a.example']\napi_key = 'api'", "a user or a password"),
+        ("urls = ['https://a.example', 'https://a.example/']\napi_key = 'api'", "twice"),
+        (&format!("urls = [{nine}]\napi_key = 'api'"), "more than 8"),
+    ] {
+        let error = load(section).unwrap_err();
+        assert_eq!(error.key, "webhook");
+        assert!(error.problem.contains(problem) && !error.to_string().contains("geheim"), "{section}: {error}");
+    }
+    let variables =
+        [("PLENARY__WEBHOOK__URLS", "https://a.example,https://b.example"), ("PLENARY__WEBHOOK__API_KEY", "devkey")];
+    assert_eq!(self::load(None, &variables, &[]).unwrap().webhook.unwrap().urls.len(), 2);
+}
