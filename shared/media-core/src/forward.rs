@@ -276,13 +276,14 @@ impl Forwarder {
         self.segments.newest().filter(|_| self.live).map(|segment| segment.stream)
     }
 
-    /// The streams that flow or are aimed at.
-    pub(crate) fn streams(&self) -> impl Iterator<Item = StreamId> {
+    /// The streams that flow or are aimed at: bit n is the track's nth.
+    pub(crate) fn streams(&self) -> u8 {
         let aimed = match self.target {
             Target::Layer(layer) => Some(self.config.layering.stream_of(layer)),
             Target::Off => None,
         };
-        self.current_stream().into_iter().chain(aimed)
+        let bits = self.current_stream().into_iter().chain(aimed).filter_map(|one| 1u8.checked_shl(one.0.into()));
+        bits.fold(0, |all, bit| all | bit)
     }
 
     /// The layer that flows.

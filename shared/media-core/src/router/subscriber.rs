@@ -330,8 +330,7 @@ impl Subscriber {
     /// The streams that a subscription takes or aims at: bit n is the track's nth.
     pub(super) fn streams(&self, slot: usize) -> u8 {
         let forwarder = self.subscriptions.get(slot).and_then(|one| one.as_ref()?.forwarder.as_deref());
-        let bits = forwarder.into_iter().flat_map(Forwarder::streams).filter_map(|one| 1u8.checked_shl(one.0.into()));
-        bits.fold(0, |all, bit| all | bit)
+        forwarder.map_or(0, Forwarder::streams)
     }
 
     /// Nothing of it is sent any more: it is gone, or its codec is not understood here.

@@ -54,11 +54,9 @@ impl Taps {
         self.due
     }
 
-    /// The streams that flow or are aimed at: bit n is the track's nth.
+    /// See [`Forwarder::streams`].
     pub(super) fn streams(&self, track: &TrackSid) -> u8 {
-        let forwarder = self.wanted.get(track).and_then(|tap| tap.forwarder.as_deref());
-        let bits = forwarder.into_iter().flat_map(Forwarder::streams).filter_map(|one| 1u8.checked_shl(one.0.into()));
-        bits.fold(0, |all, bit| all | bit)
+        self.wanted.get(track).and_then(|tap| tap.forwarder.as_deref()).map_or(0, Forwarder::streams)
     }
 
     /// Tracks that a router publishes and that are not known here yet.

@@ -64,7 +64,7 @@ fn a_layer_that_stops_gives_way_to_the_one_below() {
 }
 
 /// The last word of the router on what of a track is wanted.
-fn demand(world: &World, video: &TrackSid) -> Option<Option<u8>> {
+pub fn demand(world: &World, video: &TrackSid) -> Option<Option<u8>> {
     let of_it = |(_, event): &(_, Event)| match event {
         Event::Demand { track, top, .. } if track == video => Some(*top),
         _ => None,

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use plenary_media_core::{Command, Event, TapItem};
+use plenary_media_core::{Command, TapItem};
 use plenary_model::TrackSid;
 use plenary_testkit::{Conditions, VideoPayload, World, seed};
 
-use super::{SECOND, ms};
+use super::{SECOND, layers::demand, ms};
 
 fn tap(world: &mut World, track: &TrackSid) {
     world.command(Command::Tap { track: track.clone(), from: None });
@@ -49,14 +49,6 @@ fn assert_seamless(packets: &BTreeMap<u16, (u32, Vec<u8>)>) {
 
 fn video((_, payload): &(u32, Vec<u8>)) -> VideoPayload {
     VideoPayload::read(payload).unwrap()
-}
-
-fn demand(world: &World, of: &TrackSid) -> Option<Option<u8>> {
-    let of_it = |(_, event): &(_, Event)| match event {
-        Event::Demand { track, top, .. } if track == of => Some(*top),
-        _ => None,
-    };
-    world.events.iter().rev().find_map(of_it)
 }
 
 #[test]
