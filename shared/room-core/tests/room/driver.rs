@@ -35,6 +35,7 @@ pub struct Node {
     pub closed: Option<LeaveReason>,
     pub joined: VecDeque<Joined>,
     heard: Subscription,
+    /// It has a snapshot, and does not need that of a join, which may be of an earlier history.
     warm: bool,
 }
 
@@ -266,7 +267,10 @@ impl World {
     /// A snapshot arrives, asked for or not. The actor of a room that does not exist any more stops.
     pub fn resync(&mut self, at: usize) {
         match done(self.store.snapshot(name())) {
-            Ok(snapshot) => self.handle(at, Input::Snapshot(snapshot)),
+            Ok(snapshot) => {
+                self.nodes[at].warm = true;
+                self.handle(at, Input::Snapshot(snapshot));
+            }
             Err(_) => self.nodes[at].stop(LeaveReason::StateMismatch),
         }
     }

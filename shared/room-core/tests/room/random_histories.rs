@@ -74,8 +74,8 @@ proptest! {
         world.settle();
         // A session seated in a life of the room that nobody here saw learns it from its first write.
         speak(&mut world);
-        // Whoever the store may have lost, since two lives of the room went by unseen, is given up by now.
-        world.wait(Duration::from_secs(6));
+        // By now whoever the store may have lost, since two lives of the room went by unseen, is given up, and no ghost stays.
+        world.wait(Duration::from_secs(10));
         world.check_agreement("in the end");
     }
 }
