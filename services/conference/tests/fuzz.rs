@@ -21,6 +21,7 @@ fn made_up_input_breaks_nothing() {
         plenary_cluster::fuzzing::TARGETS,
         plenary_media_core::fuzzing::TARGETS,
         plenary_protocol::fuzzing::TARGETS,
+        plenary_recording::fuzzing::TARGETS,
         plenary::fuzzing::TARGETS,
     ];
     let targets = targets.concat();

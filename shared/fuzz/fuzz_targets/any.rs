@@ -10,6 +10,7 @@ static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
         plenary_cluster::fuzzing::TARGETS,
         plenary_media_core::fuzzing::TARGETS,
         plenary_protocol::fuzzing::TARGETS,
+        plenary_recording::fuzzing::TARGETS,
         plenary::fuzzing::TARGETS,
     ];
     let chosen = std::env::var("FUZZ_TARGET").unwrap_or_default();
