@@ -2,13 +2,14 @@
 //!
 //! The way of a packet: `reorder` (in order, or lost) → `depacketize` (whole frames) → `timeline` (when, on the wall clock)
 //! → `matroska` (clusters of a file that may end at any byte). What a meeting was is told by the `session_file` beside
-//! the files.
+//! the files. A [`Recording`](recording::Recording) does all this for a room's tracks.
 
 mod continuity;
 mod depacketize;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod matroska;
+pub mod recording;
 mod reorder;
 mod repair;
 pub mod session_file;

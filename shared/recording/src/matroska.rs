@@ -14,7 +14,7 @@ mod layout;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use plenary_model::Codec;
@@ -195,6 +195,11 @@ impl Writer {
         self.index.add(cluster.at_ms, self.written, cluster.begins_with_key);
         self.written = self.written.saturating_add(bytes.len() as u64);
         Some(bytes)
+    }
+
+    /// Until the last frame that was given ends.
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_millis(self.index.span.duration_ms())
     }
 
     /// `None` if there never was a frame: such a file plays nowhere.
