@@ -1,5 +1,6 @@
 //! The command line.
 
+mod recordings;
 mod token;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Sources;
 
+pub use recordings::{RecordingsCommand, RecordingsDirectory, RecordingsError, Told};
 pub use token::{TokenCreate, TokenError};
 
 /// Group calls, recording and chat for host applications: a multiparty conferencing backend.
@@ -64,6 +66,11 @@ pub enum Command {
     Token {
         #[command(subcommand)]
         command: TokenCommand,
+    },
+    /// Recordings on the disk.
+    Recordings {
+        #[command(subcommand)]
+        command: RecordingsCommand,
     },
 }
 

@@ -23,7 +23,8 @@ use serde_json::Value;
 pub use cluster::Cluster;
 pub use keys::{KeySettings, KeySource, PublishedKeys, is_public};
 pub use sections::{
-    Admin, Codecs, Drain, Http, Limits, Listen, Log, LogFormat, Media, Metrics, Room, RoomApi, Signal, TlsFiles, Turn,
+    Admin, Codecs, Drain, Http, Limits, Listen, Log, LogFormat, Media, Metrics, Recording, Room, RoomApi, Signal,
+    TlsFiles, Turn,
 };
 pub use webhook::Webhook;
 
@@ -53,6 +54,7 @@ pub struct Settings {
     pub room_api: RoomApi,
     pub turn: Vec<Turn>,
     pub drain: Drain,
+    pub recording: Recording,
     /// None for a node that is alone.
     pub cluster: Option<Cluster>,
     /// None if no host app is told what happens.
@@ -99,6 +101,8 @@ impl Settings {
         let key_source = KeySource::new(sources, http.bind);
         let KeySettings { keys, published, files } = key_source.load()?;
         document.signal.check().map_err(|problem| at("signal", problem, "correct these durations"))?;
+        let recording = document.recording.check();
+        recording.map_err(|problem| at("recording", problem, "correct it, or remove it to get the default"))?;
         let turn: Result<Vec<_>, _> = document.turn.into_iter().map(TurnFile::resolve).collect();
         let turn = turn.map_err(|problem| at("turn", &problem, "give urls and either secret or secret_file"))?;
         let cluster = document.cluster.resolve();
@@ -122,6 +126,7 @@ impl Settings {
             room_api: document.room_api,
             turn,
             drain: document.drain,
+            recording: document.recording,
             cluster,
             webhook,
             source: place,
@@ -182,7 +187,7 @@ impl Settings {
         let sections = serde_json::json!({
             "http": self.http, "metrics": self.metrics, "admin": self.admin, "media": self.media, "room": self.room,
             "limits": self.limits, "signal": self.signal, "log": self.log, "room_api": self.room_api,
-            "drain": self.drain,
+            "drain": self.drain, "recording": self.recording,
         });
         let mut lines = Vec::new();
         collect_lines(String::new(), &sections, &mut lines);
@@ -244,6 +249,7 @@ struct Document {
     log: Log,
     room_api: RoomApi,
     drain: Drain,
+    recording: Recording,
     #[serde(skip_serializing)]
     turn: Vec<TurnFile>,
     #[serde(skip_serializing)]

@@ -5,12 +5,16 @@
 //! must act; warn, we coped, look tomorrow; info, the life of nodes and rooms; debug, the life of a participant.
 //! No event carries a token, an SDP or a client's address, and no label comes from outside.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use opentelemetry::KeyValue;
 use plenary_cluster::{Observation, StoreError};
 use plenary_media_core::{self as media, PeerEnd};
 use plenary_model::{LeaveReason, NodeId, Target, TrackSid};
+use plenary_recording::{
+    Repaired,
+    recording::{DiskFailure, Ended, Refusal},
+};
 use plenary_room_core::session;
 use tracing::{debug, error, info, trace, warn};
 
@@ -18,6 +22,7 @@ use crate::{
     front::convert::BadFrame,
     keys::FetchError,
     metrics::{instruments, label},
+    recording::shelf::{Left, Outcome},
     webhooks::CallFailure,
 };
 
@@ -108,6 +113,109 @@ pub struct NodeDraining {
 impl NodeDraining {
     pub fn emit(self) {
         info!(deadline_s = self.deadline.as_secs_f64(), "node draining");
+    }
+}
+
+/// A recording ends because of its disk.
+#[derive(Debug)]
+pub struct RecordingDiskFailed<'a> {
+    pub recording: &'a str,
+    pub failure: DiskFailure,
+    pub error: &'a std::io::Error,
+}
+
+impl RecordingDiskFailed<'_> {
+    pub fn emit(self) {
+        let Self { recording, failure, error } = self;
+        error!(recording, %failure, %error, "recording ends");
+    }
+}
+
+/// The configured directory cannot be read or written.
+#[derive(Debug)]
+pub struct RecordingsUnusable<'a> {
+    pub directory: &'a Path,
+    pub error: &'a std::io::Error,
+}
+
+impl RecordingsUnusable<'_> {
+    pub fn emit(self) {
+        error!(directory = %self.directory.display(), error = %self.error, "recordings unusable");
+    }
+}
+
+/// A file was there that a recorder had not finished.
+#[derive(Debug)]
+pub struct LeftRecordingSeen {
+    pub left: Left,
+}
+
+impl LeftRecordingSeen {
+    pub fn emit(self) {
+        let Left { path, outcome } = self.left;
+        let file = path.display();
+        match outcome {
+            Outcome::Repaired(Repaired { duration, frames, cut_bytes, .. }) => {
+                info!(%file, duration_s = duration.as_secs_f64(), frames, cut_bytes, "recording repaired");
+            }
+            Outcome::Removed => info!(%file, "recording without a beginning removed"),
+            Outcome::BeingRecorded => debug!(%file, "recorded elsewhere"),
+            Outcome::Failed(error) => warn!(%file, %error, "recording not repaired"),
+        }
+    }
+}
+
+/// A recording was kept for as long as the configuration says, and is gone.
+#[derive(Debug)]
+pub struct RecordingExpired<'a> {
+    pub directory: &'a Path,
+}
+
+impl RecordingExpired<'_> {
+    pub fn emit(self) {
+        info!(directory = %self.directory.display(), "recording expired");
+    }
+}
+
+/// Packets found a full queue to a recording's disk.
+#[derive(Debug)]
+pub struct RecordingOverrun {
+    pub packets: u64,
+}
+
+impl RecordingOverrun {
+    pub fn emit(self) {
+        debug!(packets = self.packets, "recording overrun");
+        instruments().recording_overruns.add(self.packets, &[]);
+    }
+}
+
+/// A recording has ended at this node.
+#[derive(Debug)]
+pub struct RecordingEnded<'a> {
+    pub recording: &'a str,
+    pub ended: &'a Ended,
+}
+
+impl RecordingEnded<'_> {
+    pub fn emit(self) {
+        let Ended { reason, files } = self.ended;
+        let reason = label(reason);
+        let unfinished = files.iter().filter(|file| !file.is_complete).count();
+        info!(recording = self.recording, reason, files = files.len(), unfinished, "recording ended");
+        instruments().recordings_ended.add(1, &[KeyValue::new("reason", reason)]);
+    }
+}
+
+/// Something that happened in a recorded room is not in its recording.
+#[derive(Debug)]
+pub struct NotRecorded {
+    pub refusal: Refusal,
+}
+
+impl NotRecorded {
+    pub fn emit(self) {
+        debug!(refusal = %self.refusal, "not recorded");
     }
 }
 

@@ -24,6 +24,7 @@ mod neighbours;
 pub mod node;
 pub mod participant;
 pub mod reach;
+pub mod recording;
 pub mod room;
 pub mod rooms;
 pub mod telemetry;

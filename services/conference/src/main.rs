@@ -12,7 +12,7 @@ use std::{
 
 use clap::Parser;
 use plenary::{
-    cli::{Cli, Command, SettingsArgs, TokenCommand, TokenCreate},
+    cli::{Cli, Command, RecordingsCommand, RecordingsError, SettingsArgs, TokenCommand, TokenCreate},
     config::{Listen, Settings},
     events::{ConfigLoaded, DevKeysInUse, MeetPageOpened, NodeStopped, ScrapePageOpened},
     node::Node,
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Serve => serve(&settings),
         Command::CheckConfig { print } => check_config(&settings, print),
         Command::Token { command: TokenCommand::Create(create) } => create_token(&settings, &create),
+        Command::Recordings { command } => recordings(&settings, &command),
     }
 }
 
@@ -159,6 +160,26 @@ fn create_token(args: &SettingsArgs, create: &TokenCreate) -> ExitCode {
         Ok(Ok(token)) => say(&format!("{token}\n")),
         Ok(Err(error)) => wrong(&error),
         Err(error) => wrong(&error),
+    }
+}
+
+fn recordings(args: &SettingsArgs, command: &RecordingsCommand) -> ExitCode {
+    // With a directory no configuration is needed, sound or not.
+    let configured = match command.directory() {
+        Some(_) => None,
+        None => match Settings::load(&args.sources()) {
+            Ok(settings) => settings.recording.directory,
+            Err(error) => return wrong(&error),
+        },
+    };
+    match command.run(configured.as_deref()) {
+        Ok(told) if told.is_well => say(&told.text),
+        Ok(told) => {
+            say(&told.text);
+            ExitCode::FAILURE
+        }
+        Err(error @ RecordingsError::NoDirectory) => wrong(&error),
+        Err(error) => failed(&error),
     }
 }
 

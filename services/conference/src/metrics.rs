@@ -44,6 +44,8 @@ pub struct Instruments {
     pub webhooks_failed: Counter<u64>,
     pub webhooks_dropped: Counter<u64>,
     pub webhooks_age: Gauge<f64>,
+    pub recordings_ended: Counter<u64>,
+    pub recording_overruns: Counter<u64>,
     pub panics: Counter<u64>,
     pub http_duration: Histogram<f64>,
     pub http_active: UpDownCounter<i64>,
@@ -145,6 +147,16 @@ impl Instruments {
                 .with_unit("s")
                 .with_description("The oldest change that this node last tried to tell, by the URL's place in the list")
                 .build(),
+            recordings_ended: counter(
+                "plenary.recording.ended",
+                "{recording}",
+                "Recordings that ended here, by reason",
+            ),
+            recording_overruns: counter(
+                "plenary.recording.overruns",
+                "{packet}",
+                "Packets that no recording has since its disk did not keep up",
+            ),
             panics: counter("plenary.panics", "{panic}", "Faults of ours that ended a session, a room or a thread"),
             http_duration: seconds("http.server.request.duration", "HTTP requests, by route, method and status"),
             http_active: level("http.server.active_requests", "{request}", "HTTP requests in progress"),

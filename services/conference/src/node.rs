@@ -43,6 +43,7 @@ use crate::{
     neighbours::{self, Neighbours, slot},
     participant::Shutdown,
     reach::Reach,
+    recording,
     rooms::Rooms,
     tokens::unix_ms,
     turn::TurnServers,
@@ -371,6 +372,7 @@ impl Node {
             tokio::spawn(lease::hold(shared.clone())),
             tokio::spawn(drain::carry(shared.clone(), settings.drain.clone())),
         ];
+        recording::tend(&settings.recording)?;
         let Opened { doors, http, admin } = front::listen(&settings, shared.clone())?;
         NodeStarted { node: shared.node.clone(), http }.emit();
         if serving.await.is_none() {

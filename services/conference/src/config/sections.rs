@@ -472,6 +472,59 @@ fn turn_ttl() -> Duration {
 
 const TURN_TTL_MIN: Duration = Duration::from_secs(60);
 
+/// `[recording]`: nothing is recorded without a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recording {
+    /// Where each recording gets a directory of its own. In a cluster, one that all nodes share lets another node go on.
+    pub directory: Option<PathBuf>,
+    /// Recordings end when the file system has less left.
+    pub free_bytes_min: u64,
+    /// How often what was written is made to survive a loss of power. A process that dies loses nothing that was written.
+    #[serde(with = "duration")]
+    pub sync_interval: Duration,
+    /// All files that one recording has at one node; 0 means no limit. Then it ends.
+    pub bytes_max: u64,
+    /// One recording at one node; `0s` means no limit. Then it ends.
+    #[serde(with = "duration")]
+    pub duration_max: Duration,
+    /// How long a recording is kept after its last change; `0s` means for ever.
+    #[serde(with = "duration")]
+    pub retention: Duration,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            free_bytes_min: 1 << 30,
+            sync_interval: Duration::from_secs(5),
+            bytes_max: 0,
+            duration_max: Duration::ZERO,
+            retention: Duration::ZERO,
+        }
+    }
+}
+
+impl Recording {
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.directory.as_ref().is_some_and(|directory| !directory.is_absolute()) {
+            return Err("directory is not an absolute path");
+        }
+        // Each one may take the disk a while, and what comes from the call waits behind it.
+        if self.sync_interval < Duration::from_secs(1) {
+            return Err("sync_interval is shorter than a second");
+        }
+        if !self.retention.is_zero() && self.retention < RETENTION_MIN {
+            return Err("retention is shorter than an hour");
+        }
+        Ok(())
+    }
+}
+
+/// Whoever renders a recording needs it for a while.
+const RETENTION_MIN: Duration = Duration::from_secs(60 * 60);
+
 /// `[log]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]

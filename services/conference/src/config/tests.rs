@@ -197,6 +197,26 @@ fn what_is_printed_can_be_read_back_and_shows_no_secret() {
 }
 
 #[test]
+fn nothing_is_recorded_without_a_directory_and_none_is_relative() {
+    assert_eq!(load(None, &[], &[]).unwrap().recording, Recording::default());
+    let file = "[recording]\ndirectory = '/var/lib/plenary'\nretention = '30days'\nduration_max = '12h'\n";
+    let recording = load(Some(file), &[("PLENARY__RECORDING__BYTES_MAX", "1000")], &[]).unwrap().recording;
+    assert_eq!(recording.directory, Some("/var/lib/plenary".into()));
+    assert_eq!(recording.retention, Duration::from_secs(30 * 24 * 60 * 60));
+    assert_eq!((recording.bytes_max, recording.duration_max), (1_000, Duration::from_secs(12 * 60 * 60)));
+    for (key, value, problem) in [
+        ("recording.directory", "recordings", "absolute"),
+        ("recording.sync_interval", "10ms", "sync_interval"),
+        ("recording.retention", "5s", "retention"),
+        ("recording.retention", "5", "no unit"),
+        ("recording.max", "5", "unknown field"),
+    ] {
+        let error = load(None, &[], &[(key, value)]).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+}
+
+#[test]
 fn turn_servers_need_urls_and_one_secret() {
     let load = |toml: &str| {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -1,0 +1,347 @@
+//! The directory of all recordings: `<directory>/<recording id>/` holds what `proto/plenary/v1/session.md` lists.
+//!
+//! Who records holds the lock of the epoch's session file, on a shared directory from any node. What has no such lock was left
+//! by a process that died, and is repaired. Nothing is touched that is not named as we name things, and no link is followed.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use plenary_recording::{
+    RepairError, Repaired, repair,
+    session_file::{self, Epoch, Event, Line, MergeError, ReadError, Session, SessionFile, StopReason, TrackFile},
+};
+
+/// More of a session file is not read.
+const SESSION_BYTES_MAX: u64 = 256 << 20;
+/// A file without a whole cluster that is not larger ended within its first one,
+const EMPTY_BYTES_MAX: u64 = 1 << 20;
+/// and one without a head before that.
+const HEADLESS_BYTES_MAX: u64 = 4 << 10;
+const ID_BYTES_MAX: usize = 64;
+
+/// Where a recording's files are; none if this is no id of one: `EG_` and letters, digits or underscores.
+pub fn directory(root: &Path, recording: &str) -> Option<PathBuf> {
+    let letters = recording.strip_prefix("EG_")?;
+    let is_id = !letters.is_empty()
+        && recording.len() <= ID_BYTES_MAX
+        && letters.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    is_id.then(|| root.join(recording))
+}
+
+/// A file that was left unfinished.
+#[derive(Debug)]
+pub struct Left {
+    pub path: PathBuf,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is whole now, and called so.
+    Repaired(Repaired),
+    /// It ended before its first cluster, so it was removed.
+    Removed,
+    /// Somebody is writing it.
+    BeingRecorded,
+    Failed(RepairError),
+}
+
+/// Repairs what recorders that died have left, and renames it. Takes a second for some hours of video.
+///
+/// # Errors
+/// If the directory cannot be read. What is wrong with one recording's directory or one file is in the outcome.
+pub fn repair_all(root: &Path) -> io::Result<Vec<Left>> {
+    let mut all = Vec::new();
+    for (_, directory) in recordings(root)? {
+        match repair_recording(&directory) {
+            Ok(left) => all.extend(left),
+            Err(error) => all.push(Left { path: directory, outcome: Outcome::Failed(error.into()) }),
+        }
+    }
+    Ok(all)
+}
+
+fn repair_recording(directory: &Path) -> io::Result<Vec<Left>> {
+    let mut by_epoch: BTreeMap<Epoch, Vec<TrackFile>> = BTreeMap::new();
+    for entry in entries(directory)? {
+        if let Kind::Part(file) = entry.kind {
+            by_epoch.entry(file.epoch()).or_default().push(file);
+        }
+    }
+    let mut all = Vec::new();
+    for (epoch, files) in by_epoch {
+        // Held until all of the epoch's files are done.
+        let lock = lock(directory, epoch);
+        for file in files {
+            let outcome = match &lock {
+                Ok(Lock::Ours(_)) => repair_file(directory, &file),
+                Ok(Lock::Taken) => Outcome::BeingRecorded,
+                Err(error) => Outcome::Failed(io::Error::new(error.kind(), error.to_string()).into()),
+            };
+            all.push(Left { path: directory.join(file.part()), outcome });
+        }
+    }
+    Ok(all)
+}
+
+fn repair_file(directory: &Path, file: &TrackFile) -> Outcome {
+    let (part, whole) = (directory.join(file.part()), directory.join(file.to_string()));
+    let repaired = open(&part, true).map_err(RepairError::from).and_then(|mut open| {
+        let length = open.metadata()?.len();
+        match repair(&mut open) {
+            Err(RepairError::Headless) if length <= HEADLESS_BYTES_MAX => Ok(None),
+            Err(RepairError::Empty) if length <= EMPTY_BYTES_MAX => Ok(None),
+            other => other.map(Some),
+        }
+    });
+    let renamed = repaired.and_then(|repaired| {
+        match repaired {
+            None => fs::remove_file(&part)?,
+            Some(_) if whole.symlink_metadata().is_ok() => return Err(already_there(&whole).into()),
+            Some(_) => fs::rename(&part, &whole)?,
+        }
+        File::open(directory)?.sync_all()?;
+        Ok(repaired)
+    });
+    match renamed {
+        Ok(Some(repaired)) => Outcome::Repaired(repaired),
+        Ok(None) => Outcome::Removed,
+        Err(error) => Outcome::Failed(error),
+    }
+}
+
+fn already_there(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is there already", path.display()))
+}
+
+/// What is known of a recording.
+#[derive(Debug)]
+pub struct Listed {
+    pub id: String,
+    pub state: State,
+    /// From its session files, if one can be read.
+    pub session: Option<Summary>,
+    /// Of its media, by name; unfinished ones end in `.part`.
+    pub files: Vec<(String, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Somebody is writing it.
+    Recording,
+    Ended(StopReason),
+    /// Its recorder died. What it left is whole if no file ends in `.part`.
+    Interrupted,
+    Unreadable(Unreadable),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error(transparent)]
+    File(ReadError),
+    #[error(transparent)]
+    Files(MergeError),
+    #[error("cannot be read: {0}")]
+    Io(io::ErrorKind),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub room_name: String,
+    /// Microseconds since 1970.
+    pub began_us: u64,
+    /// Until the last thing that its session files tell.
+    pub duration: Duration,
+}
+
+/// All recordings, by id.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn list(root: &Path) -> io::Result<Vec<Listed>> {
+    let look = |(id, directory): (String, PathBuf)| match entries(&directory) {
+        // Not one line could be written.
+        Ok(entries) if entries.is_empty() => None,
+        Ok(entries) => Some(list_one(id, &directory, entries)),
+        Err(error) => Some(Listed {
+            id,
+            state: State::Unreadable(Unreadable::Io(error.kind())),
+            session: None,
+            files: Vec::new(),
+        }),
+    };
+    Ok(recordings(root)?.into_iter().filter_map(look).collect())
+}
+
+fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> Listed {
+    let (mut files, mut sessions, mut unread) = (Vec::new(), Vec::new(), None);
+    let mut is_recording = false;
+    for Entry { name, bytes, kind } in entries {
+        match kind {
+            Kind::Whole | Kind::Part(_) => files.push((name, bytes)),
+            Kind::Session(epoch) => {
+                is_recording |= matches!(lock(directory, epoch), Ok(Lock::Taken));
+                match read_session(directory, epoch) {
+                    Ok(session) => sessions.push(session),
+                    Err(error) => unread = Some(error),
+                }
+            }
+        }
+    }
+    let merged = session_file::merge(sessions).map_err(|error| unread.unwrap_or(Unreadable::Files(error)));
+    let has_parts = files.iter().any(|(name, _)| name.ends_with(PART));
+    let state = match &merged {
+        _ if is_recording => State::Recording,
+        Err(error) => State::Unreadable(*error),
+        Ok(session) => match session.lines.last() {
+            Some(Line { event: Event::Stopped { reason }, .. }) if !has_parts => State::Ended(*reason),
+            _ => State::Interrupted,
+        },
+    };
+    Listed { id, state, session: merged.ok().as_ref().and_then(Summary::of), files }
+}
+
+fn read_session(directory: &Path, epoch: Epoch) -> Result<SessionFile, Unreadable> {
+    let read = || {
+        let mut bytes = Vec::new();
+        let file = open(&directory.join(epoch.session_file()), false)?;
+        file.take(SESSION_BYTES_MAX).read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let bytes = read().map_err(|error: io::Error| Unreadable::Io(error.kind()))?;
+    SessionFile::read(epoch, &bytes).map_err(Unreadable::File)
+}
+
+impl Summary {
+    fn of(session: &Session) -> Option<Self> {
+        let first = session.stretches.first()?;
+        let last_us = session.lines.last().map_or(first.from_us, |line| line.at_us);
+        Some(Self {
+            room_name: first.started.room_name.clone(),
+            began_us: first.from_us,
+            duration: Duration::from_micros(last_us.saturating_sub(first.from_us)),
+        })
+    }
+}
+
+/// Removes recordings of which nothing has changed for so long. Gives the directories that are gone.
+///
+/// # Errors
+/// If the directory cannot be read. What cannot be removed stays until the next time.
+pub fn remove_expired(root: &Path, retention: Duration, now: SystemTime) -> io::Result<Vec<PathBuf>> {
+    let mut removed = Vec::new();
+    for (_, directory) in recordings(root)? {
+        if is_expired(&directory, retention, now).unwrap_or(false) && remove(&directory).is_ok() {
+            removed.push(directory);
+        }
+    }
+    Ok(removed)
+}
+
+fn is_expired(directory: &Path, retention: Duration, now: SystemTime) -> io::Result<bool> {
+    let mut newest = fs::metadata(directory)?.modified()?;
+    for entry in entries(directory)? {
+        newest = newest.max(fs::symlink_metadata(directory.join(&entry.name))?.modified()?);
+        if let Kind::Session(epoch) = entry.kind
+            && matches!(lock(directory, epoch)?, Lock::Taken)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(now.duration_since(newest).is_ok_and(|age| age >= retention))
+}
+
+/// Session files last: without them nobody knows what the rest is.
+fn remove(directory: &Path) -> io::Result<()> {
+    let (sessions, media): (Vec<_>, Vec<_>) =
+        entries(directory)?.into_iter().partition(|entry| matches!(entry.kind, Kind::Session(_)));
+    for entry in media.iter().chain(&sessions) {
+        fs::remove_file(directory.join(&entry.name))?;
+    }
+    fs::remove_dir(directory)
+}
+
+enum Lock {
+    /// Until it is dropped.
+    Ours(#[expect(dead_code, reason = "it is held")] Option<File>),
+    Taken,
+}
+
+/// Nobody records an epoch of which there is no session file: that is the first file of all.
+fn lock(directory: &Path, epoch: Epoch) -> io::Result<Lock> {
+    let file = match open(&directory.join(epoch.session_file()), false) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock::Ours(None)),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Lock::Ours(Some(file))),
+        Err(TryLockError::WouldBlock) => Ok(Lock::Taken),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn open(path: &Path, writes: bool) -> io::Result<File> {
+    OpenOptions::new().read(true).write(writes).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+/// The directories that are recordings, by id.
+fn recordings(root: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let Ok(id) = entry.file_name().into_string() else { continue };
+        if let Some(directory) = directory(root, &id)
+            && entry.file_type()?.is_dir()
+        {
+            found.push((id, directory));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+struct Entry {
+    name: String,
+    bytes: u64,
+    kind: Kind,
+}
+
+enum Kind {
+    Session(Epoch),
+    Whole,
+    Part(TrackFile),
+}
+
+/// The files that are named as ours are, by name.
+fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let (stem, is_part) = name.strip_suffix(PART).map_or((&*name, false), |stem| (stem, true));
+        let kind = match (Epoch::of_session_file(&name), stem.parse::<TrackFile>()) {
+            (Some(epoch), _) => Kind::Session(epoch),
+            (None, Ok(file)) if is_part => Kind::Part(file),
+            (None, Ok(_)) => Kind::Whole,
+            (None, Err(_)) => continue,
+        };
+        let metadata = entry.metadata()?;
+        if metadata.is_file() {
+            found.push(Entry { bytes: metadata.len(), name, kind });
+        }
+    }
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(found)
+}
+
+/// What [`TrackFile::part`] puts behind a name.
+const PART: &str = ".part";

@@ -1,0 +1,118 @@
+use std::os::unix::fs::symlink;
+
+use plenary_model::Codec;
+use tempfile::{TempDir, tempdir};
+
+use super::*;
+use crate::recording::{
+    Report,
+    testing::{EPOCH, Fate, FatefulDisk, Meeting, config, frames},
+};
+
+/// A recording whose recorder died after two and a half seconds.
+fn died() -> (TempDir, PathBuf) {
+    let root = tempdir().unwrap();
+    let fate = Fate::default();
+    let mut meeting = Meeting::on(FatefulDisk(fate.clone()), &config(root.path()), "EG_x", Default::default());
+    meeting.publish("TR_A", Codec::Opus);
+    meeting.steps(125).unwrap();
+    meeting.settle();
+    fate.panic_next();
+    meeting.steps(100).unwrap();
+    assert_eq!(meeting.last_word(), Report::Crashed);
+    let directory = root.path().join("EG_x");
+    (root, directory)
+}
+
+fn part(track: &str) -> String {
+    format!("{EPOCH}-{track}-0.webm.part")
+}
+
+#[test]
+fn what_a_recorder_left_is_repaired_once() {
+    let (root, directory) = died();
+    assert_eq!(list(root.path()).unwrap()[0].state, State::Interrupted);
+    let left = repair_all(root.path()).unwrap();
+    let [Left { path, outcome: Outcome::Repaired(repaired) }] = &left[..] else { panic!("{left:?}") };
+    assert_eq!(*path, directory.join(part("TR_A")));
+    let whole = directory.join(part("TR_A").strip_suffix(".part").unwrap());
+    assert_eq!(frames(&whole) as u64, repaired.frames);
+    assert!(repaired.frames >= 50, "{repaired:?}");
+    assert!(repair_all(root.path()).unwrap().is_empty());
+    let listed = &list(root.path()).unwrap()[0];
+    assert_eq!((listed.state, listed.files.len()), (State::Interrupted, 1));
+    assert_eq!(listed.session.as_ref().unwrap().room_name, "../stand\nup");
+}
+
+#[test]
+fn what_is_being_recorded_is_left_alone() {
+    let root = tempdir().unwrap();
+    let fate = Fate::default();
+    let mut meeting = Meeting::on(FatefulDisk(fate.clone()), &config(root.path()), "EG_x", Default::default());
+    meeting.publish("TR_A", Codec::Opus);
+    meeting.steps(60).unwrap();
+    meeting.settle();
+    fate.hang(|| meeting.steps(60).unwrap());
+    let left = repair_all(root.path()).unwrap();
+    assert!(matches!(left[..], [Left { outcome: Outcome::BeingRecorded, .. }]), "{left:?}");
+    assert_eq!(list(root.path()).unwrap()[0].state, State::Recording);
+    let long_ago = Duration::from_secs(1_000_000);
+    assert!(remove_expired(root.path(), Duration::from_secs(1), SystemTime::now() + long_ago).unwrap().is_empty());
+    fate.release();
+    assert!(meeting.stop().files.iter().all(|end| end.is_complete));
+    assert_eq!(list(root.path()).unwrap()[0].state, State::Ended(StopReason::Requested));
+}
+
+#[test]
+fn what_ended_before_its_first_cluster_is_removed_and_what_is_damaged_stays() {
+    let (root, directory) = died();
+    let begun = fs::read(directory.join(part("TR_A"))).unwrap();
+    fs::write(directory.join(part("TR_empty")), b"").unwrap();
+    fs::write(directory.join(part("TR_cut")), &begun[..1_000]).unwrap();
+    fs::write(directory.join(part("TR_short")), &begun[..3_800]).unwrap();
+    fs::write(directory.join(part("TR_damaged")), [7; 5_000]).unwrap();
+    fs::write(directory.join(part("TR_A").strip_suffix(".part").unwrap()), b"there already").unwrap();
+    let mut outcomes = BTreeMap::new();
+    for Left { path, outcome } in repair_all(root.path()).unwrap() {
+        let name = path.file_name().unwrap().to_str().unwrap().split('-').nth(2).unwrap().to_owned();
+        assert_eq!(matches!(outcome, Outcome::Removed), !path.exists());
+        outcomes.insert(name, outcome);
+    }
+    assert!(matches!(outcomes["TR_A"], Outcome::Failed(RepairError::Io(_))), "{outcomes:?}");
+    assert!(matches!(outcomes["TR_damaged"], Outcome::Failed(RepairError::Headless)), "{outcomes:?}");
+    for track in ["TR_empty", "TR_cut", "TR_short"] {
+        assert!(matches!(outcomes[track], Outcome::Removed), "{outcomes:?}");
+    }
+}
+
+#[test]
+fn no_link_is_followed_and_no_other_name_touched() {
+    let (root, directory) = died();
+    let elsewhere = tempdir().unwrap();
+    let precious = elsewhere.path().join(part("TR_A"));
+    fs::copy(directory.join(part("TR_A")), &precious).unwrap();
+    let before = fs::read(&precious).unwrap();
+    symlink(&precious, directory.join(part("TR_link"))).unwrap();
+    symlink(elsewhere.path(), root.path().join("EG_link")).unwrap();
+    for name in ["notes.txt", "x.webm.part", "07-000000000000feed-TR_a-0.webm.part"] {
+        fs::write(directory.join(name), b"ours is not this").unwrap();
+    }
+    fs::create_dir(root.path().join("other")).unwrap();
+    fs::copy(&precious, root.path().join("other").join(part("TR_A"))).unwrap();
+    assert_eq!(repair_all(root.path()).unwrap().len(), 1);
+    assert_eq!(list(root.path()).unwrap().len(), 1);
+    let later = SystemTime::now() + Duration::from_secs(1_000_000);
+    assert!(remove_expired(root.path(), Duration::from_secs(1), later).unwrap().is_empty(), "notes are there");
+    assert!(directory.join("notes.txt").exists() && root.path().join("other").join(part("TR_A")).exists());
+    assert_eq!(fs::read(&precious).unwrap(), before);
+}
+
+#[test]
+fn a_recording_is_kept_as_long_as_asked_for() {
+    let (root, directory) = died();
+    let day = Duration::from_secs(24 * 60 * 60);
+    let now = SystemTime::now();
+    assert!(remove_expired(root.path(), 2 * day, now + day).unwrap().is_empty());
+    assert_eq!(remove_expired(root.path(), day, now + 2 * day).unwrap(), [directory]);
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}
