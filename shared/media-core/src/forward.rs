@@ -111,6 +111,12 @@ pub(crate) struct Rewritten {
     as_sent: AsSent,
 }
 
+impl Rewritten {
+    pub(crate) fn marker(&self) -> bool {
+        self.as_sent.marker
+    }
+}
+
 /// What is known of a publisher's stream besides the packet at hand.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Origin<'s> {

@@ -9,6 +9,8 @@ use std::{
 
 use clap::{Args, Subcommand};
 
+use plenary_recording::session_file::TrackFile;
+
 use crate::recording::shelf::{self, Left, Listed, Outcome, State};
 
 #[derive(Debug, Subcommand)]
@@ -66,7 +68,7 @@ fn listed(all: &[Listed]) -> Told {
         let state = match state {
             State::Recording => "recording".to_owned(),
             State::Ended(reason) => format!("ended: {}", words(reason)),
-            State::Interrupted if files.iter().any(|(name, _)| name.ends_with(".part")) => {
+            State::Interrupted if files.iter().any(|(name, _)| name.ends_with(TrackFile::PART)) => {
                 "interrupted: to be repaired".to_owned()
             }
             State::Interrupted => "interrupted".to_owned(),

@@ -19,6 +19,7 @@ use plenary_recording::{
     RepairError, Repaired, repair,
     session_file::{self, Epoch, Event, Line, MergeError, ReadError, Session, SessionFile, StopReason, TrackFile},
 };
+use rustix::fs::OFlags;
 
 /// More of a session file is not read.
 const SESSION_BYTES_MAX: u64 = 256 << 20;
@@ -198,7 +199,7 @@ fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> Listed {
         }
     }
     let merged = session_file::merge(sessions).map_err(|error| unread.unwrap_or(Unreadable::Files(error)));
-    let has_parts = files.iter().any(|(name, _)| name.ends_with(PART));
+    let has_parts = files.iter().any(|(name, _)| name.ends_with(TrackFile::PART));
     let state = match &merged {
         _ if is_recording => State::Recording,
         Err(error) => State::Unreadable(*error),
@@ -290,7 +291,7 @@ fn lock(directory: &Path, epoch: Epoch) -> io::Result<Lock> {
 }
 
 fn open(path: &Path, writes: bool) -> io::Result<File> {
-    OpenOptions::new().read(true).write(writes).custom_flags(libc::O_NOFOLLOW).open(path)
+    OpenOptions::new().read(true).write(writes).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)
 }
 
 /// The directories that are recordings, by id.
@@ -327,7 +328,7 @@ fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
-        let (stem, is_part) = name.strip_suffix(PART).map_or((&*name, false), |stem| (stem, true));
+        let (stem, is_part) = name.strip_suffix(TrackFile::PART).map_or((&*name, false), |stem| (stem, true));
         let kind = match (Epoch::of_session_file(&name), stem.parse::<TrackFile>()) {
             (Some(epoch), _) => Kind::Session(epoch),
             (None, Ok(file)) if is_part => Kind::Part(file),
@@ -342,6 +343,3 @@ fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
     found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
 }
-
-/// What [`TrackFile::part`] puts behind a name.
-const PART: &str = ".part";

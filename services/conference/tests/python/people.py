@@ -15,8 +15,7 @@ VISIBLE_SECONDS = 5
 class Person:
     """Instruments open on whatever arrives; for somebody inattentive only as long as `attending` says.
 
-    Fifty pictures at a time are more than one Python process takes in: what the server answers within milliseconds is then
-    read seconds later, and publications fail.
+    Eight people who all attend to all are more than one Python process takes in on a busy machine.
     """
 
     def __init__(self, identity: str, attentive: bool = True) -> None:

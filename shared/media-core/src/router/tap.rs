@@ -83,12 +83,11 @@ impl Taps {
             let Ok(rewritten) = forwarder.forward(now, at, origin, header, ingested) else { continue };
             let mut bytes = Vec::with_capacity(packet.len());
             let written = forwarder.write(&rewritten, header, packet, |_| None, &mut bytes);
-            let marker = bytes.get(1).is_some_and(|second| second & MARKER != 0);
             let item = TapItem::Packet {
                 ssrc: tap.ssrc,
                 sequence: written.sequence(),
                 timestamp: rewritten.timestamp,
-                marker,
+                marker: rewritten.marker(),
                 payload: Bytes::from(bytes).split_off(written.header_bytes),
                 received: now,
             };
@@ -217,5 +216,3 @@ fn highest(now: Instant, track: &Track) -> Target {
 const TAPS_MAX: usize = 4_096;
 /// A turn of the media thread brings a few hundred packets, and takes away what they left here.
 const TAPPED_MAX: usize = 8_192;
-/// The marker bit in the second byte of an RTP header.
-const MARKER: u8 = 0x80;

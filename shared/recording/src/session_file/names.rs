@@ -53,6 +53,9 @@ pub struct TrackFile {
 pub struct NotAnId;
 
 impl TrackFile {
+    /// What stands behind the name until the file is finished.
+    pub const PART: &str = ".part";
+
     /// Refuses a track id that is not `TR_` and letters, digits and underscores. A backup's id is one: its file is another
     /// file of the track.
     pub fn new(epoch: Epoch, track: &TrackSid, number: u32, container: Container) -> Result<Self, NotAnId> {
@@ -80,7 +83,7 @@ impl TrackFile {
 
     /// What it is called until it is finished.
     pub fn part(&self) -> String {
-        format!("{self}.part")
+        format!("{self}{}", Self::PART)
     }
 }
 
