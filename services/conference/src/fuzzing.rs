@@ -250,6 +250,7 @@ fn room() -> RoomInfo {
         participants: 1,
         publishers: 0,
         active_recording: false,
+        has_active_egress: false,
     }
 }
 

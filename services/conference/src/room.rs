@@ -716,6 +716,7 @@ fn failure(error: StoreError) -> StoreFailure {
         | StoreError::Banned
         | StoreError::Revoked
         | StoreError::TooManyBans
+        | StoreError::Egress(_)
         | StoreError::Superseded => StoreFailure::Refused,
     }
 }

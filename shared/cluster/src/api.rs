@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Admin, AdminRefusal, Ban, BanEntry, Identity, LeaveReason, NodeId, NodeInfo, Participant, ParticipantSid, Record,
-    RoomInfo, RoomName, RoomSid, RoomSnapshot, RoomWord,
+    Admin, AdminRefusal, Ban, BanEntry, Egress, EgressId, Identity, LeaveReason, NodeId, NodeInfo, Participant,
+    ParticipantSid, Record, RoomInfo, RoomName, RoomSid, RoomSnapshot, RoomWord,
 };
 use tokio::sync::watch;
 
-use crate::{Inbox, Leased, OutboxLease, Subscription, Waiting};
+use crate::{EgressFilter, EgressLease, Inbox, Leased, OutboxLease, Recorder, StoredEgress, Subscription, Waiting};
 
 /// What is true of a room. The sequence number a change answers with is the room's right after it.
 ///
@@ -79,6 +79,28 @@ pub trait Store: Send + Sync {
     ) -> BoxFuture<'_, Result<Option<Waiting>, StoreError>>;
     /// Ends the lease. The outbox is due again after this time, the named entry being as far as is said here.
     fn put_off(&self, lease: OutboxLease, reached: Reached, after: Duration) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Keeps a recording that somebody asked for and gives it back as it is stored. `NoSuchRoom` unless this life of the room goes
+    /// on; it outlives that.
+    fn start_egress(&self, egress: Egress) -> BoxFuture<'_, Result<Arc<Egress>, StoreError>>;
+    /// Makes somebody the recorder of a recording that is not over, under an epoch above all before. [`EgressRefusal::Held`] while the lease
+    /// of another runs.
+    fn claim_egress(
+        &self,
+        room: RoomName,
+        id: EgressId,
+        by: Recorder,
+    ) -> BoxFuture<'_, Result<(EgressLease, Arc<Egress>), StoreError>>;
+    /// The lease runs anew. Gives back what is stored: somebody may have stopped it. `Superseded` once there was another claim.
+    fn renew_egress(&self, lease: EgressLease) -> BoxFuture<'_, Result<Arc<Egress>, StoreError>>;
+    /// Somebody else may go on at once.
+    fn release_egress(&self, lease: EgressLease) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Replaces what is stored by its next version: whoever records with the lease, others without. [`EgressRefusal::Changed`] if it is not
+    /// the next, [`EgressRefusal::Over`] if the status cannot follow. Shows in the room whether it is recorded, and publishes that.
+    fn put_egress(&self, egress: Egress, lease: Option<EgressLease>) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Puts back what the store lost, on behalf of who recorded under this epoch. Nothing happens if it is there.
+    fn restore_egress(&self, egress: Egress, epoch: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// In the order in which they were asked for. Forgotten are those that did not change for [`EGRESS_KEPT`](crate::EGRESS_KEPT).
+    fn egresses(&self, filter: EgressFilter) -> BoxFuture<'_, Result<Vec<StoredEgress>, StoreError>>;
     /// Changes whenever this node may have filled an outbox; what others fill is found by looking.
     fn outboxes_filled(&self) -> watch::Receiver<()>;
 }
@@ -221,8 +243,25 @@ pub enum StoreError {
     TooManyBans,
     #[error("the record belongs to a newer session")]
     Superseded,
+    #[error(transparent)]
+    Egress(#[from] EgressRefusal),
     #[error("the store did not answer")]
     Unavailable,
+}
+
+/// Why a recording was not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EgressRefusal {
+    #[error("egress does not exist")]
+    NotThere,
+    #[error("there are as many recordings as there may be")]
+    TooMany,
+    #[error("somebody else records")]
+    Held,
+    #[error("the recording has changed meanwhile")]
+    Changed,
+    #[error("the recording has gone too far for that")]
+    Over,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,7 @@
 //! one (an `Arc`); each behaviour becomes a test of its own. Nothing here waits for time to pass, but changes may take theirs
 //! to be heard.
 
+mod egress;
 mod outbox;
 mod random;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use plenary_model::*;
 
+pub use egress::*;
 pub use outbox::*;
 pub use random::random_operations_keep_the_invariants;
 
@@ -36,6 +38,7 @@ macro_rules! conformance_suite {
             an_outbox_has_one_holder_at_a_time,
             what_was_put_off_comes_back_as_far_as_it_was,
             an_outbox_is_bounded_and_the_oldest_go,
+            recordings_are_told_of_even_when_the_room_is_gone,
         }
     };
     ($make:expr) => {
@@ -77,6 +80,15 @@ macro_rules! conformance_suite {
             a_lease_is_held_until_it_is_released,
             a_node_hears_where_it_hosts_somebody_without_knowing,
             words_reach_the_other_nodes_of_the_room_in_order,
+            a_recording_needs_its_life_of_the_room,
+            only_the_last_recorder_writes,
+            epochs_grow_over_a_loss_of_the_store,
+            a_lost_recording_is_put_back_as_it_was,
+            a_recording_goes_forward_alone,
+            no_change_of_a_recording_overwrites_another,
+            a_room_shows_that_it_is_recorded,
+            recordings_are_listed_by_room_by_id_and_while_they_go_on,
+            recordings_of_a_room_are_bounded_and_those_that_are_over_go,
             random_operations_keep_the_invariants,
         }
     };

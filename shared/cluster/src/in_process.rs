@@ -2,6 +2,7 @@
 //!
 //! The lock is held for a few map operations and never across an await.
 
+mod egresses;
 mod outboxes;
 mod rooms;
 #[cfg(feature = "simulation")]
@@ -15,8 +16,8 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Ban, BanEntry, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomDelta, RoomInfo, RoomName,
-    RoomSnapshot, RoomWord,
+    Ban, BanEntry, Egress, EgressId, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomDelta,
+    RoomInfo, RoomName, RoomSnapshot, RoomWord,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -24,10 +25,12 @@ use tokio::{
 };
 
 use crate::{
-    AdminReply, Ask, Bans, Barred, Bus, BusError, Inbox, Joined, LEASE_LIFE, Leased, Lost, NewRoom, OutboxLease,
-    REAP_PATIENCE, Reached, Renewed, Request, Seat, Store, StoreError, Subscription, UNLEASED_PATIENCE, Waiting,
+    AdminReply, Ask, Bans, Barred, Bus, BusError, EgressFilter, EgressLease, Inbox, Joined, LEASE_LIFE, Leased, Lost,
+    NewRoom, OutboxLease, REAP_PATIENCE, Reached, Recorder, Renewed, Request, Seat, Store, StoreError, StoredEgress,
+    Subscription, UNLEASED_PATIENCE, Waiting,
     receive::{Subscriber, Untold},
 };
+use egresses::Egresses;
 use outboxes::Outboxes;
 use rooms::Rooms;
 #[cfg(feature = "simulation")]
@@ -49,6 +52,7 @@ struct State {
     /// Who hears what the others say of a room.
     hearers: HashMap<RoomName, Vec<(NodeId, Subscriber<RoomWord>)>>,
     leases: Leases,
+    egresses: Egresses,
     outboxes: Outboxes,
 }
 
@@ -132,6 +136,20 @@ impl State {
             self.audience.tell(&room, &Arc::new(delta));
         }
         self.fill_outboxes();
+    }
+
+    /// A recording changed: host apps are told, and those in the room if it shows there.
+    fn tell_of_egress(&mut self, egress: &Arc<Egress>) {
+        self.rooms.tell_of_egress(egress);
+        self.show_egress(&egress.room);
+        self.fill_outboxes();
+    }
+
+    fn show_egress(&mut self, room: &RoomName) {
+        let is_active = self.rooms.sid(room).is_some_and(|sid| self.egresses.is_active(room, sid));
+        if let Some(delta) = self.rooms.show_egress(room, is_active) {
+            self.audience.tell(room, &Arc::new(delta));
+        }
     }
 
     fn tell_of_ban(&mut self, entry: BanEntry) {
@@ -310,6 +328,79 @@ impl Store for InProcess {
             let state = &mut *self.state();
             let now_ms = state.now_ms();
             state.outboxes.put_off(&lease, reached, after, now_ms)
+        })
+    }
+
+    fn start_egress(&self, egress: Egress) -> BoxFuture<'_, Result<Arc<Egress>, StoreError>> {
+        Box::pin(async move {
+            let state = &mut *self.state();
+            if let Some(same) = state.egresses.get(&egress.id) {
+                return Ok(same);
+            }
+            if state.rooms.sid(&egress.room) != Some(&egress.room_sid) {
+                return Err(StoreError::NoSuchRoom);
+            }
+            let (egress, now_ms) = (Arc::new(egress), state.now_ms());
+            state.egresses.add(egress.clone(), 0, now_ms)?;
+            state.tell_of_egress(&egress);
+            Ok(egress)
+        })
+    }
+
+    fn claim_egress(
+        &self,
+        room: RoomName,
+        id: EgressId,
+        by: Recorder,
+    ) -> BoxFuture<'_, Result<(EgressLease, Arc<Egress>), StoreError>> {
+        Box::pin(async move {
+            let state = &mut *self.state();
+            let now_ms = state.now_ms();
+            state.egresses.claim(&room, &id, by, now_ms)
+        })
+    }
+
+    fn renew_egress(&self, lease: EgressLease) -> BoxFuture<'_, Result<Arc<Egress>, StoreError>> {
+        Box::pin(async move {
+            let state = &mut *self.state();
+            let now_ms = state.now_ms();
+            state.egresses.renew(&lease, now_ms)
+        })
+    }
+
+    fn release_egress(&self, lease: EgressLease) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.state().egresses.release(&lease) })
+    }
+
+    fn put_egress(&self, egress: Egress, lease: Option<EgressLease>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let state = &mut *self.state();
+            let (egress, now_ms) = (Arc::new(egress), state.now_ms());
+            if state.egresses.put(egress.clone(), lease.as_ref(), now_ms)? {
+                state.tell_of_egress(&egress);
+            }
+            Ok(())
+        })
+    }
+
+    fn restore_egress(&self, egress: Egress, epoch: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let state = &mut *self.state();
+            if state.egresses.get(&egress.id).is_none() {
+                let (room, now_ms) = (egress.room.clone(), state.now_ms());
+                state.egresses.add(Arc::new(egress), epoch, now_ms)?;
+                state.show_egress(&room);
+            }
+            Ok(())
+        })
+    }
+
+    fn egresses(&self, filter: EgressFilter) -> BoxFuture<'_, Result<Vec<StoredEgress>, StoreError>> {
+        Box::pin(async move {
+            let state = &*self.state();
+            let mut all = state.egresses.list(&filter, state.now_ms());
+            all.sort_by_key(|one| one.egress.asked_at_ns);
+            Ok(all)
         })
     }
 

@@ -8,6 +8,7 @@ mod api;
 mod bans;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod egress;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod in_process;
@@ -20,6 +21,7 @@ mod seats;
 
 pub use api::*;
 pub use bans::{BANS_MAX, BANS_PER_ROOM_MAX, Bans, Barred};
+pub use egress::{EGRESS_KEPT, EGRESS_LEASE_LIFE, EgressFilter, EgressLease, Recorder, StoredEgress};
 pub use in_process::InProcess;
 #[cfg(feature = "simulation")]
 pub use in_process::Stored;

@@ -7,12 +7,12 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
-use plenary_model::{LeaveReason, Participant, ParticipantState, Record, RoomInfo, Track};
+use plenary_model::{Egress, EgressStatus, LeaveReason, Participant, ParticipantState, Record, RoomInfo, Track};
 
 /// A change that host apps are told of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Happening {
-    /// The room right after it.
+    /// The room right after it. Of one that was recorded only sid and name: it may be gone.
     pub room: RoomInfo,
     pub what: Changed,
 }
@@ -30,6 +30,8 @@ pub enum Changed {
         /// Why whoever held it left, if nobody holds it now.
         reason: LeaveReason,
     },
+    /// A recording, right after its change.
+    Egress(Arc<Egress>),
 }
 
 /// What one message to a host app is about.
@@ -58,6 +60,15 @@ pub enum Occurrence {
         who: Participant,
         track: Track,
     },
+    EgressStarted {
+        egress: Arc<Egress>,
+    },
+    EgressUpdated {
+        egress: Arc<Egress>,
+    },
+    EgressEnded {
+        egress: Arc<Egress>,
+    },
 }
 
 impl Happening {
@@ -66,6 +77,7 @@ impl Happening {
         match &self.what {
             Changed::Started => vec![Occurrence::RoomStarted],
             Changed::Finished { reason } => vec![Occurrence::RoomFinished { reason: *reason }],
+            Changed::Egress(egress) => vec![turn(egress.clone())],
             Changed::Seat { before, after, reason } => {
                 let [before, after] = [before, after].map(|record| record.as_ref().map(|record| &record.participant));
                 let goes_on = after.is_some_and(|after| before.is_some_and(|before| before.sid == after.sid));
@@ -80,6 +92,14 @@ impl Happening {
                 told
             }
         }
+    }
+}
+
+fn turn(egress: Arc<Egress>) -> Occurrence {
+    match egress.status {
+        EgressStatus::Starting if egress.version <= FIRST_VERSION => Occurrence::EgressStarted { egress },
+        status if status.is_over() => Occurrence::EgressEnded { egress },
+        _ => Occurrence::EgressUpdated { egress },
     }
 }
 
@@ -158,6 +178,9 @@ pub struct Waiting {
 
 /// How long a lease of an outbox runs without being used.
 pub const OUTBOX_LEASE_LIFE: Duration = Duration::from_secs(10);
+
+/// Of what nobody has changed yet.
+const FIRST_VERSION: u32 = 1;
 
 /// Changes that wait in one outbox; with more the oldest is dropped.
 pub(crate) const OUTBOX_MAX: usize = 1_000;

@@ -3,6 +3,7 @@
 //! Rooms are spread over the configured servers by their name's hash. Bans for every room are kept on each of them, so that
 //! a join asks one server; requests between nodes travel over the first. Every call ends within a second.
 
+mod egresses;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
 mod outboxes;
@@ -24,8 +25,8 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use plenary_model::{
-    Ban, BanEntry, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomInfo, RoomName, RoomSnapshot,
-    RoomWord,
+    Ban, BanEntry, Egress, EgressId, Identity, LeaveReason, NodeId, NodeInfo, ParticipantSid, Record, RoomInfo,
+    RoomName, RoomSnapshot, RoomWord,
 };
 use prost::Message;
 use redis::Script;
@@ -41,9 +42,10 @@ use self::{
     words::{Hearing, Letterboxes},
 };
 use crate::{
-    AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bans, Bus, BusError, Inbox, Joined, LEASE_LIFE, Leased, Lost, MissReason,
-    NewRoom, Observation, Observer, OutboxLease, REAP_PATIENCE, ROOM_LIFE, Reached, Renewed, Request, Seat, Store,
-    StoreError, Subscription, UNLEASED_PATIENCE, Waiting,
+    AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bans, Bus, BusError, EgressFilter, EgressLease, EgressRefusal, Inbox,
+    Joined, LEASE_LIFE, Leased, Lost, MissReason, NewRoom, Observation, Observer, OutboxLease, REAP_PATIENCE,
+    ROOM_LIFE, Reached, Recorder, Renewed, Request, Seat, Store, StoreError, StoredEgress, Subscription,
+    UNLEASED_PATIENCE, Waiting,
     receive::{Subscriber, Untold},
 };
 
@@ -267,8 +269,8 @@ impl Place<'_> {
     }
 
     fn keys(&self) -> Vec<String> {
-        let own = ["x", "p", "i", "g", "ended"].map(|kind| format!("{}:{kind}", self.channel()));
-        let shared = ["rooms", "generation", "bans", "hosts:", "seated"];
+        let own = ["x", "p", "i", "g", "ended", "e", "e:recorders"].map(|kind| format!("{}:{kind}", self.channel()));
+        let shared = ["rooms", "generation", "bans", "hosts:", "seated", "egresses", "egresses:changed"];
         let shared = shared.map(|kind| format!("{}{kind}", self.cluster.prefix));
         let outboxes = self.cluster.destinations.iter().flat_map(|destination| {
             let [due, state] = self.cluster.outbox_keys(destination);
@@ -303,6 +305,11 @@ fn refusal(word: &str) -> StoreError {
         "banned" => StoreError::Banned,
         "revoked" => StoreError::Revoked,
         "too many" => StoreError::TooManyBans,
+        "no egress" => StoreError::Egress(EgressRefusal::NotThere),
+        "too many egresses" => StoreError::Egress(EgressRefusal::TooMany),
+        "held" => StoreError::Egress(EgressRefusal::Held),
+        "changed" => StoreError::Egress(EgressRefusal::Changed),
+        "over" => StoreError::Egress(EgressRefusal::Over),
         _ => StoreError::Unavailable,
     }
 }
@@ -671,6 +678,39 @@ impl Store for Redis {
         Box::pin(async move { self.put_outbox_off(&lease, &reached, after).await })
     }
 
+    fn start_egress(&self, egress: Egress) -> BoxFuture<'_, Result<Arc<Egress>, StoreError>> {
+        Box::pin(async move { self.keep_egress(&egress, None).await })
+    }
+
+    fn claim_egress(
+        &self,
+        room: RoomName,
+        id: EgressId,
+        by: Recorder,
+    ) -> BoxFuture<'_, Result<(EgressLease, Arc<Egress>), StoreError>> {
+        Box::pin(async move { self.make_recorder(room, id, by).await })
+    }
+
+    fn renew_egress(&self, lease: EgressLease) -> BoxFuture<'_, Result<Arc<Egress>, StoreError>> {
+        Box::pin(async move { self.renew_recorder(&lease).await })
+    }
+
+    fn release_egress(&self, lease: EgressLease) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.release_recorder(&lease).await })
+    }
+
+    fn put_egress(&self, egress: Egress, lease: Option<EgressLease>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.change_egress(&egress, lease.as_ref()).await })
+    }
+
+    fn restore_egress(&self, egress: Egress, epoch: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.keep_egress(&egress, Some(epoch)).await.map(drop) })
+    }
+
+    fn egresses(&self, filter: EgressFilter) -> BoxFuture<'_, Result<Vec<StoredEgress>, StoreError>> {
+        Box::pin(async move { self.list_egresses(&filter).await })
+    }
+
     fn outboxes_filled(&self) -> watch::Receiver<()> {
         self.outboxes_filled.subscribe()
     }
@@ -775,6 +815,11 @@ scripts! {
     RESTORE = ["encode", "prelude"] "restore";
     REAP = ["encode", "prelude"] "reap";
     HOSTED = ["encode", "prelude"] "hosted";
+    EGRESS_START = ["encode", "prelude", "egress"] "egress_start";
+    EGRESS_CLAIM = ["encode", "prelude", "egress"] "egress_claim";
+    EGRESS_RENEW = ["encode", "prelude", "egress"] "egress_renew";
+    EGRESS_PUT = ["encode", "prelude", "egress"] "egress_put";
+    EGRESS_LIST = ["encode", "prelude", "egress"] "egress_list";
     RENEW = ["encode"] "renew";
     RELEASE = ["encode"] "release";
     EXPIRED = ["encode", "seated"] "expired";
@@ -787,7 +832,7 @@ scripts! {
 }
 
 /// The scripts after which something may wait in an outbox.
-const FILLING: [&str; 6] = ["create", "join", "put", "leave", "delete", "reap"];
+const FILLING: [&str; 8] = ["create", "join", "put", "leave", "delete", "reap", "egress_start", "egress_put"];
 
 /// Records, or bans, that are put back at once.
 const RESTORED_AT_ONCE: usize = 100;

@@ -114,6 +114,10 @@ sid! {
     DataTrackSid
 }
 sid! {
+    /// One recording, `EG_…`.
+    EgressId
+}
+sid! {
     /// One process of Plenary, `ND_…`.
     NodeId
 }

@@ -7,6 +7,7 @@ mod admin;
 mod ban;
 mod codec;
 mod data;
+mod egress;
 mod ids;
 mod node;
 mod participant;
@@ -19,8 +20,13 @@ pub use admin::{Admin, AdminRefusal, ParticipantUpdate};
 pub use ban::{Ban, BanEntry};
 pub use codec::Codec;
 pub use data::{Channel, DataMessage, DataTrack, Destination};
+pub use egress::{
+    Egress, EgressFile, EgressFileKind, EgressMedia, EgressOutput, EgressRequest, EgressRequestKind, EgressSource,
+    EgressStatus,
+};
 pub use ids::{
-    DataTrackSid, Identity, InvalidName, NAME_BYTES_MAX, NodeId, ParticipantSid, PeerId, RoomName, RoomSid, TrackSid,
+    DataTrackSid, EgressId, Identity, InvalidName, NAME_BYTES_MAX, NodeId, ParticipantSid, PeerId, RoomName, RoomSid,
+    TrackSid,
 };
 pub use node::{NodeInfo, NodeState, RouterInfo};
 pub use participant::{

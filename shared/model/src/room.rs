@@ -17,5 +17,8 @@ pub struct RoomInfo {
     /// Without dependents (agents, recorders) and hidden people.
     pub participants: u32,
     pub publishers: u32,
+    /// Somebody in it records, or a recording of it is active.
     pub active_recording: bool,
+    /// A recording of it is active.
+    pub has_active_egress: bool,
 }

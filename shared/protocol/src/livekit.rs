@@ -3,6 +3,8 @@
 //! One function per value and direction. What the wire can say and the model cannot is an `Option`; an enum number
 //! from a newer client falls back to the value named "unknown" or "none", never to a right.
 
+mod egress;
+
 use livekit_protocol as pb;
 use plenary_model::{
     AudioFeature, BackupCodecPolicy, Codec, ConnectionQuality, DataTrack, Encryption, Layer, LayerMode, LeaveAction,
@@ -10,6 +12,8 @@ use plenary_model::{
     Track, TrackCodec, TrailerFeature, Version,
 };
 use prost::Message as _;
+
+pub use self::egress::{egress_info, egress_status};
 
 /// A participant with everything that is public about it.
 pub fn participant_info(participant: &Participant) -> pb::ParticipantInfo {
@@ -441,6 +445,7 @@ mod tests {
             participants: 3,
             publishers: 2,
             active_recording: true,
+            has_active_egress: false,
         };
         let room = room(&info, &[Codec::Vp9, Codec::Opus]);
         assert_eq!(

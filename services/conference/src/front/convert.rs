@@ -199,6 +199,7 @@ mod tests {
             participants: 0,
             publishers: 0,
             active_recording: false,
+            has_active_egress: false,
         };
         let join = Join {
             room: room.clone(),

@@ -103,9 +103,11 @@ async fn join(shared: &Arc<Shared>, ask: JoinAsk, unfit: UnfitCodecs) -> Result<
         Ok(Ok(Err(StoreError::Full))) => Err(Refusal::RoomFull),
         Ok(Ok(Err(StoreError::Banned))) => Err(Refusal::Banned),
         Ok(Ok(Err(StoreError::Revoked))) => Err(Refusal::Revoked),
-        Ok(Ok(Err(StoreError::Superseded | StoreError::TooManyBans | StoreError::Unavailable)) | Err(_)) | Err(_) => {
-            Err(Refusal::NodeUnavailable("the room did not answer"))
-        }
+        Ok(
+            Ok(Err(StoreError::Superseded | StoreError::TooManyBans | StoreError::Egress(_) | StoreError::Unavailable))
+            | Err(_),
+        )
+        | Err(_) => Err(Refusal::NodeUnavailable("the room did not answer")),
     }
 }
 

@@ -102,6 +102,7 @@ fn room() -> RoomInfo {
         participants: 1,
         publishers: 0,
         active_recording: false,
+        has_active_egress: false,
     }
 }
 

@@ -203,7 +203,11 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::NoSuchRoom => Self::NoSuchRoom,
             StoreError::TooManyBans => Self::TooManyBans,
-            StoreError::Full | StoreError::Superseded | StoreError::Banned | StoreError::Revoked => Self::Fault,
+            StoreError::Full
+            | StoreError::Superseded
+            | StoreError::Banned
+            | StoreError::Revoked
+            | StoreError::Egress(_) => Self::Fault,
             StoreError::Unavailable => Self::Unavailable,
         }
     }

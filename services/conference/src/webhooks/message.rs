@@ -3,10 +3,11 @@
 use aws_lc_rs::digest;
 use livekit_protocol as pb;
 use plenary_cluster::{Occurrence, Waiting};
-use plenary_model::{Codec, LeaveReason};
+use plenary_model::{Codec, Egress, LeaveReason};
 use plenary_protocol::livekit;
 
 pub(super) fn event(waiting: &Waiting, occurrence: &Occurrence, codecs: &[Codec]) -> pb::WebhookEvent {
+    let created_at = i64::try_from(waiting.since_unix_ms / 1000).unwrap_or(i64::MAX);
     let (event, who, track, ended) = match occurrence {
         Occurrence::RoomStarted => ("room_started", None, None, None),
         Occurrence::RoomFinished { reason } => ("room_finished", None, None, Some(*reason)),
@@ -15,6 +16,9 @@ pub(super) fn event(waiting: &Waiting, occurrence: &Occurrence, codecs: &[Codec]
         Occurrence::Aborted { who } => ("participant_connection_aborted", Some(who), None, None),
         Occurrence::Published { who, track } => ("track_published", Some(who), Some(track), None),
         Occurrence::Unpublished { who, track } => ("track_unpublished", Some(who), Some(track), None),
+        Occurrence::EgressStarted { egress } => return of_egress("egress_started", egress, created_at),
+        Occurrence::EgressUpdated { egress } => return of_egress("egress_updated", egress, created_at),
+        Occurrence::EgressEnded { egress } => return of_egress("egress_ended", egress, created_at),
     };
     let room = &waiting.happening.room;
     let subjects = [
@@ -26,11 +30,22 @@ pub(super) fn event(waiting: &Waiting, occurrence: &Occurrence, codecs: &[Codec]
     pb::WebhookEvent {
         event: event.to_owned(),
         id: id(subjects),
-        created_at: i64::try_from(waiting.since_unix_ms / 1000).unwrap_or(i64::MAX),
+        created_at,
         room: Some(livekit::room(room, codecs)),
         participant: who.map(livekit::participant_info),
         track: track.map(livekit::track_info),
         room_end_reason: ended.map_or(pb::RoomEndReason::RoomEndUnknown, end_reason).into(),
+        ..pb::WebhookEvent::default()
+    }
+}
+
+fn of_egress(event: &str, egress: &Egress, created_at: i64) -> pb::WebhookEvent {
+    let version = egress.version.to_string();
+    pb::WebhookEvent {
+        event: event.to_owned(),
+        id: id([event, egress.room_sid.as_str(), egress.id.as_str(), &version]),
+        created_at,
+        egress_info: Some(livekit::egress_info(egress)),
         ..pb::WebhookEvent::default()
     }
 }

@@ -9,7 +9,10 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use plenary_cluster::{InProcess, NewRoom, RoomDefaults};
-use plenary_model::{LeaveReason, RoomName};
+use plenary_model::{
+    Egress, EgressFileKind, EgressOutput, EgressRequest, EgressRequestKind, EgressSource, EgressStatus, LeaveReason,
+    RoomInfo, RoomName,
+};
 use plenary_protocol::token::{DEFAULT_LEEWAY, Keys, Verifier};
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -129,9 +132,13 @@ impl Site {
 
     /// Two messages: it starts and finishes.
     async fn room(&self, sid: &str) {
-        let name = RoomName::try_from("standup").unwrap();
+        let room = self.create(sid).await;
+        self.store.delete(room.name, LeaveReason::RoomDeleted).await.unwrap();
+    }
+
+    async fn create(&self, sid: &str) -> RoomInfo {
         let new = NewRoom {
-            name: name.clone(),
+            name: RoomName::try_from("standup").unwrap(),
             sid: sid.into(),
             view: 1,
             now_unix_ms: 1,
@@ -141,8 +148,7 @@ impl Site {
             max_participants: None,
             defaults: RoomDefaults { empty_timeout_s: 1, departure_timeout_s: 1, max_participants: 0 },
         };
-        self.store.create(new).await.unwrap();
-        self.store.delete(name, LeaveReason::RoomDeleted).await.unwrap();
+        self.store.create(new).await.unwrap()
     }
 }
 
@@ -172,6 +178,57 @@ async fn what_happens_in_a_room_is_told_in_its_order_and_signed() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), expected.len());
+    site.webhooks.finish(Duration::from_secs(60)).await;
+}
+
+#[tokio::test]
+async fn a_recording_is_told_of_with_all_that_is_known_of_it() {
+    let mut app = HostApp::start([]);
+    let site = Site::start(&[&app]);
+    let name = RoomName::try_from("standup").unwrap();
+    let room = site.create("RM_1").await;
+    let mut egress = Egress {
+        id: "EG_1".into(),
+        room: name.clone(),
+        room_sid: room.sid,
+        source: EgressSource::Participant { identity: "ann".try_into().unwrap(), screen_share: false },
+        outputs: vec![EgressOutput { kind: EgressFileKind::Mp4, path: "ann.mp4".into() }],
+        request: EgressRequest { kind: EgressRequestKind::Participant, message: b"\x12\x03ann".to_vec().into() },
+        status: EgressStatus::Starting,
+        asked_at_ns: 1,
+        started_at_ns: 0,
+        ended_at_ns: 0,
+        updated_at_ns: 1,
+        error: String::new(),
+        files: Vec::new(),
+        version: 1,
+    };
+    site.store.start_egress(egress.clone()).await.unwrap();
+    for status in [EgressStatus::Active, EgressStatus::Active, EgressStatus::Failed] {
+        egress = Egress { status, version: egress.version + 1, error: "disk full".into(), ..egress };
+        site.store.put_egress(egress.clone(), None).await.unwrap();
+    }
+    assert_eq!(app.next().await.what(), ("room_started", "RM_1"));
+    let mut ids = Vec::new();
+    for (event, status) in [
+        ("egress_started", None),
+        ("egress_updated", Some("EGRESS_ACTIVE")),
+        ("egress_updated", Some("EGRESS_ACTIVE")),
+        ("egress_ended", Some("EGRESS_FAILED")),
+    ] {
+        let message = app.next().await.message;
+        let info = &message["egressInfo"];
+        assert_eq!((message["event"].as_str(), info["status"].as_str()), (Some(event), status));
+        assert_eq!((&info["egressId"], &info["roomId"]), (&Value::from("EG_1"), &Value::from("RM_1")));
+        assert_eq!(info["participant"]["identity"], "ann", "the request");
+        assert_eq!(info["fileResults"][0]["filename"], "ann.mp4");
+        assert_eq!(info.get("error").is_some(), event != "egress_started");
+        assert_eq!(message.get("room"), None, "it may be gone");
+        ids.push(message["id"].as_str().unwrap().to_owned());
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 4);
     site.webhooks.finish(Duration::from_secs(60)).await;
 }
 

@@ -203,7 +203,7 @@ pub async fn an_outbox_is_bounded_and_the_oldest_go(cluster: Arc<impl Cluster>) 
 }
 
 /// All that is due, outbox by outbox, and in words.
-async fn emptied(cluster: &Arc<impl Cluster>, destination: &str) -> (Vec<Waiting>, Vec<String>) {
+pub(super) async fn emptied(cluster: &Arc<impl Cluster>, destination: &str) -> (Vec<Waiting>, Vec<String>) {
     let mut waiting = Vec::new();
     for lease in cluster.lease_outboxes(destination, 9).await.unwrap().outboxes {
         let mut done = None;
@@ -238,12 +238,19 @@ fn in_words(occurrence: &Occurrence) -> String {
         Occurrence::Aborted { who } => of(who, &format!("aborted {:?}", who.leave_reason)),
         Occurrence::Published { who, track } => of(who, &format!("published {}", track.sid)),
         Occurrence::Unpublished { who, track } => of(who, &format!("unpublished {}", track.sid)),
+        Occurrence::EgressStarted { egress } => format!("{} started", egress.id),
+        Occurrence::EgressUpdated { egress } => format!("{} updated {:?}", egress.id, egress.status),
+        Occurrence::EgressEnded { egress } => format!("{} ended {:?}", egress.id, egress.status),
     }
 }
 
 fn whose(occurrence: Occurrence) -> Option<ParticipantSid> {
     match occurrence {
-        Occurrence::RoomStarted | Occurrence::RoomFinished { .. } => None,
+        Occurrence::RoomStarted
+        | Occurrence::RoomFinished { .. }
+        | Occurrence::EgressStarted { .. }
+        | Occurrence::EgressUpdated { .. }
+        | Occurrence::EgressEnded { .. } => None,
         Occurrence::Joined { who }
         | Occurrence::Left { who }
         | Occurrence::Aborted { who }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use plenary_model::{
-    Departed, Identity, LeaveReason, NodeId, Participant, ParticipantSid, Record, RoomChange, RoomDelta, RoomInfo,
-    RoomName, RoomSnapshot,
+    Departed, Egress, Identity, LeaveReason, NodeId, Participant, ParticipantSid, Record, RoomChange, RoomDelta,
+    RoomInfo, RoomName, RoomSid, RoomSnapshot,
 };
 
 use crate::{
@@ -283,6 +283,37 @@ impl Rooms {
         Ok((true, delta))
     }
 
+    /// The sid of the life that goes on.
+    pub(super) fn sid(&self, name: &RoomName) -> Option<&RoomSid> {
+        self.rooms.get(name).map(|room| &room.info.sid)
+    }
+
+    /// Shows whether the room is recorded.
+    pub(super) fn show_egress(&mut self, name: &RoomName, is_active: bool) -> Option<RoomDelta> {
+        let room = self.rooms.get_mut(name)?;
+        if std::mem::replace(&mut room.info.has_active_egress, is_active) == is_active {
+            return None;
+        }
+        Some(room.number(RoomChange::Meta(room.told())))
+    }
+
+    pub(super) fn tell_of_egress(&mut self, egress: &Arc<Egress>) {
+        let room = || RoomInfo {
+            sid: egress.room_sid.clone(),
+            name: egress.room.clone(),
+            created_at_ms: 0,
+            metadata: String::new(),
+            empty_timeout_s: 0,
+            departure_timeout_s: 0,
+            max_participants: 0,
+            participants: 0,
+            publishers: 0,
+            active_recording: false,
+            has_active_egress: false,
+        };
+        tell(&mut self.happenings, room, Changed::Egress(egress.clone()));
+    }
+
     fn make(&mut self, new: NewRoom) -> Result<&mut Room, StoreError> {
         if self.rooms.len() >= ROOMS_MAX {
             return Err(StoreError::Unavailable);
@@ -299,6 +330,7 @@ impl Rooms {
             participants: 0,
             publishers: 0,
             active_recording: false,
+            has_active_egress: false,
         };
         Ok(self.insert(info, new.view, 0))
     }
@@ -309,7 +341,7 @@ impl Rooms {
             return Err(StoreError::Unavailable);
         }
         let info = RoomInfo { name: name.clone(), participants: 0, publishers: 0, ..lost.info.clone() };
-        self.insert(RoomInfo { active_recording: false, ..info }, lost.view, lost.seq);
+        self.insert(RoomInfo { active_recording: false, has_active_egress: false, ..info }, lost.view, lost.seq);
         Ok(())
     }
 
@@ -379,7 +411,7 @@ impl Room {
         RoomInfo {
             participants: count(&|person| is_counted(person)),
             publishers: count(&|person| is_counted(person) && person.is_publisher),
-            active_recording: people().any(is_recorder),
+            active_recording: self.info.has_active_egress || people().any(is_recorder),
             ..self.info.clone()
         }
     }

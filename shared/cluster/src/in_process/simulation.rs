@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Bans, InProcess, Leases, Rooms};
+use super::{Bans, Egresses, InProcess, Leases, Rooms};
 
 /// Everything that is stored at one moment.
 #[derive(Debug, Clone, Default)]
@@ -10,6 +10,7 @@ pub struct Stored {
     rooms: Rooms,
     bans: Bans,
     leases: Leases,
+    egresses: Egresses,
 }
 
 impl InProcess {
@@ -28,14 +29,15 @@ impl InProcess {
 
     pub fn stored(&self) -> Arc<Stored> {
         let state = &*self.state();
-        Arc::new(Stored { rooms: state.rooms.clone(), bans: state.bans.clone(), leases: state.leases.clone() })
+        let (rooms, bans, leases) = (state.rooms.clone(), state.bans.clone(), state.leases.clone());
+        Arc::new(Stored { rooms, bans, leases, egresses: state.egresses.clone() })
     }
 
     /// A failover to a copy that was behind, or, with nothing in it, to an empty one. Nobody is told.
     pub fn roll_back(&self, to: &Stored, now_unix_ms: u64) {
         let state = &mut *self.state();
-        let Stored { rooms, bans, leases } = to.clone();
-        (state.rooms, state.bans, state.leases) = (rooms, bans, leases);
+        let Stored { rooms, bans, leases, egresses } = to.clone();
+        (state.rooms, state.bans, state.leases, state.egresses) = (rooms, bans, leases, egresses);
         state.rooms.set_time(now_unix_ms);
         state.leases.now_ms = Some(now_unix_ms);
     }

@@ -20,7 +20,13 @@ pub(crate) fn read_anything(input: &[u8]) {
             drop(wire::room_delta(bytes));
             drop(wire::happening(bytes).map(|happening| happening.occurrences()));
         }
-        2 => drop(wire::room_info(bytes)),
+        2 => {
+            drop(wire::room_info(bytes));
+            if let Ok(egress) = wire::egress(bytes) {
+                let again = wire::egress(&wire::Egress::from(&egress).encode_to_vec());
+                assert_eq!(again.expect("it was understood"), egress);
+            }
+        }
         3 => {
             if let Ok(entry) = wire::ban_entry(bytes) {
                 let again = wire::ban_entry(&wire::BanEntry::from(&entry).encode_to_vec());

@@ -1,6 +1,7 @@
 //! The model's values as `proto/plenary/v1/cluster.proto` writes them, and back. Whatever comes from Redis is checked again:
 //! others may write there.
 
+mod recorded;
 mod said;
 
 use std::sync::Arc;
@@ -123,6 +124,10 @@ same!(
     MultipleSpatialLayersPerStream,
 );
 same!(track::BackupCodecPolicy, model::BackupCodecPolicy: PreferRegression, Simulcast, Regression);
+same!(egress::Status, model::EgressStatus: Starting, Active, Ending, Complete, Failed, Aborted, LimitReached);
+same!(egress::Media, model::EgressMedia: Both, AudioOnly, VideoOnly);
+same!(egress::FileKind, model::EgressFileKind: AsPublished, Mp4, Ogg, Mp3);
+same!(egress::RequestKind, model::EgressRequestKind: Unified, RoomComposite, Participant, TrackComposite, Track);
 same!(node_info::State, model::NodeState: Serving, Draining, Full);
 same!(Channel, model::Channel: Reliable, Lossy, DataTrack);
 
@@ -416,6 +421,7 @@ impl TryFrom<RoomInfo> for model::RoomInfo {
             participants: from.participants,
             publishers: from.publishers,
             active_recording: from.active_recording,
+            has_active_egress: from.has_active_egress,
         })
     }
 }
@@ -443,14 +449,22 @@ pub(super) fn room_delta(bytes: &[u8]) -> Read<model::RoomDelta> {
 pub(super) fn happening(bytes: &[u8]) -> Read<Told> {
     let from: Happening = decode(bytes)?;
     let seated = |record: Option<Record>| record.map(|record| record.try_into().map(Arc::new)).transpose();
-    let reason = leave_reason(from.reason);
-    let what = match (from.turn(), seated(from.before)?, seated(from.after)?) {
+    let (reason, turn) = (leave_reason(from.reason), from.turn());
+    if turn == happening::Turn::Recorded {
+        let egress = Arc::new(from.egress.ok_or(Unreadable)?.try_into()?);
+        return Ok(Told { room: from.room.ok_or(Unreadable)?.try_into()?, what: Changed::Egress(egress) });
+    }
+    let what = match (turn, seated(from.before)?, seated(from.after)?) {
         (happening::Turn::Started, None, None) => Changed::Started,
         (happening::Turn::Finished, None, None) => Changed::Finished { reason },
         (happening::Turn::None, before, after) => Changed::Seat { before, after, reason },
         _ => return Err(Unreadable),
     };
     Ok(Told { room: from.room.ok_or(Unreadable)?.try_into()?, what })
+}
+
+pub(super) fn egress(bytes: &[u8]) -> Read<model::Egress> {
+    decode::<Egress>(bytes)?.try_into()
 }
 
 impl From<&model::BanEntry> for BanEntry {

@@ -26,7 +26,8 @@ impl Census {
     }
 
     pub(super) fn fill(self, info: RoomInfo) -> RoomInfo {
-        let Self { participants, publishers, recording: active_recording, .. } = self;
+        let Self { participants, publishers, .. } = self;
+        let active_recording = self.recording || info.has_active_egress;
         RoomInfo { participants, publishers, active_recording, ..info }
     }
 }

@@ -140,6 +140,40 @@ fn recording_shows_at_once_while_a_recorder_is_here() {
 }
 
 #[test]
+fn recording_shows_at_once_while_a_recording_is_active() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    let mut egress = Egress {
+        id: "EG_1".into(),
+        room: name(),
+        room_sid: world.client(&ann).room.sid.clone(),
+        source: EgressSource::Room { layout: String::new(), media: EgressMedia::Both },
+        outputs: Vec::new(),
+        request: EgressRequest { kind: EgressRequestKind::RoomComposite, message: Default::default() },
+        status: EgressStatus::Starting,
+        asked_at_ns: 1,
+        started_at_ns: 0,
+        ended_at_ns: 0,
+        updated_at_ns: 1,
+        error: String::new(),
+        files: Vec::new(),
+        version: 1,
+    };
+    done(world.store.start_egress(egress.clone())).unwrap();
+    for (status, is_shown) in [(EgressStatus::Active, true), (EgressStatus::Ending, false)] {
+        world.forget_notices();
+        egress = Egress { status, version: egress.version + 1, ..egress };
+        done(world.store.put_egress(egress.clone(), None)).unwrap();
+        world.settle();
+        let told: Vec<_> = rooms(&world.heard(&ann)).iter().map(|room| room.active_recording).collect();
+        assert_eq!(told, [is_shown]);
+        let bob = world.join("bob");
+        assert_eq!(world.client(&bob).room.active_recording, is_shown, "to whoever comes later too");
+        world.ask(&bob, leave());
+    }
+}
+
+#[test]
 fn counts_go_out_at_most_once_an_interval() {
     let mut world = World::new();
     let ann = world.join("ann");

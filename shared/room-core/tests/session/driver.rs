@@ -310,6 +310,7 @@ pub fn room() -> RoomInfo {
         participants: 1,
         publishers: 0,
         active_recording: false,
+        has_active_egress: false,
     }
 }
 

@@ -1,6 +1,6 @@
 -- Goes before every script of a room: its keys, and the rules that several scripts share.
 --
--- x: hash of the room: view, seq, sid, created, metadata, empty, departure, cap
+-- x: hash of the room: view, seq, sid, created, metadata, empty, departure, cap, recorded: 1 while a recording of it is active
 -- p: hash identity -> Record (cluster.proto)
 -- i: hash identity -> "generation version flags node sid"; under '' the sums of the flags. Behind the four flags there is a mark
 --    of what host apps know of the session, where they are told
@@ -8,7 +8,8 @@
 -- ended: list of the views of the last histories that were ended
 -- HOSTS goes before a node's id: set of the rooms where it hosts somebody
 -- SEATED: zset node -> when it was last seen to have a lease, or began to host somebody
-local X, P, I, G, ENDED, ROOMS, GENERATION, BANS, HOSTS, SEATED = unpack(KEYS)
+-- The rest: see egress.lua.
+local X, P, I, G, ENDED, EGRESSES, RECORDERS, ROOMS, GENERATION, BANS, HOSTS, SEATED, OF_SERVER, CHANGED = unpack(KEYS)
 -- Where host apps are told, for each destination besides:
 -- due: zset outbox -> when somebody has to look into it
 -- state: see outbox.lua
@@ -19,8 +20,9 @@ local DEPARTED_MAX = 1024
 local LIVES_REMEMBERED = 16
 local PEOPLE_MAX = 50000
 
-local IS_TOLD = #KEYS > 10
-local STARTED, FINISHED = 1, 2
+local OWN_KEYS = 14
+local IS_TOLD = #KEYS > OWN_KEYS
+local STARTED, FINISHED, RECORDED = 1, 2, 3
 local OUTBOX_MAX = 1000
 local OUTBOXES_MAX = 100000
 -- Nobody has looked into it for so long that nobody will.
@@ -76,16 +78,17 @@ local function sit(identity, generation, version, flags, node, sid, record, held
 end
 
 local function info()
-  local x = redis.call('HMGET', X, 'sid', 'created', 'metadata', 'empty', 'departure', 'cap')
+  local x = redis.call('HMGET', X, 'sid', 'created', 'metadata', 'empty', 'departure', 'cap', 'recorded')
   local all = sums()
+  local recorded = x[7] == '1'
   return bytes(1, x[1]) .. bytes(2, NAME) .. number(3, tonumber(x[2])) .. bytes(4, x[3]) .. number(5, tonumber(x[4]))
     .. number(6, tonumber(x[5])) .. number(7, tonumber(x[6])) .. number(8, all[1]) .. number(9, all[2])
-    .. number(10, all[3] > 0 and 1 or 0)
+    .. number(10, (recorded or all[3] > 0) and 1 or 0) .. number(11, recorded and 1 or 0)
 end
 
--- Fills the outboxes, if somebody is told. `what`: the other fields of the Happening.
-local function tell(what)
-  for at = 11, #KEYS, 3 do
+-- Fills the outboxes, if somebody is told. `what`: the other fields of the Happening; `room` as it is unless it is given.
+local function tell(what, room)
+  for at = OWN_KEYS + 1, #KEYS, 3 do
     local DUE, STATE, OUTBOX = unpack(KEYS, at, at + 2)
     local here = redis.call('XLEN', OUTBOX)
     local all = tonumber(redis.call('HGET', STATE, 'waiting') or 0)
@@ -95,7 +98,7 @@ local function tell(what)
       redis.call('HINCRBY', STATE, 'waiting', 0 - redis.call('XTRIM', OUTBOX, 'MAXLEN', math.max(here - 1, 0)))
     end
     if here > 0 or not is_full then
-      redis.call('XADD', OUTBOX, '*', 'h', bytes(1, info()) .. what)
+      redis.call('XADD', OUTBOX, '*', 'h', bytes(1, room or info()) .. what)
       redis.call('HINCRBY', STATE, 'waiting', 1)
       redis.call('ZADD', DUE, 'NX', decimal(now_ms()), OUTBOX)
     end
