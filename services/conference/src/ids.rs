@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use plenary_media_core::IceCredentials;
-use plenary_model::{NodeId, ParticipantSid, PeerId, RoomSid};
+use plenary_model::{EgressId, NodeId, ParticipantSid, PeerId, RoomSid};
 
 use crate::{media_router::RouterIndex, node::RouterHandle};
 
@@ -22,6 +22,10 @@ pub fn host_of(sid: &ParticipantSid) -> Option<(NodeId, RouterIndex)> {
 
 pub fn room() -> RoomSid {
     format!("RM_{}", text::<SID_CHARACTERS>()).into()
+}
+
+pub fn egress() -> EgressId {
+    format!("EG_{}", text::<SID_CHARACTERS>()).into()
 }
 
 pub fn node() -> NodeId {

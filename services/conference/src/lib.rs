@@ -7,6 +7,7 @@ pub mod bans;
 pub mod cli;
 pub mod config;
 pub mod edge;
+pub mod egress;
 pub mod events;
 #[cfg(any(test, feature = "fault-injection"))]
 mod faults;

@@ -33,6 +33,7 @@ use self::supervisor::{ServeInbox, StartRouters, StopRouters, Supervisor};
 use crate::{
     bans::{self, BanCopy},
     config::{self, KeySettings, Settings},
+    egress::Egresses,
     events::{self, NodeStarted, NodeStopping},
     front::{self, Opened, convert::ServerIdentity, health::Unready},
     ids,
@@ -65,6 +66,7 @@ pub struct Shared {
     pub neighbours: Arc<Neighbours>,
     pub reach: Arc<Reach>,
     pub letters: Arc<Letters>,
+    egresses: Egresses,
     pub server_identity: Arc<ServerIdentity>,
     pub session_settings: session::Settings,
     pub room_settings: room::Settings,
@@ -117,6 +119,8 @@ impl Shared {
             neighbours: Arc::new(Neighbours::new(node.clone())),
             reach: Arc::default(),
             letters: Arc::new(Letters::new(bus.clone())),
+            // Nothing here records yet.
+            egresses: Egresses::new(store.clone(), None),
             node,
             store,
             bus,

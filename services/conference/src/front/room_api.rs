@@ -5,7 +5,13 @@
 use std::sync::Arc;
 
 use futures_util::future::LocalBoxFuture;
-use plenary_model::{Admin, AdminRefusal, Ban, Codec, Identity, NodeId, NodeInfo, Participant, RoomInfo, RoomName};
+use plenary_model::{
+    Admin, AdminRefusal, Ban, Codec, Egress, EgressId, EgressStatus, Identity, NodeId, NodeInfo, Participant, RoomInfo,
+    RoomName,
+};
+use plenary_protocol::livekit;
+
+use crate::egress::{EgressAsk, PathError};
 
 /// The rooms behind the doors. Calls may come from any thread; a future stays on the thread that asked.
 pub trait RoomApi: Send + Sync {
@@ -41,6 +47,14 @@ pub enum RoomCall {
     LiftBan { room: Option<RoomName>, identity: Identity },
     /// Answered by `Bans`: those of a room, or all.
     ListBans { room: Option<RoomName> },
+    /// Has something recorded. Answered by `Egress`.
+    StartEgress(EgressAsk),
+    /// Answered by `Egress`.
+    StopEgress { egress: EgressId },
+    /// Answered by `Egress`.
+    UpdateLayout { egress: EgressId, layout: String },
+    /// Answered by `Egresses`: those of a room, one of them, those that are not over, or all.
+    ListEgress { room: Option<RoomName>, egress: Option<EgressId>, active: bool },
     /// Has the people of this node go to others. Answered by `Done` as soon as it begins.
     Drain,
     /// Takes people here again. Answered by `Done`.
@@ -87,6 +101,8 @@ pub struct CreateRoom {
     pub empty_timeout_s: Option<u32>,
     pub departure_timeout_s: Option<u32>,
     pub max_participants: Option<u32>,
+    /// What a new room records from its beginning on.
+    pub egress: Option<EgressAsk>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -97,6 +113,8 @@ pub enum RoomReply {
     Participant(Arc<Participant>),
     Participants(Vec<Arc<Participant>>),
     Bans(Vec<Ban>),
+    Egress(Arc<Egress>),
+    Egresses(Vec<Arc<Egress>>),
     Node(NodeView),
 }
 
@@ -121,6 +139,20 @@ pub enum ApiError {
     TooManyBans,
     #[error("this node has as many rooms as it may")]
     TooManyRooms,
+    #[error("egress does not exist")]
+    NoSuchEgress,
+    #[error("egress with status {} cannot be stopped", livekit::egress_status(*.0).as_str_name())]
+    EgressNotStopped(EgressStatus),
+    #[error("egress with status {} cannot be updated", livekit::egress_status(*.0).as_str_name())]
+    EgressNotUpdated(EgressStatus),
+    #[error("only the recording of a room has a layout")]
+    NoLayout,
+    #[error("there are as many recordings as there may be")]
+    TooManyEgresses,
+    #[error("this server records nothing: recording.directory is not set")]
+    NothingRecorded,
+    #[error(transparent)]
+    BadPath(PathError),
     #[error("this node is alone: its people have nowhere to go")]
     Alone,
     #[error("the room did not answer in time")]

@@ -1,4 +1,4 @@
-//! LiveKit's room API: who may call what, and what it means in the model's words.
+//! LiveKit's room API, and the door to its Egress API: who may call what, and what it means in the model's words.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::{
     authorize::{Authorizer, authorization},
+    egress,
     room_api::{ApiError, CreateRoom, RoomApi, RoomCall, RoomReply},
     strangers,
     twirp::{Code, Format, TwirpError, deadline},
@@ -41,7 +42,7 @@ async fn twirp_endpoint(
             return Err(TwirpError::new(Code::BadRoute, "calls are POST"));
         }
         match service.as_str() {
-            ROOM_SERVICE => {}
+            ROOM_SERVICE | EGRESS => {}
             other if NOT_SERVED.contains(&other) => {
                 return Err(TwirpError::new(Code::Unimplemented, "this server does not have that service"));
             }
@@ -51,20 +52,27 @@ async fn twirp_endpoint(
         let claims = authorizer.bearer(authorization(&request), unix_seconds()).await?;
         strangers::is_known(&request);
         let call = Call { format, body: &body, claims: &claims, rooms: &**rooms };
-        let outcome = timeout(deadline(&request), call.carry_out(&method)).await;
+        let carried_out = async {
+            match service.as_str() {
+                EGRESS => call.carry_out_egress(&method).await,
+                _ => call.carry_out(&method).await,
+            }
+        };
+        let outcome = timeout(deadline(&request), carried_out).await;
         outcome.unwrap_or_else(|_| Err(ApiError::Timeout.into()))
     };
     answer.await.unwrap_or_else(|error| error.response())
 }
 
-struct Call<'a> {
-    format: Format,
-    body: &'a [u8],
+/// One call and who makes it.
+pub(super) struct Call<'a> {
+    pub(super) format: Format,
+    pub(super) body: &'a [u8],
     claims: &'a Claims,
-    rooms: &'a dyn RoomApi,
+    pub(super) rooms: &'a dyn RoomApi,
 }
 
-type Answer = Result<HttpResponse, TwirpError>;
+pub(super) type Answer = Result<HttpResponse, TwirpError>;
 
 impl Call<'_> {
     async fn carry_out(&self, method: &str) -> Answer {
@@ -90,13 +98,16 @@ impl Call<'_> {
     async fn create_room(&self) -> Answer {
         let ask: pb::CreateRoomRequest = self.format.read(self.body)?;
         self.needs(|grant| grant.room_create)?;
-        if ask.egress.is_some() || !ask.agents.is_empty() {
-            // Better refused than a recording that never was.
-            return Err(TwirpError::new(Code::Unimplemented, "rooms cannot be created with egress or agents here"));
+        if !ask.agents.is_empty() {
+            return Err(egress::not_done("agents of a new room"));
         }
         let given = |value: u32| (value > 0).then_some(value);
+        let name = RoomName::try_from(&*ask.name).map_err(|error| invalid(format!("room name {error}")))?;
+        // Better refused than a recording that never was.
+        let egress = ask.egress.as_ref().map(|ask| egress::automatic(ask, &name)).transpose()?.flatten();
         let create = CreateRoom {
-            name: RoomName::try_from(&*ask.name).map_err(|error| invalid(format!("room name {error}")))?,
+            name,
+            egress,
             metadata: (!ask.metadata.is_empty()).then_some(ask.metadata),
             empty_timeout_s: given(ask.empty_timeout),
             departure_timeout_s: given(ask.departure_timeout),
@@ -256,7 +267,7 @@ impl Call<'_> {
         Ok(self.rooms.call(RoomCall::Admin { room, what }).await?)
     }
 
-    fn needs(&self, grant: impl Fn(&VideoGrant) -> bool) -> Result<(), TwirpError> {
+    pub(super) fn needs(&self, grant: impl Fn(&VideoGrant) -> bool) -> Result<(), TwirpError> {
         if grant(&self.claims.video) { Ok(()) } else { Err(denied()) }
     }
 
@@ -277,7 +288,7 @@ fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> TwirpError {
 }
 
 /// A reply of another kind than the call's is a fault of ours.
-fn unexpected(reply: &RoomReply) -> TwirpError {
+pub(super) fn unexpected(reply: &RoomReply) -> TwirpError {
     tracing::error!(reply = crate::metrics::label(reply), "reply does not fit its call");
     ApiError::Fault.into()
 }
@@ -321,10 +332,10 @@ fn data_packet(ask: pb::SendDataRequest) -> Bytes {
 }
 
 const ROOM_SERVICE: &str = "livekit.RoomService";
+const EGRESS: &str = "livekit.Egress";
 
 /// What SDKs can ask for and this server does not have.
-const NOT_SERVED: [&str; 8] = [
-    "livekit.Egress",
+const NOT_SERVED: [&str; 7] = [
     "livekit.Ingress",
     "livekit.SIP",
     "livekit.AgentDispatchService",

@@ -58,6 +58,10 @@ impl RoomApi for FakeNode {
             | RoomCall::Revoke { .. }
             | RoomCall::Ban { .. }
             | RoomCall::LiftBan { .. }
+            | RoomCall::StartEgress(_)
+            | RoomCall::StopEgress { .. }
+            | RoomCall::UpdateLayout { .. }
+            | RoomCall::ListEgress { .. }
             | RoomCall::Drain
             | RoomCall::Undrain => RoomReply::Done,
         };
@@ -172,6 +176,7 @@ macro_rules! doors {
 }
 
 mod admin;
+mod egress;
 mod room_service;
 
 fn token(video: VideoGrant) -> String {

@@ -116,12 +116,18 @@ impl Code {
 impl From<ApiError> for TwirpError {
     fn from(error: ApiError) -> Self {
         let code = match error {
-            ApiError::NoSuchRoom | ApiError::NoSuchParticipant | ApiError::NoSuchTrack | ApiError::NoSuchBan => {
-                Code::NotFound
-            }
-            ApiError::RemoteUnmuteDisabled | ApiError::Alone => Code::FailedPrecondition,
-            ApiError::TooLarge | ApiError::BadTime => Code::InvalidArgument,
-            ApiError::TooManyRooms | ApiError::TooManyBans => Code::ResourceExhausted,
+            ApiError::NoSuchRoom
+            | ApiError::NoSuchParticipant
+            | ApiError::NoSuchTrack
+            | ApiError::NoSuchBan
+            | ApiError::NoSuchEgress => Code::NotFound,
+            ApiError::RemoteUnmuteDisabled
+            | ApiError::Alone
+            | ApiError::EgressNotStopped(_)
+            | ApiError::EgressNotUpdated(_)
+            | ApiError::NothingRecorded => Code::FailedPrecondition,
+            ApiError::TooLarge | ApiError::BadTime | ApiError::NoLayout | ApiError::BadPath(_) => Code::InvalidArgument,
+            ApiError::TooManyRooms | ApiError::TooManyBans | ApiError::TooManyEgresses => Code::ResourceExhausted,
             ApiError::Timeout => Code::DeadlineExceeded,
             ApiError::Unavailable => Code::Unavailable,
             ApiError::Fault => Code::Internal,

@@ -6,6 +6,7 @@
 
 use livekit_protocol as pb;
 use prost::Message;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// A message in Twirp's JSON.
@@ -175,6 +176,69 @@ impl ProtoJson for pb::MuteRoomTrackResponse {
     }
 }
 
+/// The request is in the other dialect but for its names: what it did not say is not there.
+impl ProtoJson for pb::EgressInfo {
+    #[allow(deprecated)]
+    fn proto_json(&self) -> Value {
+        use pb::egress_info::{Request, Result};
+        let mut json = json!({
+            "egress_id": self.egress_id,
+            "room_id": self.room_id,
+            "room_name": self.room_name,
+            "source_type": name_or_number(self.source_type, |one: pb::EgressSourceType| one.as_str_name()),
+            "status": name_or_number(self.status, |one: pb::EgressStatus| one.as_str_name()),
+            "started_at": self.started_at.to_string(),
+            "ended_at": self.ended_at.to_string(),
+            "updated_at": self.updated_at.to_string(),
+            "stream_results": [],
+            "file_results": all(&self.file_results),
+            "segment_results": [],
+            "image_results": [],
+            "error": self.error,
+            "error_code": self.error_code,
+            "details": self.details,
+            "manifest_location": self.manifest_location,
+            "backup_storage_used": self.backup_storage_used,
+            "retry_count": self.retry_count,
+        });
+        let request = match &self.request {
+            Some(Request::Egress(ask)) => Some(("egress", in_snake_case(ask))),
+            Some(Request::RoomComposite(ask)) => Some(("room_composite", in_snake_case(ask))),
+            Some(Request::Participant(ask)) => Some(("participant", in_snake_case(ask))),
+            Some(Request::TrackComposite(ask)) => Some(("track_composite", in_snake_case(ask))),
+            Some(Request::Track(ask)) => Some(("track", in_snake_case(ask))),
+            Some(Request::Web(_) | Request::Replay(_)) | None => None,
+        };
+        let result = match &self.result {
+            Some(Result::File(file)) => Some(("file", file.proto_json())),
+            Some(Result::Stream(_) | Result::Segments(_)) | None => None,
+        };
+        if let Value::Object(members) = &mut json {
+            members.extend(request.into_iter().chain(result).map(|(name, value)| (name.to_owned(), value)));
+        }
+        json
+    }
+}
+
+impl ProtoJson for pb::FileInfo {
+    fn proto_json(&self) -> Value {
+        json!({
+            "filename": self.filename,
+            "started_at": self.started_at.to_string(),
+            "ended_at": self.ended_at.to_string(),
+            "duration": self.duration.to_string(),
+            "size": self.size.to_string(),
+            "location": self.location,
+        })
+    }
+}
+
+impl ProtoJson for pb::ListEgressResponse {
+    fn proto_json(&self) -> Value {
+        json!({ "items": all(&self.items), "next_page_token": null })
+    }
+}
+
 macro_rules! empty {
     ($($message:ty),+) => {
         $(impl ProtoJson for $message {
@@ -200,40 +264,38 @@ fn name_or_number<E: TryFrom<i32>>(number: i32, name: impl Fn(E) -> &'static str
     E::try_from(number).map_or(json!(number), |known| json!(name(known)))
 }
 
+/// A message without maps in the generated dialect, its names turned into those of the proto file.
+fn in_snake_case(message: &impl Serialize) -> Value {
+    fn rename(value: Value) -> Value {
+        match value {
+            Value::Object(members) => {
+                members.into_iter().map(|(name, member)| (snake_case(&name), rename(member))).collect()
+            }
+            Value::Array(items) => items.into_iter().map(rename).collect(),
+            plain => plain,
+        }
+    }
+    serde_json::to_value(message).map_or(Value::Null, rename)
+}
+
+fn snake_case(name: &str) -> String {
+    name.chars().fold(String::new(), |mut text, letter| {
+        if letter.is_ascii_uppercase() {
+            text.push('_');
+        }
+        text.push(letter.to_ascii_lowercase());
+        text
+    })
+}
+
 fn names<E: TryFrom<i32>>(numbers: &[i32], name: impl Fn(E) -> &'static str) -> Vec<Value> {
     numbers.iter().map(|number| name_or_number(*number, &name)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde::Serialize;
-
     use super::*;
     use crate::front::twirp::drop_nulls;
-
-    /// The same message in the generated dialect, its names turned into those of the proto file.
-    fn generated(message: &impl Serialize) -> Value {
-        fn rename(value: Value) -> Value {
-            match value {
-                Value::Object(members) => {
-                    members.into_iter().map(|(name, member)| (snake_case(&name), rename(member))).collect()
-                }
-                Value::Array(items) => items.into_iter().map(rename).collect(),
-                plain => plain,
-            }
-        }
-        rename(serde_json::to_value(message).unwrap())
-    }
-
-    fn snake_case(name: &str) -> String {
-        name.chars().fold(String::new(), |mut text, letter| {
-            if letter.is_ascii_uppercase() {
-                text.push('_');
-            }
-            text.push(letter.to_ascii_lowercase());
-            text
-        })
-    }
 
     #[allow(deprecated)]
     fn full_participant() -> pb::ParticipantInfo {
@@ -343,16 +405,16 @@ mod tests {
     #[test]
     fn both_dialects_say_the_same_when_every_member_is_set() {
         let rooms = pb::ListRoomsResponse { rooms: vec![full_room()] };
-        assert_eq!(rooms.proto_json(), generated(&rooms));
+        assert_eq!(rooms.proto_json(), in_snake_case(&rooms));
         let mut people = pb::ListParticipantsResponse { participants: vec![full_participant()] };
         // Keys of a map are data and keep their spelling, which the generated side of this test cannot know.
         assert_eq!(people.proto_json()["participants"][0]["attributes"]["camelKey"], "v");
         people.participants[0].attributes = [("k".to_owned(), "v".to_owned())].into();
         let mut written = people.proto_json();
         drop_nulls(&mut written);
-        assert_eq!(written, generated(&people));
+        assert_eq!(written, in_snake_case(&people));
         let muted = pb::MuteRoomTrackResponse { track: people.participants[0].tracks.first().cloned() };
-        assert_eq!(muted.proto_json(), generated(&muted));
+        assert_eq!(muted.proto_json(), in_snake_case(&muted));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::LocalBoxFuture;
-use plenary_cluster::{Bans, BusError, NewRoom, Request, StoreError};
+use plenary_cluster::{Bans, BusError, EgressFilter, EgressRefusal, NewRoom, Request, StoreError};
 use plenary_model::{
     Admin, Ban, Codec, Destination, Identity, LeaveReason, NodeId, ParticipantKind, RoomName, RoomSnapshot,
 };
@@ -114,6 +114,14 @@ impl Shared {
                 self.store.ban(ban, now_unix_s).await?;
                 Ok(RoomReply::Done)
             }
+            RoomCall::StartEgress(ask) => self.egresses.start(ask).await.map(RoomReply::Egress),
+            RoomCall::StopEgress { egress } => self.egresses.stop(&egress).await.map(RoomReply::Egress),
+            RoomCall::UpdateLayout { egress, layout } => {
+                self.egresses.update_layout(&egress, &layout).await.map(RoomReply::Egress)
+            }
+            RoomCall::ListEgress { room, egress: id, active } => {
+                self.egresses.list(EgressFilter { room, id, active }).await.map(RoomReply::Egresses)
+            }
             RoomCall::Drain if self.is_alone => Err(ApiError::Alone),
             RoomCall::Drain => self.drain().then_some(RoomReply::Done).ok_or(ApiError::Unavailable),
             RoomCall::Undrain => self.undrain().then_some(RoomReply::Done).ok_or(ApiError::Unavailable),
@@ -160,6 +168,9 @@ impl Shared {
         if create.metadata.as_ref().is_some_and(|metadata| metadata.len() > self.limits.metadata_bytes) {
             return Err(ApiError::TooLarge);
         }
+        if create.egress.is_some() {
+            self.egresses.ready()?;
+        }
         let name = create.name.clone();
         if !self.has_place_for_a_room() && self.store.snapshot(name.clone()).await.is_err() {
             return Err(ApiError::TooManyRooms);
@@ -171,9 +182,13 @@ impl Shared {
             max_participants: create.max_participants,
             ..self.blank_room(create.name)
         };
+        let sid = new.sid.clone();
         let info = self.store.create(new).await?;
         // Somebody has to close it if nobody comes.
         self.rooms_for(&name).do_send(HostRoom(name.clone()));
+        if let Some(egress) = create.egress.filter(|_| info.sid == sid) {
+            self.egresses.start(egress).await?;
+        }
         Ok(RoomReply::Room(info))
     }
 
@@ -203,11 +218,13 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::NoSuchRoom => Self::NoSuchRoom,
             StoreError::TooManyBans => Self::TooManyBans,
+            StoreError::Egress(EgressRefusal::NotThere) => Self::NoSuchEgress,
+            StoreError::Egress(EgressRefusal::TooMany) => Self::TooManyEgresses,
             StoreError::Full
             | StoreError::Superseded
             | StoreError::Banned
             | StoreError::Revoked
-            | StoreError::Egress(_) => Self::Fault,
+            | StoreError::Egress(EgressRefusal::Held | EgressRefusal::Changed | EgressRefusal::Over) => Self::Fault,
             StoreError::Unavailable => Self::Unavailable,
         }
     }

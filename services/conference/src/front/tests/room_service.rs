@@ -24,6 +24,7 @@ async fn every_call_reaches_the_rooms_in_both_encodings() {
                 empty_timeout_s: Some(60),
                 departure_timeout_s: None,
                 max_participants: Some(5),
+                egress: None,
             }),
         ),
         ("ListRooms", json!({}), Vec::new(), RoomCall::ListRooms { names: None }),
@@ -264,7 +265,7 @@ async fn errors_have_the_codes_of_the_wire() {
         (call("ListRooms", everything(), "application/protobuf", vec![0xff; 9]), 400, "malformed"),
         (call("ListRooms", everything(), "text/plain", "{}"), 404, "bad_route"),
         (call_json("CreateRoom", everything(), json!({})), 400, "invalid_argument"),
-        (call_json("CreateRoom", everything(), json!({ "name": "r", "egress": {} })), 501, "unimplemented"),
+        (call_json("CreateRoom", everything(), json!({ "name": "r", "agents": [{}] })), 501, "unimplemented"),
         (
             call_json(
                 "RemoveParticipant",
@@ -274,7 +275,7 @@ async fn errors_have_the_codes_of_the_wire() {
             400,
             "invalid_argument",
         ),
-        (post("/twirp/livekit.Egress/ListEgress").insert_header(json_type()), 501, "unimplemented"),
+        (post("/twirp/livekit.Egress/ListEgress").insert_header(json_type()), 401, "unauthenticated"),
         (post("/twirp/livekit.SIP/ListSIPTrunk").insert_header(json_type()), 501, "unimplemented"),
         (post("/twirp/livekit.Nothing/X").insert_header(json_type()), 404, "bad_route"),
         (TestRequest::get().uri(&format!("{service}/ListRooms")), 404, "bad_route"),

@@ -1,0 +1,226 @@
+//! Recordings that host apps ask for: kept by the store, and carried out by whoever claims them there.
+
+mod path;
+
+use std::sync::Arc;
+
+use futures_util::future::LocalBoxFuture;
+use plenary_cluster::{EgressFilter, EgressRefusal, Store, StoreError};
+use plenary_model::{
+    Egress, EgressFileKind, EgressId, EgressOutput, EgressRequest, EgressSource, EgressStatus, MediaKind, Participant,
+    RoomName, RoomSnapshot, Source, Track, TrackSid,
+};
+
+pub use self::path::PathError;
+use self::path::{Facts, TrackFacts};
+use crate::{front::room_api::ApiError, ids, tokens::unix_ms};
+
+/// Whoever records. What is to be done stands in the store as well: a call only spares it the wait.
+pub trait Recorder: Send + Sync {
+    /// Somebody has to claim it.
+    fn start<'a>(&'a self, egress: &'a Arc<Egress>) -> LocalBoxFuture<'a, ()>;
+    /// Nothing more is recorded of it; what there is shall become its files.
+    fn stop<'a>(&'a self, egress: &'a Arc<Egress>) -> LocalBoxFuture<'a, ()>;
+    /// Its source has another layout now.
+    fn update_layout<'a>(&'a self, egress: &'a Arc<Egress>) -> LocalBoxFuture<'a, ()>;
+}
+
+/// A recording as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressAsk {
+    pub room: RoomName,
+    pub source: EgressSource,
+    pub outputs: Vec<FileAsk>,
+    pub request: EgressRequest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileAsk {
+    pub kind: EgressFileKind,
+    /// With placeholders.
+    pub template: String,
+}
+
+pub struct Egresses {
+    store: Arc<dyn Store>,
+    /// None where nothing is recorded.
+    recorder: Option<Arc<dyn Recorder>>,
+}
+
+impl Egresses {
+    pub fn new(store: Arc<dyn Store>, recorder: Option<Arc<dyn Recorder>>) -> Self {
+        Self { store, recorder }
+    }
+
+    /// Whether anything can be recorded here.
+    pub fn ready(&self) -> Result<(), ApiError> {
+        self.recorder().map(drop)
+    }
+
+    pub async fn start(&self, ask: EgressAsk) -> Result<Arc<Egress>, ApiError> {
+        let recorder = self.recorder()?;
+        let snapshot = self.store.snapshot(ask.room.clone()).await?;
+        let now_ms = unix_ms();
+        let facts = Facts {
+            room_name: ask.room.as_str(),
+            room_id: snapshot.room.sid.as_str(),
+            unix_ms: now_ms,
+            ..of_source(&ask.source, &snapshot)?
+        };
+        let default = default_name(&ask.source);
+        let output = |one: &FileAsk| {
+            let path = path::expand(&one.template, default, one.kind, &facts)?;
+            Ok(EgressOutput { kind: one.kind, path })
+        };
+        let outputs = ask.outputs.iter().map(output).collect::<Result<_, PathError>>().map_err(ApiError::BadPath)?;
+        let now_ns = nanoseconds(now_ms);
+        let egress = Egress {
+            id: ids::egress(),
+            room: ask.room.clone(),
+            room_sid: snapshot.room.sid.clone(),
+            source: ask.source,
+            outputs,
+            request: ask.request,
+            status: EgressStatus::Starting,
+            asked_at_ns: now_ns,
+            started_at_ns: 0,
+            ended_at_ns: 0,
+            updated_at_ns: now_ns,
+            error: String::new(),
+            files: Vec::new(),
+            version: 1,
+        };
+        let egress = self.store.start_egress(egress).await?;
+        recorder.start(&egress).await;
+        Ok(egress)
+    }
+
+    /// What has not begun is given up at once.
+    pub async fn stop(&self, id: &EgressId) -> Result<Arc<Egress>, ApiError> {
+        let stopped = self.change(id, |egress| {
+            (egress.status, egress.error) = match egress.status {
+                EgressStatus::Starting => (EgressStatus::Aborted, "stopped before it began".to_owned()),
+                EgressStatus::Active => (EgressStatus::Ending, String::new()),
+                status => return Err(ApiError::EgressNotStopped(status)),
+            };
+            if egress.status.is_over() {
+                egress.ended_at_ns = egress.updated_at_ns;
+            }
+            Ok(())
+        });
+        let stopped = stopped.await?;
+        if let Some(recorder) = &self.recorder {
+            recorder.stop(&stopped).await;
+        }
+        Ok(stopped)
+    }
+
+    pub async fn update_layout(&self, id: &EgressId, layout: &str) -> Result<Arc<Egress>, ApiError> {
+        let changed = self.change(id, |egress| match (&mut egress.source, egress.status) {
+            (EgressSource::Room { layout: old, .. }, EgressStatus::Starting | EgressStatus::Active) => {
+                layout.clone_into(old);
+                Ok(())
+            }
+            (EgressSource::Room { .. }, status) => Err(ApiError::EgressNotUpdated(status)),
+            _ => Err(ApiError::NoLayout),
+        });
+        let changed = changed.await?;
+        if let Some(recorder) = &self.recorder {
+            recorder.update_layout(&changed).await;
+        }
+        Ok(changed)
+    }
+
+    pub async fn list(&self, filter: EgressFilter) -> Result<Vec<Arc<Egress>>, ApiError> {
+        Ok(self.store.egresses(filter).await?.into_iter().map(|one| one.egress).collect())
+    }
+
+    /// Whoever records may change it at the same time: then once more, on what came of that.
+    async fn change(
+        &self,
+        id: &EgressId,
+        change: impl Fn(&mut Egress) -> Result<(), ApiError>,
+    ) -> Result<Arc<Egress>, ApiError> {
+        for _ in 0..CHANGES_TRIED_MAX {
+            let filter = EgressFilter { id: Some(id.clone()), ..EgressFilter::default() };
+            let stored = self.list(filter).await?.pop().ok_or(ApiError::NoSuchEgress)?;
+            let mut egress = (*stored).clone();
+            egress.version = egress.version.saturating_add(1);
+            egress.updated_at_ns = nanoseconds(unix_ms());
+            change(&mut egress)?;
+            match self.store.put_egress(egress.clone(), None).await {
+                Ok(()) => return Ok(Arc::new(egress)),
+                Err(StoreError::Egress(EgressRefusal::Changed | EgressRefusal::Over)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ApiError::Unavailable)
+    }
+
+    fn recorder(&self) -> Result<&Arc<dyn Recorder>, ApiError> {
+        self.recorder.as_ref().ok_or(ApiError::NothingRecorded)
+    }
+}
+
+/// What a path may name of it. Tracks have to be there; people may come later.
+fn of_source<'a>(source: &'a EgressSource, snapshot: &'a RoomSnapshot) -> Result<Facts<'a>, ApiError> {
+    let find = |sid: &TrackSid| {
+        let of = |person: &'a Participant| Some((person, person.tracks.iter().find(|track| track.sid == *sid)?));
+        snapshot.records.iter().find_map(|record| of(&record.participant)).ok_or(ApiError::NoSuchTrack)
+    };
+    let publisher = |person: &'a Participant| Some(person.identity.as_str());
+    Ok(match source {
+        EgressSource::Room { .. } => Facts::default(),
+        EgressSource::Participant { identity, .. } => {
+            Facts { publisher_identity: Some(identity.as_str()), ..Facts::default() }
+        }
+        EgressSource::Tracks { audio, video } => {
+            let mut facts = Facts::default();
+            for (wanted, kind) in [(audio, MediaKind::Audio), (video, MediaKind::Video)] {
+                let Some(sid) = wanted else { continue };
+                let (person, track) = find(sid)?;
+                if track.kind != kind {
+                    return Err(ApiError::NoSuchTrack);
+                }
+                facts.publisher_identity = publisher(person);
+            }
+            facts
+        }
+        EgressSource::Track { track } => {
+            let (person, track) = find(track)?;
+            Facts { publisher_identity: publisher(person), track: Some(track_facts(track)), ..Facts::default() }
+        }
+    })
+}
+
+fn track_facts(track: &Track) -> TrackFacts<'_> {
+    TrackFacts {
+        id: track.sid.as_str(),
+        kind: match track.kind {
+            MediaKind::Audio => "audio",
+            MediaKind::Video => "video",
+        },
+        source: match track.source {
+            Source::Unknown => "unknown",
+            Source::Camera => "camera",
+            Source::Microphone => "microphone",
+            Source::ScreenShare => "screen_share",
+            Source::ScreenShareAudio => "screen_share_audio",
+        },
+    }
+}
+
+fn default_name(source: &EgressSource) -> &'static str {
+    match source {
+        EgressSource::Room { .. } => "{room_name}-{time}",
+        EgressSource::Participant { .. } | EgressSource::Tracks { .. } => "{publisher_identity}-{time}",
+        EgressSource::Track { .. } => "{track_id}-{time}",
+    }
+}
+
+fn nanoseconds(unix_ms: u64) -> u64 {
+    unix_ms.saturating_mul(1_000_000)
+}
+
+/// A recorder changes what it records a few times in all.
+const CHANGES_TRIED_MAX: usize = 8;
