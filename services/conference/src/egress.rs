@@ -1,28 +1,40 @@
-//! Recordings that host apps ask for: kept by the store, and carried out by whoever claims them there.
+//! Recordings that host apps ask for: kept by the store, and carried out by whoever claims them there ([`keeper`]).
 
+mod keeper;
 mod path;
+#[cfg(test)]
+pub(crate) mod testing;
 
-use std::sync::Arc;
-
-use futures_util::future::LocalBoxFuture;
-use plenary_cluster::{EgressFilter, EgressRefusal, Store, StoreError};
-use plenary_model::{
-    Egress, EgressFileKind, EgressId, EgressOutput, EgressRequest, EgressSource, EgressStatus, MediaKind, Participant,
-    RoomName, RoomSnapshot, Source, Track, TrackSid,
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
-pub use self::path::PathError;
+use plenary_cluster::{EgressFilter, EgressRefusal, Store, StoreError};
+use plenary_model::{
+    Egress, EgressFileKind, EgressId, EgressOutput, EgressRequest, EgressSource, EgressStatus, MediaKind, NodeId,
+    Participant, RoomName, RoomSnapshot, Source, Track, TrackSid,
+};
+use tokio::task::JoinHandle;
+
+use self::keeper::Keeper;
 use self::path::{Facts, TrackFacts};
+pub use self::{keeper::Held, path::PathError};
 use crate::{front::room_api::ApiError, ids, tokens::unix_ms};
 
-/// Whoever records. What is to be done stands in the store as well: a call only spares it the wait.
+/// Whoever records at this node. What it is told of one recording comes from one task, and nothing may be made wait.
 pub trait Recorder: Send + Sync {
-    /// Somebody has to claim it.
-    fn start<'a>(&'a self, egress: &'a Arc<Egress>) -> LocalBoxFuture<'a, ()>;
-    /// Nothing more is recorded of it; what there is shall become its files.
-    fn stop<'a>(&'a self, egress: &'a Arc<Egress>) -> LocalBoxFuture<'a, ()>;
+    /// It is this node's from here on. Of one that is `Active` another node has recorded some; of one that is `Ending` nothing more
+    /// is recorded, and what there is becomes its files.
+    fn start(&self, held: Held);
+    /// Nothing more is recorded of it: `Ending`, what there is becomes its files; `Aborted`, before it was said to have begun,
+    /// nobody wants them.
+    fn stop(&self, egress: &Arc<Egress>);
     /// Its source has another layout now.
-    fn update_layout<'a>(&'a self, egress: &'a Arc<Egress>) -> LocalBoxFuture<'a, ()>;
+    fn update_layout(&self, egress: &Arc<Egress>);
+    /// Somebody else records it, or will. What was written under this epoch may be closed; what others write and what they
+    /// read of it stays as it is.
+    fn fenced(&self, egress: &EgressId, epoch: u64);
 }
 
 /// A recording as it is asked for.
@@ -43,22 +55,47 @@ pub struct FileAsk {
 
 pub struct Egresses {
     store: Arc<dyn Store>,
+    node: NodeId,
     /// None where nothing is recorded.
-    recorder: Option<Arc<dyn Recorder>>,
+    recording: OnceLock<(Arc<Keeper>, JoinHandle<()>)>,
 }
 
 impl Egresses {
-    pub fn new(store: Arc<dyn Store>, recorder: Option<Arc<dyn Recorder>>) -> Self {
-        Self { store, recorder }
+    /// Nothing is recorded until there is a recorder.
+    pub fn new(store: Arc<dyn Store>, node: NodeId) -> Self {
+        Self { store, node, recording: OnceLock::new() }
+    }
+
+    /// Has this node claim recordings and make them. Needs a running runtime; once.
+    pub fn record(&self, recorder: Arc<dyn Recorder>) {
+        self.recording.get_or_init(|| {
+            let keeper = Arc::new(Keeper::new(self.store.clone(), self.node.clone(), recorder));
+            (keeper.clone(), tokio::spawn(keeper.run()))
+        });
+    }
+
+    /// Leaves everything that this node records to others, and claims nothing more; or claims again.
+    pub fn hand_over(&self, leaves: bool) {
+        if let Some((keeper, _)) = self.recording.get() {
+            keeper.hand_over(leaves);
+        }
+    }
+
+    /// Waits for the last words of what is recorded here, for this long at most.
+    pub async fn finish(&self, within: Duration) {
+        if let Some((keeper, task)) = self.recording.get() {
+            keeper.finished(within).await;
+            task.abort();
+        }
     }
 
     /// Whether anything can be recorded here.
     pub fn ready(&self) -> Result<(), ApiError> {
-        self.recorder().map(drop)
+        self.keeper().map(drop)
     }
 
     pub async fn start(&self, ask: EgressAsk) -> Result<Arc<Egress>, ApiError> {
-        let recorder = self.recorder()?;
+        let keeper = self.keeper()?;
         let snapshot = self.store.snapshot(ask.room.clone()).await?;
         let now_ms = unix_ms();
         let facts = Facts {
@@ -91,7 +128,7 @@ impl Egresses {
             version: 1,
         };
         let egress = self.store.start_egress(egress).await?;
-        recorder.start(&egress).await;
+        keeper.look();
         Ok(egress)
     }
 
@@ -108,11 +145,7 @@ impl Egresses {
             }
             Ok(())
         });
-        let stopped = stopped.await?;
-        if let Some(recorder) = &self.recorder {
-            recorder.stop(&stopped).await;
-        }
-        Ok(stopped)
+        stopped.await
     }
 
     pub async fn update_layout(&self, id: &EgressId, layout: &str) -> Result<Arc<Egress>, ApiError> {
@@ -124,18 +157,15 @@ impl Egresses {
             (EgressSource::Room { .. }, status) => Err(ApiError::EgressNotUpdated(status)),
             _ => Err(ApiError::NoLayout),
         });
-        let changed = changed.await?;
-        if let Some(recorder) = &self.recorder {
-            recorder.update_layout(&changed).await;
-        }
-        Ok(changed)
+        changed.await
     }
 
     pub async fn list(&self, filter: EgressFilter) -> Result<Vec<Arc<Egress>>, ApiError> {
         Ok(self.store.egresses(filter).await?.into_iter().map(|one| one.egress).collect())
     }
 
-    /// Whoever records may change it at the same time: then once more, on what came of that.
+    /// Whoever records may change it at the same time: then once more, on what came of that. If that is another node, it hears of
+    /// it when it renews its lease.
     async fn change(
         &self,
         id: &EgressId,
@@ -149,7 +179,12 @@ impl Egresses {
             egress.updated_at_ns = nanoseconds(unix_ms());
             change(&mut egress)?;
             match self.store.put_egress(egress.clone(), None).await {
-                Ok(()) => return Ok(Arc::new(egress)),
+                Ok(()) => {
+                    if let Ok(keeper) = self.keeper() {
+                        keeper.read_again();
+                    }
+                    return Ok(Arc::new(egress));
+                }
                 Err(StoreError::Egress(EgressRefusal::Changed | EgressRefusal::Over)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -157,8 +192,8 @@ impl Egresses {
         Err(ApiError::Unavailable)
     }
 
-    fn recorder(&self) -> Result<&Arc<dyn Recorder>, ApiError> {
-        self.recorder.as_ref().ok_or(ApiError::NothingRecorded)
+    fn keeper(&self) -> Result<&Arc<Keeper>, ApiError> {
+        self.recording.get().map(|(keeper, _)| keeper).ok_or(ApiError::NothingRecorded)
     }
 }
 

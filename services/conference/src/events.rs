@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use opentelemetry::KeyValue;
 use plenary_cluster::{Observation, StoreError};
 use plenary_media_core::{self as media, PeerEnd};
-use plenary_model::{LeaveReason, NodeId, Target, TrackSid};
+use plenary_model::{EgressId, EgressStatus, LeaveReason, NodeId, RoomName, Target, TrackSid};
 use plenary_recording::{
     Repaired,
     recording::{DiskFailure, Ended, Refusal},
@@ -803,6 +803,36 @@ impl WebhooksBehind {
     pub fn emit(self) {
         let destination = i64::try_from(self.destination).unwrap_or(i64::MAX);
         instruments().webhooks_age.record(self.by.as_secs_f64(), &[KeyValue::new("destination", destination)]);
+    }
+}
+
+/// A recording is this node's.
+#[derive(Debug)]
+pub struct EgressHeld<'a> {
+    pub egress: &'a EgressId,
+    pub room: &'a RoomName,
+    pub epoch: u64,
+    /// Beyond `Starting` if another node had it before.
+    pub status: EgressStatus,
+}
+
+impl EgressHeld<'_> {
+    pub fn emit(self) {
+        let status = label(self.status);
+        info!(egress = %self.egress, room = %self.room, epoch = self.epoch, status, "recording claimed");
+    }
+}
+
+/// A recording is this node's no longer, and not over.
+#[derive(Debug)]
+pub struct EgressFenced<'a> {
+    pub egress: &'a EgressId,
+    pub epoch: u64,
+}
+
+impl EgressFenced<'_> {
+    pub fn emit(self) {
+        info!(egress = %self.egress, epoch = self.epoch, "recording left to another node");
     }
 }
 

@@ -120,7 +120,7 @@ impl Shared {
             reach: Arc::default(),
             letters: Arc::new(Letters::new(bus.clone())),
             // Nothing here records yet.
-            egresses: Egresses::new(store.clone(), None),
+            egresses: Egresses::new(store.clone(), node.clone()),
             node,
             store,
             bus,
@@ -215,6 +215,7 @@ impl Shared {
     /// Has the node's people go to the others, if there are any. True if that is under way or done.
     fn drain(&self) -> bool {
         self.turn_phase(Phase::Serving, Phase::Draining);
+        self.egresses.hand_over(true);
         let phase = *self.phase.borrow();
         phase.drains() || phase == Phase::Empty
     }
@@ -224,6 +225,7 @@ impl Shared {
         for drained in [Phase::Draining, Phase::Leaving, Phase::Empty] {
             self.turn_phase(drained, Phase::Serving);
         }
+        self.egresses.hand_over(false);
         *self.phase.borrow() == Phase::Serving
     }
 
@@ -412,6 +414,9 @@ impl Node {
     pub async fn stop(self) {
         NodeStopping.emit();
         self.shared.phase.send_replace(Phase::Stopping);
+        if !self.shared.is_alone {
+            self.shared.egresses.hand_over(true);
+        }
         for task in &self.tasks {
             task.abort();
         }
@@ -428,6 +433,7 @@ impl Node {
         for door in &self.doors {
             door.stop(true).await;
         }
+        self.shared.egresses.finish(RECORDINGS_END_WITHIN).await;
         // If this fails the lease runs out by itself.
         let _ = self.shared.store.release(self.shared.node.clone()).await;
         if let Some(webhooks) = self.webhooks {
@@ -516,4 +522,6 @@ const SERVE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
 /// How long host apps get to hear the last.
 const TELL_LAST_WITHIN: Duration = Duration::from_secs(3);
+/// How long recordings get to be handed over, or to become files.
+const RECORDINGS_END_WITHIN: Duration = Duration::from_secs(3);
 const STOP_POLL: Duration = Duration::from_millis(20);

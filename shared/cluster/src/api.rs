@@ -97,8 +97,11 @@ pub trait Store: Send + Sync {
     /// Replaces what is stored by its next version: whoever records with the lease, others without. [`EgressRefusal::Changed`] if it is not
     /// the next, [`EgressRefusal::Over`] if the status cannot follow. Shows in the room whether it is recorded, and publishes that.
     fn put_egress(&self, egress: Egress, lease: Option<EgressLease>) -> BoxFuture<'_, Result<(), StoreError>>;
-    /// Puts back what the store lost, on behalf of who recorded under this epoch. Nothing happens if it is there.
-    fn restore_egress(&self, egress: Egress, epoch: u64) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Puts back what the store lost, on behalf of who recorded under the epoch that they know and goes on: their lease runs anew. Nothing
+    /// happens if it is there.
+    fn restore_egress(&self, egress: Egress, by: Recorder) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Up to `most` recordings that are not over and that nobody has a lease of, the one that waits longest first.
+    fn unheld_egresses(&self, most: usize) -> BoxFuture<'_, Result<Vec<StoredEgress>, StoreError>>;
     /// In the order in which they were asked for. Forgotten are those that did not change for [`EGRESS_KEPT`](crate::EGRESS_KEPT).
     fn egresses(&self, filter: EgressFilter) -> BoxFuture<'_, Result<Vec<StoredEgress>, StoreError>>;
     /// Changes whenever this node may have filled an outbox; what others fill is found by looking.

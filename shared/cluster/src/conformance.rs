@@ -84,6 +84,7 @@ macro_rules! conformance_suite {
             only_the_last_recorder_writes,
             epochs_grow_over_a_loss_of_the_store,
             a_lost_recording_is_put_back_as_it_was,
+            what_nobody_records_is_found,
             a_recording_goes_forward_alone,
             no_change_of_a_recording_overwrites_another,
             a_room_shows_that_it_is_recorded,

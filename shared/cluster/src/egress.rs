@@ -54,7 +54,7 @@ impl EgressFilter {
 }
 
 /// How long a recorder's lease runs without being renewed.
-pub const EGRESS_LEASE_LIFE: Duration = Duration::from_secs(5);
+pub const EGRESS_LEASE_LIFE: Duration = Duration::from_secs(3);
 
 /// How long a recording is listed after its last change.
 pub const EGRESS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);

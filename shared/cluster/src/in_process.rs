@@ -341,7 +341,7 @@ impl Store for InProcess {
                 return Err(StoreError::NoSuchRoom);
             }
             let (egress, now_ms) = (Arc::new(egress), state.now_ms());
-            state.egresses.add(egress.clone(), 0, now_ms)?;
+            state.egresses.add(egress.clone(), None, now_ms)?;
             state.tell_of_egress(&egress);
             Ok(egress)
         })
@@ -383,15 +383,22 @@ impl Store for InProcess {
         })
     }
 
-    fn restore_egress(&self, egress: Egress, epoch: u64) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn restore_egress(&self, egress: Egress, by: Recorder) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let state = &mut *self.state();
             if state.egresses.get(&egress.id).is_none() {
                 let (room, now_ms) = (egress.room.clone(), state.now_ms());
-                state.egresses.add(Arc::new(egress), epoch, now_ms)?;
+                state.egresses.add(Arc::new(egress), Some(by), now_ms)?;
                 state.show_egress(&room);
             }
             Ok(())
+        })
+    }
+
+    fn unheld_egresses(&self, most: usize) -> BoxFuture<'_, Result<Vec<StoredEgress>, StoreError>> {
+        Box::pin(async move {
+            let state = &*self.state();
+            Ok(state.egresses.unheld(most, state.now_ms()))
         })
     }
 

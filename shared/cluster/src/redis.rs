@@ -270,7 +270,8 @@ impl Place<'_> {
 
     fn keys(&self) -> Vec<String> {
         let own = ["x", "p", "i", "g", "ended", "e", "e:recorders"].map(|kind| format!("{}:{kind}", self.channel()));
-        let shared = ["rooms", "generation", "bans", "hosts:", "seated", "egresses", "egresses:changed"];
+        let shared =
+            ["rooms", "generation", "bans", "hosts:", "seated", "egresses", "egresses:changed", "egresses:unheld"];
         let shared = shared.map(|kind| format!("{}{kind}", self.cluster.prefix));
         let outboxes = self.cluster.destinations.iter().flat_map(|destination| {
             let [due, state] = self.cluster.outbox_keys(destination);
@@ -703,8 +704,12 @@ impl Store for Redis {
         Box::pin(async move { self.change_egress(&egress, lease.as_ref()).await })
     }
 
-    fn restore_egress(&self, egress: Egress, epoch: u64) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.keep_egress(&egress, Some(epoch)).await.map(drop) })
+    fn restore_egress(&self, egress: Egress, by: Recorder) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.keep_egress(&egress, Some(&by)).await.map(drop) })
+    }
+
+    fn unheld_egresses(&self, most: usize) -> BoxFuture<'_, Result<Vec<StoredEgress>, StoreError>> {
+        Box::pin(async move { self.list_unheld(most).await })
     }
 
     fn egresses(&self, filter: EgressFilter) -> BoxFuture<'_, Result<Vec<StoredEgress>, StoreError>> {
@@ -820,6 +825,7 @@ scripts! {
     EGRESS_RENEW = ["encode", "prelude", "egress"] "egress_renew";
     EGRESS_PUT = ["encode", "prelude", "egress"] "egress_put";
     EGRESS_LIST = ["encode", "prelude", "egress"] "egress_list";
+    EGRESS_UNHELD = ["encode"] "egress_unheld";
     RENEW = ["encode"] "renew";
     RELEASE = ["encode"] "release";
     EXPIRED = ["encode", "seated"] "expired";

@@ -74,15 +74,44 @@ pub async fn a_lost_recording_is_put_back_as_it_was(cluster: Arc<impl Cluster>) 
     cluster.create(new_room("r", 1)).await.unwrap();
     let lost = Egress { version: 7, ..next(&egress("EG_1", "r"), EgressStatus::Active) };
     let epoch = 9_000_000_000_000;
-    cluster.restore_egress(lost.clone(), epoch).await.unwrap();
-    cluster.restore_egress(Egress { version: 1, ..lost.clone() }, 1).await.unwrap();
+    let by = Recorder { known_epoch: epoch, ..recorder("ND_1", 1) };
+    cluster.restore_egress(lost.clone(), by).await.unwrap();
+    cluster.restore_egress(Egress { version: 1, ..lost.clone() }, recorder("ND_2", 1)).await.unwrap();
     let listed = cluster.egresses(EgressFilter::default()).await.unwrap();
-    let stored = StoredEgress { egress: Arc::new(lost.clone()), epoch, recorder: None };
+    let stored = StoredEgress { egress: Arc::new(lost.clone()), epoch, recorder: Some(node("ND_1")) };
     assert_eq!(listed, [stored], "the first word stands");
+    let other = cluster.claim_egress(name("r"), "EG_1".into(), recorder("ND_2", 1)).await;
+    assert_eq!(other, Err(StoreError::Egress(EgressRefusal::Held)));
     assert!(cluster.snapshot(name("r")).await.unwrap().room.active_recording);
     let lease = EgressLease { room: name("r"), id: "EG_1".into(), epoch };
     assert_eq!(*cluster.renew_egress(lease.clone()).await.unwrap(), lost, "its recorder goes on");
     cluster.put_egress(next(&lost, EgressStatus::Ending), Some(lease)).await.unwrap();
+}
+
+pub async fn what_nobody_records_is_found(cluster: Arc<impl Cluster>) {
+    let unheld = async |most| {
+        let found = cluster.unheld_egresses(most).await.unwrap();
+        found.iter().map(|one| (one.egress.id.to_string(), one.epoch)).collect::<Vec<_>>()
+    };
+    for room in ["r", "s"] {
+        cluster.create(new_room(room, 1)).await.unwrap();
+        cluster.start_egress(egress(&format!("EG_{room}"), room)).await.unwrap();
+    }
+    let ids =
+        |found: Vec<(String, u64)>| found.into_iter().map(|(id, _)| id).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(ids(unheld(9).await), ["EG_r".into(), "EG_s".into()].into());
+    assert_eq!(unheld(1).await.len(), 1);
+    let (lease, asked) = cluster.claim_egress(name("r"), "EG_r".into(), recorder("ND_1", 1)).await.unwrap();
+    assert_eq!(unheld(9).await, [("EG_s".to_owned(), 0)]);
+    cluster.put_egress(next(&egress("EG_s", "s"), EgressStatus::Aborted), None).await.unwrap();
+    assert_eq!(unheld(9).await, [], "one is over");
+    cluster.release_egress(lease.clone()).await.unwrap();
+    assert_eq!(unheld(9).await, [("EG_r".to_owned(), lease.epoch)]);
+    cluster.renew_egress(lease.clone()).await.unwrap();
+    assert_eq!(unheld(9).await, []);
+    cluster.release_egress(lease.clone()).await.unwrap();
+    cluster.put_egress(next(&asked, EgressStatus::Failed), Some(lease)).await.unwrap();
+    assert_eq!(unheld(9).await, []);
 }
 
 pub async fn a_recording_goes_forward_alone(cluster: Arc<impl Cluster>) {
@@ -91,7 +120,7 @@ pub async fn a_recording_goes_forward_alone(cluster: Arc<impl Cluster>) {
         for (other, to) in (0..).zip(EgressStatus::ALL) {
             let id = format!("EG_{number}_{other}");
             let stored = Egress { status: from, ..egress(&id, "r") };
-            cluster.restore_egress(stored.clone(), 1).await.unwrap();
+            cluster.restore_egress(stored.clone(), recorder("ND_1", 1)).await.unwrap();
             let expected = if from.may_become(to) { Ok(()) } else { Err(StoreError::Egress(EgressRefusal::Over)) };
             assert_eq!(cluster.put_egress(next(&stored, to), None).await, expected, "{from:?} to {to:?}");
         }
@@ -140,7 +169,8 @@ pub async fn a_room_shows_that_it_is_recorded(cluster: Arc<impl Cluster>) {
     assert_eq!(told.iter().filter_map(meta).collect::<Vec<_>>(), [(true, true), (false, false)], "and told once each");
 
     cluster.delete(name("r"), LeaveReason::RoomDeleted).await.unwrap();
-    cluster.restore_egress(Egress { status: EgressStatus::Active, ..egress("EG_3", "r") }, 1).await.unwrap();
+    let of_before = Egress { status: EgressStatus::Active, ..egress("EG_3", "r") };
+    cluster.restore_egress(of_before, recorder("ND_1", 1)).await.unwrap();
     cluster.create(NewRoom { sid: "RM_next".into(), ..new_room("r", 2) }).await.unwrap();
     let three = Egress { status: EgressStatus::Active, ..egress("EG_3", "r") };
     cluster.put_egress(next(&three, EgressStatus::Active), None).await.unwrap();
@@ -198,7 +228,7 @@ pub async fn recordings_are_told_of_even_when_the_room_is_gone(cluster: Arc<impl
     cluster.put_egress(ending.clone(), None).await.unwrap();
     let complete = next(&ending, EgressStatus::Complete);
     cluster.put_egress(complete.clone(), None).await.unwrap();
-    cluster.restore_egress(egress("EG_2", "r"), 1).await.unwrap();
+    cluster.restore_egress(egress("EG_2", "r"), recorder("ND_1", 1)).await.unwrap();
     for destination in super::DESTINATIONS {
         let (waiting, told) = emptied(&cluster, destination).await;
         let expected = [

@@ -32,11 +32,14 @@ impl Egresses {
         self.stored.get(id).map(|stored| stored.egress.clone())
     }
 
-    pub(super) fn add(&mut self, egress: Arc<Egress>, epoch: u64, now_ms: u64) -> Result<(), StoreError> {
+    /// With the recorder that goes on, if it was lost.
+    pub(super) fn add(&mut self, egress: Arc<Egress>, by: Option<Recorder>, now_ms: u64) -> Result<(), StoreError> {
         self.make_place(&egress.room, now_ms)?;
         let (id, room) = (egress.id.clone(), egress.room.clone());
         self.of_rooms.entry(room).or_default().insert(id.clone());
-        let stored = Stored { egress, epoch, recorder: None, leased_until_ms: 0, changed_ms: now_ms };
+        let epoch = by.as_ref().map_or(0, |by| by.known_epoch);
+        let leased_until_ms = if by.is_some() { now_ms.saturating_add(LEASE_LIFE_MS) } else { 0 };
+        let stored = Stored { egress, epoch, recorder: by, leased_until_ms, changed_ms: now_ms };
         self.stored.insert(id, stored);
         Ok(())
     }
@@ -103,18 +106,23 @@ impl Egresses {
 
     pub(super) fn list(&self, filter: &EgressFilter, now_ms: u64) -> Vec<StoredEgress> {
         let is_listed = |stored: &&Stored| !stored.is_forgotten(now_ms) && filter.holds(&stored.egress);
-        let told = |stored: &Stored| {
-            let recorder = stored.recorder.as_ref().filter(|_| stored.leased_until_ms > now_ms);
-            let recorder: Option<NodeId> = recorder.map(|recorder| recorder.node.clone());
-            StoredEgress { egress: stored.egress.clone(), epoch: stored.epoch, recorder }
-        };
         match &filter.room {
             Some(room) => {
                 let ids = self.of_rooms.get(room).into_iter().flatten();
-                ids.filter_map(|id| self.stored.get(id)).filter(is_listed).map(told).collect()
+                let of_room = ids.filter_map(|id| self.stored.get(id));
+                of_room.filter(is_listed).map(|stored| stored.told(now_ms)).collect()
             }
-            None => self.stored.values().filter(is_listed).map(told).collect(),
+            None => self.stored.values().filter(is_listed).map(|stored| stored.told(now_ms)).collect(),
         }
+    }
+
+    pub(super) fn unheld(&self, most: usize, now_ms: u64) -> Vec<StoredEgress> {
+        let is_unheld = |stored: &&Stored| {
+            stored.leased_until_ms <= now_ms && !stored.egress.status.is_over() && !stored.is_forgotten(now_ms)
+        };
+        let mut unheld: Vec<_> = self.stored.values().filter(is_unheld).collect();
+        unheld.sort_by_key(|stored| stored.leased_until_ms);
+        unheld.into_iter().take(most).map(|stored| stored.told(now_ms)).collect()
     }
 
     /// Whether something of this life of a room is being recorded.
@@ -165,6 +173,12 @@ impl Egresses {
 impl Stored {
     fn lease(&mut self, now_ms: u64) {
         (self.leased_until_ms, self.changed_ms) = (now_ms.saturating_add(LEASE_LIFE_MS), now_ms);
+    }
+
+    fn told(&self, now_ms: u64) -> StoredEgress {
+        let recorder = self.recorder.as_ref().filter(|_| self.leased_until_ms > now_ms);
+        let recorder: Option<NodeId> = recorder.map(|recorder| recorder.node.clone());
+        StoredEgress { egress: self.egress.clone(), epoch: self.epoch, recorder }
     }
 
     fn is_forgotten(&self, now_ms: u64) -> bool {

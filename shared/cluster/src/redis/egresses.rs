@@ -5,26 +5,30 @@ use std::{collections::BTreeSet, sync::Arc};
 use plenary_model::{Egress, EgressId, EgressStatus, RoomName};
 use prost::Message;
 
-use super::{EGRESS_CLAIM, EGRESS_LIST, EGRESS_PUT, EGRESS_RENEW, EGRESS_START, Redis, values::Answer, wire};
+use super::{
+    EGRESS_CLAIM, EGRESS_LIST, EGRESS_PUT, EGRESS_RENEW, EGRESS_START, EGRESS_UNHELD, Redis, refusal, values::Answer,
+    wire,
+};
 use crate::{EGRESS_LEASE_LIFE, EgressFilter, EgressLease, Recorder, StoreError, StoredEgress};
 
 impl Redis {
-    /// With an epoch it was lost, and somebody had recorded under that.
-    pub(super) async fn keep_egress(
-        &self,
-        egress: &Egress,
-        lost_epoch: Option<u64>,
-    ) -> Result<Arc<Egress>, StoreError> {
+    /// With a recorder it was lost, and that one goes on under the epoch it knows.
+    pub(super) async fn keep_egress(&self, egress: &Egress, by: Option<&Recorder>) -> Result<Arc<Egress>, StoreError> {
         let bytes = wire::Egress::from(egress).encode_to_vec();
         let (version, status) = (egress.version.to_string(), status(egress.status));
-        let epoch = lost_epoch.unwrap_or_default().to_string();
-        let args: [&[u8]; 7] = [
+        let epoch = by.map_or(0, |by| by.known_epoch).to_string();
+        let node = by.map_or("", |by| by.node.as_str());
+        let life = by.map(|by| by.life.to_string()).unwrap_or_default();
+        let life_ms = lease_ms();
+        let args: [&[u8]; 9] = [
             egress.id.as_str().as_bytes(),
             egress.room_sid.as_str().as_bytes(),
             status.as_bytes(),
             version.as_bytes(),
             epoch.as_bytes(),
-            if lost_epoch.is_some() { b"1" } else { b"0" },
+            node.as_bytes(),
+            life.as_bytes(),
+            life_ms.as_bytes(),
             &bytes,
         ];
         read(&mut self.place(&egress.room).run(&EGRESS_START, &args).await?)
@@ -67,6 +71,23 @@ impl Redis {
         self.place(&egress.room).run(&EGRESS_PUT, &args).await.map(drop)
     }
 
+    pub(super) async fn list_unheld(&self, most: usize) -> Result<Vec<StoredEgress>, StoreError> {
+        let keys = [format!("{}:unheld", self.egresses_key()), self.egresses_key()];
+        let mut unheld = Vec::new();
+        for shard in &self.shards {
+            let most = most.saturating_sub(unheld.len()).to_string();
+            let answer = shard.run(&EGRESS_UNHELD, &keys, &[most.as_bytes()]).await?;
+            let mut answer = answer.map(|values| Answer(values.into_iter())).map_err(|word| refusal(&word))?;
+            let mut pairs = answer.texts()?.into_iter();
+            while let (Some(room), Some(id)) = (pairs.next(), pairs.next()) {
+                let Ok(room) = RoomName::try_from(room.as_str()) else { continue };
+                unheld.extend(self.list_egresses_of(&room, &id).await?);
+            }
+        }
+        unheld.retain(|one| one.recorder.is_none() && !one.egress.status.is_over());
+        Ok(unheld)
+    }
+
     pub(super) async fn list_egresses(&self, filter: &EgressFilter) -> Result<Vec<StoredEgress>, StoreError> {
         let rooms = match (&filter.room, &filter.id) {
             (Some(room), _) => BTreeSet::from([room.clone()]),
@@ -76,27 +97,36 @@ impl Redis {
         let id = filter.id.as_ref().map_or("", EgressId::as_str);
         let mut all = Vec::new();
         for room in rooms {
-            let mut stored = self.place(&room).run(&EGRESS_LIST, &[id.as_bytes()]).await?.array()?;
-            while let (Some(egress), Some(epoch), Some(node)) =
-                (stored.optional(), stored.optional(), stored.optional())
-            {
-                // What a newer node began and this one cannot read is listed by that one.
-                let Ok(egress) = wire::egress(&egress) else { continue };
-                let [epoch, node] = [epoch, node].map(|text| String::from_utf8(text).unwrap_or_default());
-                let recorder = (!node.is_empty()).then(|| node.into());
-                let epoch = epoch.parse().map_err(|_| StoreError::Unavailable)?;
-                all.push(StoredEgress { egress: Arc::new(egress), epoch, recorder });
-            }
+            all.extend(self.list_egresses_of(&room, id).await?);
         }
         all.retain(|one| filter.holds(&one.egress));
         all.sort_by_key(|one| one.egress.asked_at_ns);
         Ok(all)
     }
 
+    /// All of a room, or one.
+    async fn list_egresses_of(&self, room: &RoomName, id: &str) -> Result<Vec<StoredEgress>, StoreError> {
+        let mut stored = self.place(room).run(&EGRESS_LIST, &[id.as_bytes()]).await?.array()?;
+        let mut all = Vec::new();
+        while let (Some(egress), Some(epoch), Some(node)) = (stored.optional(), stored.optional(), stored.optional()) {
+            // What a newer node began and this one cannot read is listed by that one.
+            let Ok(egress) = wire::egress(&egress) else { continue };
+            let [epoch, node] = [epoch, node].map(|text| String::from_utf8(text).unwrap_or_default());
+            let recorder = (!node.is_empty()).then(|| node.into());
+            let epoch = epoch.parse().map_err(|_| StoreError::Unavailable)?;
+            all.push(StoredEgress { egress: Arc::new(egress), epoch, recorder });
+        }
+        Ok(all)
+    }
+
+    fn egresses_key(&self) -> String {
+        format!("{}egresses", self.prefix)
+    }
+
     /// Rooms that something was recorded of, at any server.
     async fn rooms_by_index(&self, command: &'static str, fields: &[&str]) -> Result<BTreeSet<RoomName>, StoreError> {
         let mut look = redis::cmd(command);
-        look.arg(format!("{}egresses", self.prefix)).arg(fields);
+        look.arg(self.egresses_key()).arg(fields);
         let mut rooms = BTreeSet::new();
         for shard in &self.shards {
             let found = match fields {

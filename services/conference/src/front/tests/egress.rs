@@ -1,53 +1,31 @@
 //! The Egress API, with a store behind it and a recorder that only remembers what it was told.
 
+use std::time::Duration;
+
 use livekit_protocol as pb;
 use plenary_cluster::{InProcess, NewRoom, RoomDefaults, Seat, Store};
 use plenary_model::{Egress, EgressFile, EgressFileKind, EgressMedia, EgressSource, EgressStatus, NodeId};
+use tokio::sync::mpsc;
 
 use super::*;
-use crate::egress::{Egresses, Recorder};
-
-#[derive(Default)]
-struct Told(Mutex<Vec<(&'static str, Arc<Egress>)>>);
-
-impl Told {
-    fn note<'a>(&'a self, what: &'static str, egress: &'a Arc<Egress>) -> LocalBoxFuture<'a, ()> {
-        self.0.lock().unwrap().push((what, egress.clone()));
-        Box::pin(async {})
-    }
-
-    fn words(&self) -> Vec<&'static str> {
-        self.0.lock().unwrap().iter().map(|(what, _)| *what).collect()
-    }
-}
-
-impl Recorder for Told {
-    fn start<'a>(&'a self, egress: &'a Arc<Egress>) -> LocalBoxFuture<'a, ()> {
-        self.note("start", egress)
-    }
-
-    fn stop<'a>(&'a self, egress: &'a Arc<Egress>) -> LocalBoxFuture<'a, ()> {
-        self.note("stop", egress)
-    }
-
-    fn update_layout<'a>(&'a self, egress: &'a Arc<Egress>) -> LocalBoxFuture<'a, ()> {
-        self.note("layout", egress)
-    }
-}
+use crate::egress::{
+    Egresses,
+    testing::{FakeRecorder, Told},
+};
 
 struct RecordingNode {
     node: FakeNode,
     store: Arc<InProcess>,
-    told: Arc<Told>,
+    told: tokio::sync::Mutex<mpsc::UnboundedReceiver<Told>>,
     egresses: Egresses,
 }
 
 impl RecordingNode {
     /// With the room `standup`, in which ann has a microphone open.
     async fn new() -> Arc<Self> {
-        let (store, told) = (Arc::new(InProcess::new()), Arc::<Told>::default());
-        let recorder: Arc<dyn Recorder> = told.clone();
-        let egresses = Egresses::new(store.clone(), Some(recorder));
+        let (store, (recorder, told)) = (Arc::new(InProcess::new()), FakeRecorder::new());
+        let egresses = Egresses::new(store.clone(), NodeId::from("ND_1"));
+        egresses.record(recorder);
         let seat = Seat {
             participant: (*ann()).clone(),
             node: NodeId::from("ND_1"),
@@ -57,7 +35,13 @@ impl RecordingNode {
             trace: None,
         };
         store.join(name("standup"), seat).await.unwrap();
-        Arc::new(Self { node: FakeNode::default(), store, told, egresses })
+        Arc::new(Self { node: FakeNode::default(), store, told: told.into(), egresses })
+    }
+
+    /// What the recorder is told next.
+    async fn told(&self) -> Told {
+        let mut told = self.told.lock().await;
+        tokio::time::timeout(PATIENCE, told.recv()).await.expect("it was told nothing").unwrap()
     }
 
     async fn stored(&self, id: &Value) -> Egress {
@@ -159,16 +143,20 @@ async fn a_recording_is_started_shown_arranged_and_stopped() {
     assert_eq!(started["room_composite"]["file_outputs"][0]["filepath"], "calls/{room_name}", "the request as it was");
     assert_eq!(started["room_composite"]["layout"], "grid");
 
+    let Told::Start(held) = node.told().await else { panic!("it is to start first") };
+    assert_eq!(id, held.egress.id.as_str());
     let (status, arranged) = answer!(app, "UpdateLayout", json!({ "egress_id": id, "layout": "speaker-dark" }));
     assert_eq!((status, &arranged["status"]), (200, &json!("EGRESS_STARTING")));
     let source = EgressSource::Room { layout: "speaker-dark".into(), media: EgressMedia::Both };
     assert_eq!(node.stored(&id).await.source, source);
+    assert!(matches!(node.told().await, Told::Layout(egress) if egress.source == source));
 
     node.becomes(&id, EgressStatus::Active, Vec::new()).await;
     let (_, listed) = answer!(app, "ListEgress", json!({ "room_name": "standup", "active": true }));
     assert_eq!(listed["items"][0]["status"], "EGRESS_ACTIVE");
     let (status, stopped) = answer!(app, "StopEgress", json!({ "egress_id": id }));
     assert_eq!((status, &stopped["status"]), (200, &json!("EGRESS_ENDING")));
+    assert!(matches!(node.told().await, Told::Stop(egress) if egress.status == EgressStatus::Ending));
     let (status, again) = answer!(app, "StopEgress", json!({ "egress_id": id }));
     assert_eq!((status, &again["code"]), (412, &json!("failed_precondition")));
     assert_eq!(again["msg"], "egress with status EGRESS_ENDING cannot be stopped");
@@ -184,7 +172,7 @@ async fn a_recording_is_started_shown_arranged_and_stopped() {
     assert_eq!((&result["duration"], &result["size"], &result["ended_at"]), (&json!("3"), &json!("7"), &json!("4")));
     let (_, listed) = answer!(app, "ListEgress", json!({ "active": true }));
     assert_eq!(listed, json!({ "items": [], "next_page_token": null }));
-    assert_eq!(node.told.words(), ["start", "layout", "stop"]);
+    assert!(node.told.lock().await.is_empty());
 }
 
 #[actix_web::test]
@@ -354,7 +342,7 @@ async fn what_cannot_be_recorded_is_refused_by_name() {
         assert!(said["msg"].as_str().unwrap().contains(text), "{method} {body}: {said}");
         assert!(!said.to_string().contains("hidden"));
     }
-    assert!(node.told.words().is_empty());
+    assert!(node.told.lock().await.is_empty());
     assert_eq!(answer!(app, "ListEgress", json!({})).1["items"], json!([]));
     assert_eq!(answer!(app, "ListEgress", json!({ "room_name": "no\nroom" })).1["items"], json!([]));
 }
@@ -370,12 +358,11 @@ async fn recording_needs_its_grant_and_a_recorder() {
         let response = call_service(&app, request.to_request()).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{method}");
     }
-    let nothing = Egresses::new(node.store.clone(), None);
     let bare = Arc::new(RecordingNode {
         node: FakeNode::default(),
         store: node.store.clone(),
-        told: Arc::default(),
-        egresses: nothing,
+        told: FakeRecorder::new().1.into(),
+        egresses: Egresses::new(node.store.clone(), NodeId::from("ND_1")),
     });
     let app = doors!(bare);
     let start = json!({ "room_name": "standup", "file_outputs": [{}] });
@@ -405,3 +392,6 @@ async fn a_room_can_be_made_with_its_recording() {
     let asked = create.egress.as_ref().unwrap();
     assert_eq!((asked.room.as_str(), asked.outputs[0].template.as_str()), ("standup", "x"));
 }
+
+/// For what happens at once; a machine may be slow.
+const PATIENCE: Duration = Duration::from_secs(10);

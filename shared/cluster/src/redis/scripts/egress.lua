@@ -4,6 +4,7 @@
 -- RECORDERS: hash id -> "epoch version status room_sid changed_ms leased_until_ms node life"; epoch, node and life of the last
 --    recorder, 0, "-" and 0 if there was none
 -- OF_SERVER: hash id -> room; CHANGED: zset id -> last change, by which the former is swept
+-- UNHELD: zset id -> when its lease runs out, of those that are not over
 local KEPT_MS = 24 * 60 * 60 * 1000
 local PER_ROOM_MAX = 100
 local ALL_MAX = 100000
@@ -41,6 +42,11 @@ local function keep(id, one)
     decimal(now), decimal(one.leased), one.node, one.life }, ' '))
   redis.call('HSET', OF_SERVER, id, NAME)
   redis.call('ZADD', CHANGED, decimal(now), id)
+  if is_over(one.status) then
+    redis.call('ZREM', UNHELD, id)
+  else
+    redis.call('ZADD', UNHELD, decimal(one.leased), id)
+  end
   for _, key in ipairs({ EGRESSES, RECORDERS }) do
     redis.call('PEXPIRE', key, KEPT_MS)
   end
@@ -55,6 +61,7 @@ local function forget(id)
   redis.call('HDEL', RECORDERS, id)
   redis.call('HDEL', OF_SERVER, id)
   redis.call('ZREM', CHANGED, id)
+  redis.call('ZREM', UNHELD, id)
 end
 
 local function make_place()
@@ -62,6 +69,7 @@ local function make_place()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', CHANGED, '-inf', late, 'LIMIT', 0, SWEPT_AT_ONCE)) do
     redis.call('HDEL', OF_SERVER, id)
     redis.call('ZREM', CHANGED, id)
+    redis.call('ZREM', UNHELD, id)
   end
   local lines = redis.call('HGETALL', RECORDERS)
   local oldest, since

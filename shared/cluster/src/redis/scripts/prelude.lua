@@ -9,7 +9,8 @@
 -- HOSTS goes before a node's id: set of the rooms where it hosts somebody
 -- SEATED: zset node -> when it was last seen to have a lease, or began to host somebody
 -- The rest: see egress.lua.
-local X, P, I, G, ENDED, EGRESSES, RECORDERS, ROOMS, GENERATION, BANS, HOSTS, SEATED, OF_SERVER, CHANGED = unpack(KEYS)
+local X, P, I, G, ENDED, EGRESSES, RECORDERS, ROOMS, GENERATION, BANS, HOSTS, SEATED, OF_SERVER, CHANGED,
+  UNHELD = unpack(KEYS)
 -- Where host apps are told, for each destination besides:
 -- due: zset outbox -> when somebody has to look into it
 -- state: see outbox.lua
@@ -20,7 +21,7 @@ local DEPARTED_MAX = 1024
 local LIVES_REMEMBERED = 16
 local PEOPLE_MAX = 50000
 
-local OWN_KEYS = 14
+local OWN_KEYS = 15
 local IS_TOLD = #KEYS > OWN_KEYS
 local STARTED, FINISHED, RECORDED = 1, 2, 3
 local OUTBOX_MAX = 1000

@@ -1,0 +1,452 @@
+use plenary_cluster::{EGRESS_LEASE_LIFE, InProcess, NewRoom, RoomDefaults, Seat, Stored};
+use plenary_model::{
+    EgressFileKind, EgressOutput, EgressRequest, EgressRequestKind, LeaveReason, MediaKind, ParticipantKind,
+    ParticipantState, Permission, RoomName, TrackSid,
+};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::egress::{
+    EgressAsk, Egresses, FileAsk,
+    testing::{FakeRecorder, Told as Heard},
+};
+
+/// Nodes around one store, and time that passes for both.
+struct Site {
+    store: Arc<InProcess>,
+    now_ms: u64,
+}
+
+struct Node {
+    egresses: Egresses,
+    heard: mpsc::UnboundedReceiver<Heard>,
+}
+
+impl Site {
+    /// With the room `standup`, in which nobody is.
+    async fn new() -> Self {
+        let now_ms = unix_ms();
+        let store = Arc::new(InProcess::timed(now_ms));
+        store.create(standup("RM_1")).await.unwrap();
+        Self { store, now_ms }
+    }
+
+    fn node(&self, name: &str) -> Node {
+        let (recorder, heard) = FakeRecorder::new();
+        let egresses = Egresses::new(self.store.clone(), name.into());
+        egresses.record(recorder);
+        Node { egresses, heard }
+    }
+
+    async fn pass(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.now_ms += STEP.as_millis() as u64;
+            self.store.set_time(self.now_ms);
+            let _ = self.store.touch(name()).await;
+            sleep(STEP).await;
+        }
+    }
+
+    async fn stored(&self) -> (Arc<Egress>, u64, Option<NodeId>) {
+        let StoredEgress { egress, epoch, recorder } =
+            self.store.egresses(Default::default()).await.unwrap().pop().unwrap();
+        (egress, epoch, recorder)
+    }
+
+    async fn status(&self) -> EgressStatus {
+        self.stored().await.0.status
+    }
+
+    async fn join(&self, node: &str, identity: &str, tracks: &[&str]) {
+        let (participant, create) = (person(identity, tracks), None);
+        let seat = Seat { participant, node: node.into(), issued_unix_s: None, now_unix_s: 1, create, trace: None };
+        self.store.join(name(), seat).await.unwrap();
+    }
+}
+
+impl Node {
+    async fn start(&self) -> Arc<Egress> {
+        self.egresses.start(of_everybody()).await.unwrap()
+    }
+
+    fn hears(&mut self) -> Option<Heard> {
+        self.heard.try_recv().ok()
+    }
+
+    fn started(&mut self) -> Held {
+        match self.hears() {
+            Some(Heard::Start(held)) => held,
+            other => panic!("it was to start: {other:?}"),
+        }
+    }
+
+    /// As if its process were.
+    fn kill(self) -> mpsc::UnboundedReceiver<Heard> {
+        self.egresses.recording.get().unwrap().1.abort();
+        self.heard
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_is_claimed_and_followed_to_its_end() {
+    let mut site = Site::new().await;
+    let mut node = site.node("ND_1");
+    let asked = node.start().await;
+    site.pass(STEP).await;
+    let held = node.started();
+    assert_eq!(held.egress, asked);
+    let (_, epoch, recorder) = site.stored().await;
+    assert_eq!((held.epoch, recorder), (epoch, Some("ND_1".into())));
+    site.pass(10 * EGRESS_LEASE_LIFE).await;
+    assert_eq!(site.stored().await.2, Some("ND_1".into()), "it is renewed");
+
+    held.began(5);
+    site.pass(STEP).await;
+    let (egress, ..) = site.stored().await;
+    assert_eq!((egress.status, egress.started_at_ns, egress.ended_at_ns), (EgressStatus::Active, 5, 0));
+    held.ended(7);
+    site.pass(STEP).await;
+    let (egress, ..) = site.stored().await;
+    assert_eq!((egress.status, egress.ended_at_ns), (EgressStatus::Ending, 7));
+    held.over(EgressStatus::Complete, String::new(), vec![file()]);
+    site.pass(STEP).await;
+    let (egress, ..) = site.stored().await;
+    assert_eq!((egress.status, &egress.files[..]), (EgressStatus::Complete, &[file()][..]));
+    assert_eq!((egress.started_at_ns, egress.ended_at_ns, egress.version), (5, 7, 4));
+    drop(held);
+    site.pass(2 * EGRESS_LEASE_LIFE).await;
+    assert!(node.hears().is_none(), "what it said itself it need not hear");
+    node.egresses.finish(Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_step_is_left_out_whatever_the_recorder_says_at_once() {
+    for (last, versions) in [
+        (EgressStatus::Complete, 4),
+        (EgressStatus::LimitReached, 3),
+        (EgressStatus::Failed, 2),
+        (EgressStatus::Aborted, 2),
+    ] {
+        let mut site = Site::new().await;
+        let mut node = site.node("ND_1");
+        node.start().await;
+        site.pass(STEP).await;
+        node.started().over(last, "why".into(), Vec::new());
+        site.pass(STEP).await;
+        let (egress, ..) = site.stored().await;
+        assert_eq!((egress.status, egress.version, egress.error.as_str()), (last, versions, "why"));
+        assert!(egress.ended_at_ns > 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_stops_or_arranges_a_recording_is_heard_at_the_node_that_makes_it() {
+    let mut site = Site::new().await;
+    let mut here = site.node("ND_1");
+    let asked = here.start().await;
+    site.pass(STEP).await;
+    let there = site.node("ND_2");
+    let held = here.started();
+    held.began(1);
+    site.pass(STEP).await;
+    there.egresses.update_layout(&asked.id, "speaker").await.unwrap();
+    site.pass(RENEW_INTERVAL + STEP).await;
+    let arranged = EgressSource::Room { layout: "speaker".into(), media: plenary_model::EgressMedia::Both };
+    assert!(matches!(here.hears(), Some(Heard::Layout(egress)) if egress.source == arranged));
+    there.egresses.stop(&asked.id).await.unwrap();
+    site.pass(RENEW_INTERVAL + STEP).await;
+    assert!(matches!(here.hears(), Some(Heard::Stop(egress)) if egress.status == EgressStatus::Ending));
+    held.over(EgressStatus::Complete, String::new(), vec![file()]);
+    site.pass(STEP).await;
+    assert_eq!(site.status().await, EgressStatus::Complete);
+    assert!(here.hears().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stopped_before_it_began_is_over() {
+    let mut site = Site::new().await;
+    let mut node = site.node("ND_1");
+    let asked = node.start().await;
+    site.pass(STEP).await;
+    let held = node.started();
+    node.egresses.stop(&asked.id).await.unwrap();
+    // Too late: the store has it already.
+    held.began(1);
+    site.pass(STEP).await;
+    assert!(matches!(node.hears(), Some(Heard::Stop(egress)) if egress.status == EgressStatus::Aborted));
+    site.pass(2 * EGRESS_LEASE_LIFE).await;
+    assert_eq!(site.status().await, EgressStatus::Aborted);
+    assert!(node.hears().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_node_goes_on_when_the_recorders_dies() {
+    let mut site = Site::new().await;
+    let mut here = site.node("ND_1");
+    here.start().await;
+    site.pass(STEP).await;
+    let first = here.started();
+    first.began(1);
+    site.pass(STEP).await;
+    let mut others = [site.node("ND_2"), site.node("ND_3")];
+    let mut gone = here.kill();
+    let began = Instant::now();
+    let second = loop {
+        site.pass(STEP).await;
+        match others.iter_mut().find_map(Node::hears) {
+            Some(Heard::Start(held)) => break held,
+            Some(other) => panic!("{other:?}"),
+            None => assert!(began.elapsed() < EGRESS_LEASE_LIFE + LOOK_INTERVAL + STEP),
+        }
+    };
+    assert!(second.epoch > first.epoch);
+    assert_eq!((second.egress.status, second.egress.started_at_ns), (EgressStatus::Active, 1));
+    second.began(9);
+    site.pass(2 * EGRESS_LEASE_LIFE).await;
+    assert_eq!(site.stored().await.0.started_at_ns, 1, "it began with the first");
+    assert!(others.iter_mut().all(|node| node.hears().is_none()) && gone.try_recv().is_err(), "one alone goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_slept_while_another_took_over_touches_nothing_more() {
+    let mut site = Site::new().await;
+    let mut node = site.node("ND_1");
+    let asked = node.start().await;
+    site.pass(STEP).await;
+    let held = node.started();
+    held.began(1);
+    site.pass(STEP).await;
+    // Time passes for the store alone, as for a process that is paused.
+    site.now_ms += 10_000;
+    site.store.set_time(site.now_ms);
+    let by = Claimant { node: "ND_2".into(), life: 1, known_epoch: 0 };
+    let (lease, taken) = site.store.claim_egress(name(), asked.id.clone(), by).await.unwrap();
+    held.over(EgressStatus::Failed, "it knows no better".into(), Vec::new());
+    site.pass(STEP).await;
+    assert!(matches!(node.hears(), Some(Heard::Fenced(epoch)) if epoch == held.epoch));
+    assert_eq!(site.stored().await, (taken, lease.epoch, Some("ND_2".into())));
+    site.pass(RENEW_INTERVAL + STEP).await;
+    assert!(node.hears().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_leaves_goes_on_until_another_has_begun() {
+    let mut site = Site::new().await;
+    let mut here = site.node("ND_1");
+    here.start().await;
+    site.pass(STEP).await;
+    let first = here.started();
+    let mut there = site.node("ND_2");
+    here.egresses.hand_over(true);
+    site.pass(LOOK_INTERVAL + STEP).await;
+    let second = there.started();
+    assert!(second.epoch > first.epoch && here.hears().is_none());
+    site.pass(OVERLAP).await;
+    assert!(matches!(here.hears(), Some(Heard::Fenced(epoch)) if epoch == first.epoch));
+    here.egresses.finish(Duration::from_secs(60)).await;
+
+    there.egresses.hand_over(true);
+    site.pass(OVERLAP + EGRESS_LEASE_LIFE).await;
+    assert!(matches!(there.hears(), Some(Heard::Fenced(_))));
+    assert_eq!(site.stored().await.2, None, "it claims nothing while it leaves");
+    there.egresses.hand_over(false);
+    site.pass(LOOK_INTERVAL + STEP).await;
+    assert!(there.started().epoch > second.epoch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_store_lost_is_put_back_by_who_records() {
+    let mut site = Site::new().await;
+    let mut node = site.node("ND_1");
+    node.start().await;
+    site.pass(STEP).await;
+    let held = node.started();
+    held.began(1);
+    site.pass(STEP).await;
+    let before = site.stored().await;
+    site.store.roll_back(&Stored::default(), site.now_ms);
+    site.pass(RENEW_INTERVAL + STEP).await;
+    assert_eq!(site.stored().await, before);
+    held.over(EgressStatus::Complete, String::new(), Vec::new());
+    site.pass(STEP).await;
+    assert_eq!(site.status().await, EgressStatus::Complete);
+    assert!(node.hears().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_node_with_most_of_what_is_recorded_comes_first() {
+    let mut site = Site::new().await;
+    let (mut here, mut there) = (site.node("ND_1"), site.node("ND_2"));
+    site.join("ND_1", "ann", &["TR_1"]).await;
+    site.join("ND_2", "bob", &["TR_2", "TR_3"]).await;
+    here.start().await;
+    site.pass(LOOK_INTERVAL + STEP).await;
+    there.started();
+    assert!(here.hears().is_none());
+    here.egresses
+        .start(EgressAsk { source: EgressSource::Track { track: "TR_1".into() }, ..of_everybody() })
+        .await
+        .unwrap();
+    site.pass(STEP).await;
+    here.started();
+    there.kill();
+    let of_bob = EgressSource::Participant { identity: "bob".try_into().unwrap(), screen_share: false };
+    here.egresses.start(EgressAsk { source: of_bob, ..of_everybody() }).await.unwrap();
+    site.pass(PATIENCE - LOOK_INTERVAL).await;
+    assert!(here.hears().is_none());
+    site.pass(2 * LOOK_INTERVAL).await;
+    here.started();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_begun_in_a_room_that_is_gone() {
+    for (status, expected) in
+        [(EgressStatus::Starting, EgressStatus::Aborted), (EgressStatus::Active, EgressStatus::Ending)]
+    {
+        let mut site = Site::new().await;
+        let asked = Egress { status, ..egress() };
+        site.store.start_egress(asked).await.unwrap();
+        site.store.delete(name(), LeaveReason::RoomDeleted).await.unwrap();
+        site.store.create(standup("RM_2")).await.unwrap();
+        let mut node = site.node("ND_1");
+        site.pass(STEP).await;
+        assert_eq!(site.status().await, expected);
+        match expected {
+            EgressStatus::Ending => assert_eq!(node.started().egress.status, EgressStatus::Ending),
+            _ => assert!(node.hears().is_none()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_ends_without_a_word_has_failed() {
+    let mut site = Site::new().await;
+    let mut node = site.node("ND_1");
+    node.start().await;
+    site.pass(STEP).await;
+    let held = node.started();
+    held.began(1);
+    drop(held);
+    site.pass(STEP).await;
+    let (egress, ..) = site.stored().await;
+    assert_eq!((egress.status, egress.error.as_str()), (EgressStatus::Failed, RECORDER_GONE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_holds_no_more_than_it_may() {
+    let mut site = Site::new().await;
+    for number in 0..=HELD_MAX {
+        let room = RoomName::try_from(&*format!("room {number}")).unwrap();
+        let sid = format!("RM_{number}");
+        site.store.create(NewRoom { name: room.clone(), ..standup(&sid) }).await.unwrap();
+        let id = format!("EG_{number}").into();
+        site.store.start_egress(Egress { id, room, room_sid: sid.into(), ..egress() }).await.unwrap();
+    }
+    let mut node = site.node("ND_1");
+    site.pass(2 * LOOK_INTERVAL).await;
+    let held: Vec<_> = std::iter::from_fn(|| node.hears()).collect();
+    assert_eq!(held.len(), HELD_MAX);
+    let Some(Heard::Start(first)) = held.first() else { panic!("{held:?}") };
+    first.over(EgressStatus::Failed, String::new(), Vec::new());
+    site.pass(LOOK_INTERVAL + STEP).await;
+    node.started();
+}
+
+fn name() -> RoomName {
+    RoomName::try_from("standup").unwrap()
+}
+
+fn standup(sid: &str) -> NewRoom {
+    NewRoom {
+        name: name(),
+        sid: sid.into(),
+        view: 1,
+        now_unix_ms: 1,
+        metadata: None,
+        empty_timeout_s: None,
+        departure_timeout_s: None,
+        max_participants: None,
+        defaults: RoomDefaults { empty_timeout_s: 3000, departure_timeout_s: 20, max_participants: 0 },
+    }
+}
+
+fn of_everybody() -> EgressAsk {
+    EgressAsk {
+        room: name(),
+        source: EgressSource::Room { layout: String::new(), media: plenary_model::EgressMedia::Both },
+        outputs: vec![FileAsk { kind: EgressFileKind::Mp4, template: "x".into() }],
+        request: EgressRequest { kind: EgressRequestKind::RoomComposite, message: Default::default() },
+    }
+}
+
+fn egress() -> Egress {
+    Egress {
+        id: "EG_1".into(),
+        room: name(),
+        room_sid: "RM_1".into(),
+        source: of_everybody().source,
+        outputs: vec![EgressOutput { kind: EgressFileKind::Mp4, path: "x.mp4".into() }],
+        request: of_everybody().request,
+        status: EgressStatus::Starting,
+        asked_at_ns: 1,
+        started_at_ns: 0,
+        ended_at_ns: 0,
+        updated_at_ns: 1,
+        error: String::new(),
+        files: Vec::new(),
+        version: 1,
+    }
+}
+
+fn file() -> EgressFile {
+    EgressFile { path: "x.mp4".into(), started_at_ns: 5, ended_at_ns: 7, duration_ns: 2, bytes: 3 }
+}
+
+fn person(identity: &str, tracks: &[&str]) -> Participant {
+    Participant {
+        sid: format!("PA_{identity}").into(),
+        identity: identity.try_into().unwrap(),
+        name: String::new(),
+        metadata: String::new(),
+        attributes: Default::default(),
+        state: ParticipantState::Active,
+        kind: ParticipantKind::Standard,
+        permission: Permission::default(),
+        tracks: tracks.iter().map(|sid| track(sid)).collect(),
+        audience: Default::default(),
+        data_tracks: Vec::new(),
+        joined_at_ms: 1,
+        version: 1,
+        is_publisher: true,
+        leave_reason: LeaveReason::Unknown,
+        client_protocol: 0,
+        capabilities: Vec::new(),
+    }
+}
+
+fn track(sid: &str) -> Track {
+    Track {
+        sid: TrackSid::from(sid),
+        kind: MediaKind::Video,
+        source: Source::Camera,
+        name: String::new(),
+        muted: false,
+        width: 0,
+        height: 0,
+        simulcast: false,
+        stream: String::new(),
+        mime: "video/VP8".into(),
+        mid: "0".into(),
+        codecs: Vec::new(),
+        layers: Vec::new(),
+        encryption: Default::default(),
+        disable_red: false,
+        audio_features: Vec::new(),
+        trailer_features: Vec::new(),
+        backup_codec_policy: Default::default(),
+        version: Default::default(),
+    }
+}
+
+const STEP: Duration = Duration::from_millis(100);
