@@ -12,14 +12,18 @@ use std::{
 
 use plenary_cluster::{EgressFilter, EgressRefusal, Store, StoreError};
 use plenary_model::{
-    Egress, EgressFileKind, EgressId, EgressOutput, EgressRequest, EgressSource, EgressStatus, MediaKind, NodeId,
-    Participant, RoomName, RoomSnapshot, Source, Track, TrackSid,
+    Codec, Egress, EgressFileKind, EgressId, EgressOutput, EgressRequest, EgressSource, EgressStatus, MediaKind,
+    NodeId, Participant, RoomName, RoomSnapshot, Source, Track, TrackSid,
 };
+use plenary_recording::Container;
 use tokio::task::JoinHandle;
 
 use self::keeper::Keeper;
 use self::path::{Facts, TrackFacts};
-pub use self::{keeper::Held, path::PathError};
+pub use self::{
+    keeper::Held,
+    path::{PathError, apart},
+};
 use crate::{front::room_api::ApiError, ids, tokens::unix_ms};
 
 /// Whoever records at this node. What it is told of one recording comes from one task, and nothing may be made wait.
@@ -105,14 +109,18 @@ impl Egresses {
             ..of_source(&ask.source, &snapshot)?
         };
         let default = default_name(&ask.source);
+        let id = ids::egress();
+        let others = self.list(EgressFilter { room: Some(ask.room.clone()), ..EgressFilter::default() }).await?;
+        let is_taken = |path: &str| others.iter().flat_map(|one| &one.outputs).any(|output| output.path == path);
         let output = |one: &FileAsk| {
-            let path = path::expand(&one.template, default, one.kind, &facts)?;
+            let path = path::expand(&one.template, default, ending(one.kind, &facts), &facts)?;
+            let path = if is_taken(&path) { apart(&path, &id) } else { path };
             Ok(EgressOutput { kind: one.kind, path })
         };
         let outputs = ask.outputs.iter().map(output).collect::<Result<_, PathError>>().map_err(ApiError::BadPath)?;
         let now_ns = nanoseconds(now_ms);
         let egress = Egress {
-            id: ids::egress(),
+            id,
             room: ask.room.clone(),
             room_sid: snapshot.room.sid.clone(),
             source: ask.source,
@@ -242,6 +250,26 @@ fn track_facts(track: &Track) -> TrackFacts<'_> {
             Source::ScreenShare => "screen_share",
             Source::ScreenShareAudio => "screen_share_audio",
         },
+        container: match codec(track) {
+            Some(Codec::H264) => Container::Matroska,
+            _ => Container::WebM,
+        },
+    }
+}
+
+/// What it is published with, or what the publisher said it would be.
+fn codec(track: &Track) -> Option<Codec> {
+    let declared = track.codecs.first().map(|codec| &codec.mime);
+    [Some(&track.mime), declared].into_iter().flatten().find_map(|mime| Codec::named(mime))
+}
+
+/// Of the file's name.
+fn ending(kind: EgressFileKind, facts: &Facts<'_>) -> &'static str {
+    match kind {
+        EgressFileKind::Mp4 => "mp4",
+        EgressFileKind::Ogg => "ogg",
+        EgressFileKind::Mp3 => "mp3",
+        EgressFileKind::AsPublished => facts.track.map_or(Container::WebM, |track| track.container).extension(),
     }
 }
 

@@ -6,7 +6,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use plenary_model::EgressFileKind;
+use plenary_model::EgressId;
+use plenary_recording::Container;
 
 /// What placeholders stand for. What is unset cannot be named.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,8 @@ pub struct TrackFacts<'a> {
     pub kind: &'a str,
     /// `camera`, `microphone`, `screen_share` or `screen_share_audio`.
     pub source: &'a str,
+    /// What a file with nothing but the track is.
+    pub container: Container,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +43,8 @@ pub enum PathError {
 }
 
 /// A relative path: parts of letters, digits and a few signs, one slash between two. `default` is the file's name where the template
-/// names a directory or nothing.
-pub fn expand(template: &str, default: &str, kind: EgressFileKind, facts: &Facts<'_>) -> Result<String, PathError> {
+/// names a directory or nothing; `ending` says what is in it, whatever the template says.
+pub fn expand(template: &str, default: &str, ending: &str, facts: &Facts<'_>) -> Result<String, PathError> {
     if template.len() > TEMPLATE_BYTES_MAX {
         return Err(PathError::TooLong);
     }
@@ -62,9 +65,20 @@ pub fn expand(template: &str, default: &str, kind: EgressFileKind, facts: &Facts
         return Err(PathError::TooLong);
     }
     if let Some(file) = parts.last_mut() {
-        end_with(file, extension(kind));
+        end_with(file, ending);
     }
     Ok(parts.join("/"))
+}
+
+/// The same path for one recording alone: where another of the room has it, or, by whoever makes the file, where there is one already.
+pub fn apart(path: &str, id: &EgressId) -> String {
+    let (directory, file) = path.rsplit_once('/').map_or(("", path), |(directory, file)| (directory, file));
+    let (name, ending) = file.rsplit_once('.').unwrap_or((file, ""));
+    let own = format!("-{id}.{ending}");
+    let mut name = name.to_owned();
+    cut(&mut name, PART_BYTES_MAX.saturating_sub(own.len()));
+    let slash = if directory.is_empty() { "" } else { "/" };
+    format!("{directory}{slash}{name}{own}")
 }
 
 fn fill(part: &str, facts: &Facts<'_>) -> Result<String, PathError> {
@@ -139,26 +153,25 @@ fn cut(name: &mut String, bytes_max: usize) {
     name.truncate(name.trim_end_matches(['.', ' ']).len());
 }
 
-fn end_with(file: &mut String, extension: &str) {
-    let has = file.len() > extension.len() && file.to_ascii_lowercase().ends_with(extension);
-    if !has {
-        cut(file, PART_BYTES_MAX.saturating_sub(extension.len()));
-        file.push_str(extension);
+/// An ending that says that something else is in it goes.
+fn end_with(file: &mut String, ending: &str) {
+    let other = file.rsplit_once('.').filter(|(_, other)| ENDINGS.contains(&&*other.to_ascii_lowercase()));
+    if let Some((name, _)) = other {
+        file.truncate(name.len());
     }
-}
-
-/// Of what is as published only the track says what it is in: it gets its own when it is there.
-fn extension(kind: EgressFileKind) -> &'static str {
-    match kind {
-        EgressFileKind::Mp4 => ".mp4",
-        EgressFileKind::Ogg => ".ogg",
-        EgressFileKind::Mp3 => ".mp3",
-        EgressFileKind::AsPublished => "",
+    cut(file, PART_BYTES_MAX.saturating_sub(ending.len()).saturating_sub(1));
+    if file.is_empty() {
+        file.push('_');
     }
+    file.push('.');
+    file.push_str(ending);
 }
 
 const NAMES: [&str; 8] =
     ["room_name", "room_id", "time", "utc", "track_id", "track_type", "track_source", "publisher_identity"];
+
+/// Of files with sound or pictures in them.
+const ENDINGS: [&str; 9] = ["mp4", "m4a", "ogg", "opus", "mp3", "webm", "mkv", "ivf", "ts"];
 
 const TEMPLATE_BYTES_MAX: usize = 1024;
 
@@ -183,12 +196,12 @@ mod tests {
             room_id: "RM_1",
             unix_ms: 1_795_336_245_678,
             publisher_identity: Some("ann"),
-            track: Some(TrackFacts { id: "TR_1", kind: "video", source: "screen_share" }),
+            track: Some(TrackFacts { id: "TR_1", kind: "video", source: "screen_share", container: Container::WebM }),
         }
     }
 
     fn mp4(template: &str, facts: &Facts<'_>) -> Result<String, PathError> {
-        expand(template, "{room_name}-{time}", EgressFileKind::Mp4, facts)
+        expand(template, "{room_name}-{time}", "mp4", facts)
     }
 
     #[test]
@@ -197,7 +210,9 @@ mod tests {
             ("", "Stand up-2026-11-22T083045.mp4"),
             ("calls/", "calls/Stand up-2026-11-22T083045.mp4"),
             ("a//b/{room_id}.mp4", "a/b/RM_1.mp4"),
-            ("{room_id}.MP4", "RM_1.MP4"),
+            ("{room_id}.MP4", "RM_1.mp4"),
+            ("talk.ogg", "talk.mp4"),
+            (".webm", "_.mp4"),
             ("{utc}", "20261122083045678.mp4"),
             ("{track_id}-{track_type}-{track_source}/{publisher_identity}", "TR_1-video-screen_share/ann.mp4"),
             ("{what}{room_id}{", "_what_RM_1_.mp4"),
@@ -206,10 +221,18 @@ mod tests {
         ] {
             assert_eq!(mp4(template, &facts()).as_deref(), Ok(expected), "{template}");
         }
-        let direct = expand("", "{track_id}-{time}", EgressFileKind::AsPublished, &facts());
-        assert_eq!(direct.as_deref(), Ok("TR_1-2026-11-22T083045"));
-        let audio = expand("x", "", EgressFileKind::Ogg, &facts());
-        assert_eq!(audio.as_deref(), Ok("x.ogg"));
+        let direct = expand("", "{track_id}-{time}", "webm", &facts());
+        assert_eq!(direct.as_deref(), Ok("TR_1-2026-11-22T083045.webm"));
+    }
+
+    #[test]
+    fn one_recordings_path_is_told_from_those_of_others() {
+        let id = EgressId::from("EG_1");
+        assert_eq!(apart("calls/talk.v1.mp4", &id), "calls/talk.v1-EG_1.mp4");
+        assert_eq!(apart("x.webm", &id), "x-EG_1.webm");
+        let long = expand(&"é".repeat(150), "", "mp4", &facts()).unwrap();
+        let own = apart(&long, &id);
+        assert!(own.ends_with("é-EG_1.mp4") && own.len() <= PART_BYTES_MAX, "{own}");
     }
 
     #[test]
@@ -281,15 +304,16 @@ mod tests {
             identity in hostile(),
             track in hostile(),
         ) {
-            let track = TrackFacts { id: &track, kind: "audio", source: "microphone" };
+            let track = TrackFacts { id: &track, kind: "audio", source: "microphone", container: Container::WebM };
             let facts = Facts {
                 room_name: &room_name,
                 publisher_identity: Some(&identity),
                 track: Some(track),
                 ..facts()
             };
-            for kind in [EgressFileKind::Mp4, EgressFileKind::AsPublished] {
-                let Ok(path) = expand(&template, "{room_name}-{track_id}", kind, &facts) else { continue };
+            let Ok(path) = expand(&template, "{room_name}-{track_id}", "mp4", &facts) else { return Ok(()) };
+            for path in [apart(&path, &EgressId::from("EG_1")), path] {
+                prop_assert!(path.ends_with(".mp4"), "{path:?}");
                 let parts: Vec<_> = path.split('/').collect();
                 prop_assert!(parts.len() <= PARTS_MAX, "{path:?}");
                 for part in parts {

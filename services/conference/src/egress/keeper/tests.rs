@@ -59,7 +59,11 @@ impl Site {
     }
 
     async fn join(&self, node: &str, identity: &str, tracks: &[&str]) {
-        let (participant, create) = (person(identity, tracks), None);
+        self.seat(node, person(identity, tracks)).await;
+    }
+
+    async fn seat(&self, node: &str, participant: Participant) {
+        let create = None;
         let seat = Seat { participant, node: node.into(), issued_unix_s: None, now_unix_s: 1, create, trace: None };
         self.store.join(name(), seat).await.unwrap();
     }
@@ -351,6 +355,37 @@ async fn a_node_holds_no_more_than_it_may() {
     first.over(EgressStatus::Failed, String::new(), Vec::new());
     site.pass(LOOK_INTERVAL + STEP).await;
     node.started();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_file_of_a_track_is_called_after_what_it_is_in() {
+    let site = Site::new().await;
+    let node = site.node("ND_1");
+    let declared = |mime: &str| plenary_model::TrackCodec {
+        mime: mime.into(),
+        mid: String::new(),
+        cid: String::new(),
+        layers: Vec::new(),
+        layer_mode: Default::default(),
+    };
+    for (number, (mime, codecs, path)) in (0..).zip([
+        ("video/VP8", vec![], "x.webm"),
+        ("video/H264", vec![], "x.mkv"),
+        ("audio/red", vec![], "x.webm"),
+        ("", vec![declared("video/h264"), declared("video/vp8")], "x.mkv"),
+        ("", vec![], "x.webm"),
+        ("video/AV1", vec![declared("video/av1"), declared("video/h264")], "x.webm"),
+    ]) {
+        let sid = format!("TR_{number}");
+        let track = Track { mime: mime.into(), codecs, ..track(&sid) };
+        let track = Participant { tracks: vec![track], ..person(&sid, &[]) };
+        let of_track = EgressSource::Track { track: sid.as_str().into() };
+        site.seat("ND_1", track).await;
+        let file = FileAsk { kind: EgressFileKind::AsPublished, template: format!("{number}/x") };
+        let ask = EgressAsk { source: of_track, outputs: vec![file], ..of_everybody() };
+        let started = node.egresses.start(ask).await.unwrap();
+        assert_eq!(started.outputs[0].path, format!("{number}/{path}"));
+    }
 }
 
 fn name() -> RoomName {

@@ -242,7 +242,7 @@ async fn every_way_to_ask_comes_to_what_is_recorded() {
             json!({ "track_id": "TR_1", "file": { "filepath": "{publisher_identity}/{track_type}-{track_source}-{track_id}" } }),
             EgressSource::Track { track: "TR_1".into() },
             EgressFileKind::AsPublished,
-            "ann/audio-microphone-TR_1",
+            "ann/audio-microphone-TR_1.webm",
         ),
         (
             "StartEgress",
@@ -270,12 +270,12 @@ async fn every_way_to_ask_comes_to_what_is_recorded() {
             json!({ "media": { "audio": { "routes": [{ "track_id": "TR_1" }] } }, "preset": "PASSTHROUGH", "outputs": output }),
             EgressSource::Track { track: "TR_1".into() },
             EgressFileKind::AsPublished,
-            "f",
+            "f.webm",
         ),
     ];
-    let node = RecordingNode::new().await;
-    let app = doors!(node);
     for (method, mut body, source, kind, path) in cases {
+        let node = RecordingNode::new().await;
+        let app = doors!(node);
         body["room_name"] = json!("standup");
         let (status, started) = answer!(app, method, body.clone());
         assert_eq!(status, 200, "{method} {body}: {started}");
@@ -283,6 +283,18 @@ async fn every_way_to_ask_comes_to_what_is_recorded() {
         assert_eq!((stored.source, stored.outputs[0].kind), (source, kind), "{body}");
         assert_eq!(stored.outputs[0].path, path, "{body}");
     }
+}
+
+#[actix_web::test]
+async fn no_two_recordings_of_a_room_have_one_path() {
+    let node = RecordingNode::new().await;
+    let app = doors!(node);
+    let start = json!({ "room_name": "standup", "file_outputs": [{ "filepath": "calls/x.mp4" }] });
+    let (_, first) = answer!(app, "StartRoomCompositeEgress", start.clone());
+    let (_, second) = answer!(app, "StartRoomCompositeEgress", start);
+    let own = format!("calls/x-{}.mp4", second["egress_id"].as_str().unwrap());
+    assert_eq!(first["file_results"][0]["filename"], "calls/x.mp4");
+    assert_eq!(second["file_results"][0]["filename"], own);
 }
 
 #[actix_web::test]
