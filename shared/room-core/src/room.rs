@@ -30,7 +30,7 @@ use plenary_model::{
 pub use api::{AdminAsk, Deadline, Input, Output, RecordChange, Settings};
 use census::Census;
 use info::{ToldInfo, Vacancy};
-use people::People;
+use people::{People, Tick};
 use replica::{Change, Replica};
 use sessions::{Session, Sessions};
 use speakers::Speakers;
@@ -57,6 +57,8 @@ pub struct Room {
     orphans: BTreeMap<ParticipantSid, Instant>,
     /// Whether the counts may have changed since they were looked at.
     recount: bool,
+    /// Since when somebody watches.
+    watched: Option<Tick>,
     phase: Phase,
     outputs: VecDeque<Output>,
 }
@@ -83,6 +85,7 @@ impl Room {
             early: Vec::new(),
             orphans: BTreeMap::new(),
             recount: false,
+            watched: None,
             phase: Phase::Open,
             outputs: VecDeque::new(),
         }
@@ -108,6 +111,7 @@ impl Room {
             Input::WriteFailed { who } => self.on_write_failed(&who),
             Input::Heard(word) => self.on_word(word),
             Input::Lapsed => self.restore(),
+            Input::Watch(watches) => self.watch(watches),
         }
         self.review(now);
     }
@@ -310,6 +314,7 @@ impl Room {
         }
         if self.sessions.is_empty() {
             self.phase = Phase::Closed;
+            self.watched = None;
             self.outputs.push_back(Output::Closed { reason });
             return;
         }
@@ -355,7 +360,7 @@ impl Room {
         self.recount = true;
         let room = self.current_info();
         self.info.welcomed_with(&room);
-        let welcome = Welcome { own, room, others: self.people.everybody_but(&identity) };
+        let welcome = Welcome { own, room, others: self.people.everybody_but(Some(&identity)) };
         self.outputs.push_back(Output::Welcome { who: sid.clone(), welcome });
         if superseded {
             self.tell(&sid, Notice::End { reason: LeaveReason::DuplicateIdentity });
@@ -440,13 +445,14 @@ impl Room {
         self.note_orphans(now);
         let is_alive = self.census().alive;
         self.vacancy.review(now, is_alive);
-        let is_unattended = is_alive && self.sessions.is_empty() && self.orphans.is_empty();
+        let is_unattended = is_alive && self.sessions.is_empty() && self.orphans.is_empty() && self.watched.is_none();
         self.unattended_since = is_unattended.then(|| self.unattended_since.unwrap_or(now));
         self.tell_info(now);
     }
 
     fn tell_info(&mut self, now: Instant) {
         if let Some(room) = self.info.news(now, self.current_info(), self.settings.counts_interval) {
+            self.tell_watcher(|| Notice::Room { room: room.clone() });
             self.tell_everybody(|_| Some(Notice::Room { room: room.clone() }));
         }
     }
@@ -468,10 +474,16 @@ impl Room {
         }
         for session in self.sessions.iter() {
             let person = &session.record.participant;
-            let changed = self.people.news_for(&person.identity, session.registered);
+            let changed = self.people.news_for(Some(&person.identity), session.registered);
             if !changed.is_empty() {
                 let what = Notice::Participants { changed };
                 self.outputs.push_back(Output::Tell { who: person.sid.clone(), what });
+            }
+        }
+        if let Some(since) = self.watched {
+            let changed = self.people.news_for(None, since);
+            if !changed.is_empty() {
+                self.outputs.push_back(Output::Watched(Notice::Participants { changed }));
             }
         }
         self.people.told();
@@ -482,6 +494,7 @@ impl Room {
         if !speakers.is_empty() {
             // Nobody hears of a speaker before hearing of the person.
             self.tell_people();
+            self.tell_watcher(|| Notice::Speakers { speakers: speakers.clone() });
             self.tell_everybody(|_| Some(Notice::Speakers { speakers: speakers.clone() }));
         }
     }
@@ -490,7 +503,9 @@ impl Room {
     fn silence(&mut self, sid: &ParticipantSid) {
         if self.speakers.forget(sid) {
             let silent = SpeakerLevel { level: 0.0, active: false };
-            self.tell_everybody(|_| Some(Notice::Speakers { speakers: vec![(sid.clone(), silent)] }));
+            let told = Notice::Speakers { speakers: vec![(sid.clone(), silent)] };
+            self.tell_watcher(|| told.clone());
+            self.tell_everybody(|_| Some(told.clone()));
         }
     }
 
@@ -504,6 +519,25 @@ impl Room {
 
     fn write_removal(&mut self, record: &Record, reason: LeaveReason) {
         self.outputs.push_back(Output::Write(RecordChange::removal(record, reason)));
+    }
+
+    fn watch(&mut self, watches: bool) {
+        self.watched = watches.then(|| self.people.register());
+        // Whoever watches keeps the room here.
+        self.recount = true;
+        let (changed, speakers) = (self.people.everybody_but(None), self.speakers.current());
+        if !changed.is_empty() {
+            self.tell_watcher(|| Notice::Participants { changed });
+        }
+        if !speakers.is_empty() {
+            self.tell_watcher(|| Notice::Speakers { speakers });
+        }
+    }
+
+    fn tell_watcher(&mut self, what: impl FnOnce() -> Notice) {
+        if self.watched.is_some() {
+            self.outputs.push_back(Output::Watched(what()));
+        }
     }
 
     fn tell(&mut self, who: &ParticipantSid, what: Notice) {

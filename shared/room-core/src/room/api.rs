@@ -35,6 +35,9 @@ pub enum Input {
     Heard(RoomWord),
     /// The store may have lost the room, or others may have taken this node's people for gone.
     Lapsed,
+    /// Whether somebody watches the room from this node without being in it, as a recording does: answered by everything that is
+    /// there, and what follows, as [`Output::Watched`].
+    Watch(bool),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +53,8 @@ pub enum Output {
         who: ParticipantSid,
         what: Notice,
     },
+    /// To whoever watches: people, who of them speaks, what everybody is told of the room, and what is said to everybody.
+    Watched(Notice),
     /// Registered: everything after this point reaches the session as notices.
     Welcome {
         who: ParticipantSid,

@@ -96,8 +96,8 @@ impl People {
         self.tick()
     }
 
-    pub(super) fn everybody_but(&self, own: &Identity) -> Vec<Arc<Participant>> {
-        let others = self.shown.iter().filter(|(identity, _)| *identity != own);
+    pub(super) fn everybody_but(&self, own: Option<&Identity>) -> Vec<Arc<Participant>> {
+        let others = self.shown.iter().filter(|(identity, _)| own != Some(*identity));
         others.map(|(_, shown)| shown.person.clone()).collect()
     }
 
@@ -106,12 +106,12 @@ impl People {
     }
 
     /// Departures first: whoever left and came back is there in the end.
-    pub(super) fn news_for(&self, own: &Identity, registered: Tick) -> Vec<Arc<Participant>> {
+    pub(super) fn news_for(&self, own: Option<&Identity>, registered: Tick) -> Vec<Arc<Participant>> {
         // The session's latest news: its welcome or the last notice, whichever came later.
         let latest = registered.max(self.told);
-        let gone = self.gone.iter().filter(|gone| gone.entry.identity != *own && gone.at > registered);
+        let gone = self.gone.iter().filter(|gone| own != Some(&gone.entry.identity) && gone.at > registered);
         let gone = gone.filter(|gone| gone.since <= latest && latest < gone.until).map(|gone| &gone.entry);
-        let changed = self.changed.iter().filter(|identity| *identity != own);
+        let changed = self.changed.iter().filter(|identity| own != Some(*identity));
         let changed = changed.filter_map(|identity| self.shown.get(identity));
         let changed = changed.filter(|shown| shown.changed > registered).map(|shown| &shown.person);
         gone.chain(changed).cloned().collect()

@@ -108,6 +108,9 @@ impl Room {
     ) {
         // Nobody hears from somebody before hearing of them.
         self.tell_people();
+        if *to == Destination::Everybody {
+            self.tell_watcher(|| Notice::Data { channel, payload: payload.clone() });
+        }
         self.tell_everybody(|session| {
             let person = &session.record.participant;
             let meant = match to {

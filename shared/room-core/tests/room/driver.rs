@@ -26,6 +26,8 @@ pub struct Node {
     pub id: NodeId,
     pub room: Room,
     pub clients: BTreeMap<ParticipantSid, Client>,
+    /// Watches without being in it.
+    pub watcher: Option<Client>,
     pub writes: VecDeque<RecordChange>,
     pub words: VecDeque<RoomWord>,
     pub unattended: usize,
@@ -155,6 +157,30 @@ impl World {
         if self.nodes[at].closed.is_none() {
             self.nodes[at].room.handle(self.now, input);
         }
+    }
+
+    /// Somebody begins to watch at a node, or ends.
+    pub fn watch(&mut self, at: usize, watches: bool) {
+        let watcher = || {
+            // What it is told of the room does not matter before it is told.
+            let room = RoomInfo {
+                sid: "RM_unknown".into(),
+                name: name(),
+                created_at_ms: 0,
+                metadata: String::new(),
+                empty_timeout_s: 0,
+                departure_timeout_s: 0,
+                max_participants: 0,
+                participants: 0,
+                publishers: 0,
+                active_recording: false,
+                has_active_egress: false,
+            };
+            Client::new(Welcome { own: Arc::new(person("nobody", "PA_nobody")), room, others: Vec::new() })
+        };
+        self.nodes[at].drain();
+        self.nodes[at].watcher = watches.then(watcher);
+        self.handle_unpolled(at, Input::Watch(watches));
     }
 
     /// Handles several inputs before anybody polls.
@@ -322,6 +348,16 @@ impl World {
                 .collect();
             seated.sort();
             assert_eq!(live, seated, "{context}: sessions of {}", node.id);
+            if let Some(watcher) = node.watcher.as_ref().filter(|_| node.closed.is_none()) {
+                let visible = stored.values().map(|record| &record.participant).filter(|one| !one.permission.hidden);
+                let known: Vec<_> = watcher.others.values().map(|one| (**one).clone()).collect();
+                assert_eq!(
+                    known,
+                    visible.cloned().collect::<Vec<_>>(),
+                    "{context}: what {}'s watcher was told",
+                    node.id
+                );
+            }
             for (sid, client) in node.live() {
                 let own = &client.own.identity;
                 assert_eq!(*client.own, stored[own].participant, "{context}: {sid} about itself");
@@ -345,6 +381,7 @@ impl Node {
             id: id.into(),
             room: Room::new(now, id.into(), settings()),
             clients: BTreeMap::new(),
+            watcher: None,
             writes: VecDeque::new(),
             rereads: 0,
             rereads_seen: 0,
@@ -372,6 +409,7 @@ impl Node {
                 Output::Tell { who, what } => {
                     self.clients.get_mut(&who).expect("nobody is told before the welcome").hear(what);
                 }
+                Output::Watched(what) => self.watcher.as_mut().expect("nobody watches").hear(what),
                 Output::Welcome { who, welcome } => {
                     assert_eq!(welcome.own.sid, who);
                     let before = self.clients.insert(who, Client::new(welcome));

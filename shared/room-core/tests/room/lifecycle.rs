@@ -289,3 +289,19 @@ fn a_node_whose_people_have_left_leaves_the_room_to_the_others() {
     world.wait(seconds(15));
     assert_eq!(world.nodes[0].unattended, before, "a room without anybody is not left but closed");
 }
+
+#[test]
+fn a_node_that_watches_stays_in_the_room_without_people() {
+    let mut world = World::with_nodes(2);
+    world.join("ann");
+    let bob = world.seat(1, "bob", |_| {}).unwrap();
+    world.welcome(1);
+    world.watch(1, true);
+    world.settle();
+    world.ask(&bob, Request::Leave { reason: LeaveReason::ClientInitiated });
+    world.wait(seconds(60));
+    assert_eq!(world.nodes[1].unattended, 0);
+    world.watch(1, false);
+    world.wait(seconds(11));
+    assert_eq!(world.nodes[1].unattended, 1);
+}

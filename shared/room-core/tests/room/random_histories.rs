@@ -27,6 +27,7 @@ enum Step {
     Delete,
     Wait(u8),
     Poll(usize),
+    Watch(usize, bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,6 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Delete),
         1 => (0..40u8).prop_map(Step::Wait),
         4 => node().prop_map(Step::Poll),
+        1 => (node(), any::<bool>()).prop_map(|(node, watches)| Step::Watch(node, watches)),
     ]
 }
 
@@ -67,7 +69,7 @@ proptest! {
         world.settle();
         // A subscriber that lost the last word hears it from the bus as a resync.
         for at in 0..NODES {
-            if world.nodes[at].live().next().is_some() {
+            if world.nodes[at].live().next().is_some() || world.nodes[at].watcher.is_some() {
                 world.resync(at);
             }
         }
@@ -157,6 +159,10 @@ fn take(world: &mut World, last: &mut [Option<Input>], step: Step) {
         }
         Step::Delete => drop(done(world.store.delete(name(), LeaveReason::RoomDeleted))),
         Step::Wait(count) => world.now += seconds(count.into()),
+        Step::Watch(node, watches) => {
+            open(world, node);
+            world.watch(node, watches);
+        }
         Step::Poll(node) => {
             if world.nodes[node].closed.is_none() {
                 world.nodes[node].room.handle_timeout(world.now);

@@ -143,6 +143,30 @@ fn data_goes_to_everybody_but_its_sender() {
 }
 
 #[test]
+fn who_watches_hears_what_is_said_to_everybody_and_who_is_there_and_speaks() {
+    let mut world = World::new();
+    let ann = world.join("ann");
+    world.ask(&ann, Request::BecameActive);
+    world.ask(&ann, publish(vec![track("TR_1", Source::Microphone)]));
+    world.levels(&[(&ann, "TR_1", 0.5)]);
+    world.watch(0, true);
+    world.settle();
+    let heard = |world: &mut World| std::mem::take(&mut world.nodes[0].watcher.as_mut().unwrap().notices);
+    let [Notice::Participants { changed }, Notice::Speakers { speakers }] = &heard(&mut world)[..] else { panic!() };
+    assert_eq!((changed[0].sid.clone(), changed[0].tracks.len(), speakers[0].0.clone()), (ann.clone(), 1, ann.clone()));
+    world.ask(&ann, data(Destination::Everybody));
+    world.ask(&ann, data(Destination::Identities(vec![identity("ann")])));
+    assert!(matches!(heard(&mut world)[..], [Notice::Data { .. }]));
+    world.ask(&ann, Request::Leave { reason: LeaveReason::ClientInitiated });
+    let all = heard(&mut world);
+    assert_eq!(people(&all).len(), 1);
+    assert!(matches!(&all[0], Notice::Speakers { speakers } if !speakers[0].1.active));
+    // Nothing comes any more; the driver would panic.
+    world.watch(0, false);
+    world.join("bob");
+}
+
+#[test]
 fn data_goes_to_named_people_once() {
     let mut world = World::new();
     let (ann, bob, cyd) = (world.join("ann"), world.join("bob"), world.join("cyd"));

@@ -448,7 +448,7 @@ impl World {
                     view.hear(&what);
                 }
             }
-            room::Output::Say(_) | room::Output::AdminDone { .. } => {}
+            room::Output::Say(_) | room::Output::AdminDone { .. } | room::Output::Watched(_) => {}
             room::Output::Write(_) | room::Output::Reread | room::Output::Unattended | room::Output::Closed { .. } => {
                 unreachable!("the host carries these out")
             }
