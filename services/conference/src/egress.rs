@@ -16,7 +16,10 @@ use plenary_model::{
     NodeId, Participant, RoomName, RoomSnapshot, Source, Track, TrackSid,
 };
 use plenary_recording::Container;
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use self::keeper::Keeper;
 use self::path::{Facts, TrackFacts};
@@ -100,7 +103,7 @@ impl Egresses {
 
     pub async fn start(&self, ask: EgressAsk) -> Result<Arc<Egress>, ApiError> {
         let keeper = self.keeper()?;
-        let snapshot = self.store.snapshot(ask.room.clone()).await?;
+        let snapshot = self.with_source(&ask).await?;
         let now_ms = unix_ms();
         let facts = Facts {
             room_name: ask.room.as_str(),
@@ -200,6 +203,18 @@ impl Egresses {
         Err(ApiError::Unavailable)
     }
 
+    /// The room, once it has what is to be recorded: whoever publishes has the id of a track before others hear of it.
+    async fn with_source(&self, ask: &EgressAsk) -> Result<RoomSnapshot, ApiError> {
+        let deadline = Instant::now() + SOURCE_WITHIN;
+        loop {
+            let snapshot = self.store.snapshot(ask.room.clone()).await?;
+            match of_source(&ask.source, &snapshot) {
+                Err(ApiError::NoSuchTrack) if Instant::now() < deadline => sleep(SOURCE_POLL).await,
+                found => return found.map(drop).map(|()| snapshot),
+            }
+        }
+    }
+
     fn keeper(&self) -> Result<&Arc<Keeper>, ApiError> {
         self.recording.get().map(|(keeper, _)| keeper).ok_or(ApiError::NothingRecorded)
     }
@@ -284,6 +299,10 @@ fn default_name(source: &EgressSource) -> &'static str {
 fn nanoseconds(unix_ms: u64) -> u64 {
     unix_ms.saturating_mul(1_000_000)
 }
+
+/// What it takes to negotiate a track.
+const SOURCE_WITHIN: Duration = Duration::from_secs(3);
+const SOURCE_POLL: Duration = Duration::from_millis(100);
 
 /// A recorder changes what it records a few times in all.
 const CHANGES_TRIED_MAX: usize = 8;

@@ -190,6 +190,31 @@ impl RecordingOverrun {
     }
 }
 
+/// A recording has begun at this node, or goes on here.
+#[derive(Debug)]
+pub struct RecordingBegan {
+    pub epoch: u64,
+}
+
+impl RecordingBegan {
+    pub fn emit(self) {
+        info!(epoch = self.epoch, "recording began");
+        instruments().recordings_begun.add(1, &[]);
+    }
+}
+
+/// Only those who receive a track have its key: it is not in the recording.
+#[derive(Debug)]
+pub struct EncryptedTrackLeftOut<'a> {
+    pub track: &'a TrackSid,
+}
+
+impl EncryptedTrackLeftOut<'_> {
+    pub fn emit(self) {
+        warn!(track = self.track.as_str(), "encrypted track is not recorded");
+    }
+}
+
 /// A recording has ended at this node.
 #[derive(Debug)]
 pub struct RecordingEnded<'a> {

@@ -8,6 +8,7 @@ pub mod counters;
 mod pump;
 mod routes;
 pub mod socket;
+mod tapes;
 pub mod tcp;
 
 use std::{
@@ -25,11 +26,13 @@ use self::{
     pump::{Pump, PumpTask, Sockets},
     routes::Routes,
     socket::{Offload, UdpSocket},
+    tapes::Tapes,
     tcp::{Adopt, TcpPaths},
 };
 pub use self::{
     pump::Core,
     routes::{FromRouter, RouterLevels},
+    tapes::{Record, StopRecord},
 };
 use crate::{
     heartbeat::{BEAT_INTERVAL, Heartbeat},
@@ -44,6 +47,7 @@ pub struct MediaRouter<C: Core> {
     heartbeat: Heartbeat,
     tcp: TcpPaths,
     routes: Routes,
+    tapes: Tapes,
 }
 
 /// A command about an open peer or a track. From sessions and rooms, in order. They use `try_send` on the one address
@@ -182,7 +186,7 @@ impl<C: Core> MediaRouter<C> {
             ctx.spawn(PumpTask { pump: Pump::new(sockets, Arc::clone(&io)), _notice: notice });
             ctx.run_interval(BEAT_INTERVAL, |router, _| router.heartbeat.beat(Instant::now()));
             let heartbeat = Heartbeat::start("media thread", Instant::now());
-            Self { core, heartbeat, tcp: TcpPaths::new(Arc::clone(&io)), routes }
+            Self { core, heartbeat, tcp: TcpPaths::new(Arc::clone(&io)), routes, tapes: Tapes::default() }
         })
     }
 

@@ -44,6 +44,7 @@ pub struct Instruments {
     pub webhooks_failed: Counter<u64>,
     pub webhooks_dropped: Counter<u64>,
     pub webhooks_age: Gauge<f64>,
+    pub recordings_begun: Counter<u64>,
     pub recordings_ended: Counter<u64>,
     pub recording_overruns: Counter<u64>,
     pub panics: Counter<u64>,
@@ -147,6 +148,11 @@ impl Instruments {
                 .with_unit("s")
                 .with_description("The oldest change that this node last tried to tell, by the URL's place in the list")
                 .build(),
+            recordings_begun: counter(
+                "plenary.recording.begun",
+                "{recording}",
+                "Recordings that this node began, or went on with",
+            ),
             recordings_ended: counter(
                 "plenary.recording.ended",
                 "{recording}",

@@ -4,6 +4,7 @@ mod calls;
 pub mod drain;
 mod media_metrics;
 mod memory;
+mod recordings;
 mod supervisor;
 
 use std::{
@@ -67,6 +68,9 @@ pub struct Shared {
     pub reach: Arc<Reach>,
     pub letters: Arc<Letters>,
     egresses: Egresses,
+    pub recording: config::Recording,
+    /// Tells this process from others that believe to record the same.
+    pub boot: u64,
     pub server_identity: Arc<ServerIdentity>,
     pub session_settings: session::Settings,
     pub room_settings: room::Settings,
@@ -81,6 +85,7 @@ pub struct Shared {
     routers: RwLock<Vec<RouterHandle>>,
     rooms_open: AtomicUsize,
     sessions: AtomicUsize,
+    recordings: AtomicUsize,
     memory: MemoryWatch,
     phase: watch::Sender<Phase>,
     /// Without others nobody could go anywhere.
@@ -121,6 +126,8 @@ impl Shared {
             letters: Arc::new(Letters::new(bus.clone())),
             // Nothing here records yet.
             egresses: Egresses::new(store.clone(), node.clone()),
+            recording: settings.recording.clone(),
+            boot: ids::seed(),
             node,
             store,
             bus,
@@ -144,6 +151,7 @@ impl Shared {
             routers: RwLock::new(Vec::new()),
             rooms_open: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
+            recordings: AtomicUsize::new(0),
             memory: MemoryWatch::new(settings.limits.memory_percent),
             phase: watch::Sender::new(Phase::Starting),
             is_alone: settings.cluster.is_none(),
@@ -172,6 +180,12 @@ impl Shared {
     pub fn own_router(&self, room: &RoomName) -> RouterHandle {
         let routers = self.routers.read().unwrap_or_else(PoisonError::into_inner);
         routers[slot(room, routers.len())].clone()
+    }
+
+    /// A router of this node, if it lives.
+    pub fn router_at(&self, index: RouterIndex) -> Option<RouterHandle> {
+        let routers = self.routers.read().unwrap_or_else(PoisonError::into_inner);
+        routers.get(usize::from(index)).filter(|router| router.addr.connected()).cloned()
     }
 
     /// Tells every router which others there are, and what to tell them of this node.
@@ -307,6 +321,16 @@ impl Shared {
     pub fn room_closed(&self) {
         self.rooms_open.fetch_sub(1, Ordering::Relaxed);
     }
+
+    /// Counts a recording until what this gives back is dropped.
+    pub fn recording_opens(self: &Arc<Self>) -> RecordingCounted {
+        self.recordings.fetch_add(1, Ordering::Relaxed);
+        RecordingCounted(self.clone())
+    }
+
+    pub fn is_alone(&self) -> bool {
+        self.is_alone
+    }
 }
 
 impl Shared {
@@ -328,6 +352,15 @@ pub struct SessionCounted(Arc<Shared>);
 impl Drop for SessionCounted {
     fn drop(&mut self) {
         self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One recording of this node.
+pub struct RecordingCounted(Arc<Shared>);
+
+impl Drop for RecordingCounted {
+    fn drop(&mut self) {
+        self.0.recordings.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -379,6 +412,9 @@ impl Node {
             tokio::spawn(drain::carry(shared.clone(), settings.drain.clone())),
         ];
         recording::tend(&settings.recording)?;
+        if settings.recording.directory.is_some() {
+            shared.egresses.record(Arc::new(recordings::NodeRecorder(Arc::downgrade(&shared))));
+        }
         let Opened { doors, http, admin } = front::listen(&settings, shared.clone())?;
         NodeStarted { node: shared.node.clone(), http }.emit();
         if serving.await.is_none() {
@@ -434,6 +470,12 @@ impl Node {
             door.stop(true).await;
         }
         self.shared.egresses.finish(RECORDINGS_END_WITHIN).await;
+        let all_written = async {
+            while self.shared.recordings.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(STOP_POLL).await;
+            }
+        };
+        let _ = tokio::time::timeout(WRITE_LAST_WITHIN, all_written).await;
         // If this fails the lease runs out by itself.
         let _ = self.shared.store.release(self.shared.node.clone()).await;
         if let Some(webhooks) = self.webhooks {
@@ -520,6 +562,8 @@ const SERVE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// How long people get to hear that the node is leaving.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
+/// How long recordings get to finish their files. What is not whole by then is repaired after the next start.
+const WRITE_LAST_WITHIN: Duration = Duration::from_secs(5);
 /// How long host apps get to hear the last.
 const TELL_LAST_WITHIN: Duration = Duration::from_secs(3);
 /// How long recordings get to be handed over, or to become files.

@@ -3,10 +3,14 @@
 //! What is written is decided in `plenary_recording`. Nothing of a call waits for a disk: what a recording cannot take is
 //! dropped and told, and when its disk fails it ends with a reason.
 
+mod chat;
 mod disk;
+mod recorder;
+mod results;
 pub mod shelf;
 #[cfg(test)]
 pub(crate) mod testing;
+mod watch;
 mod writer;
 
 use std::{
@@ -21,7 +25,8 @@ use crate::{
     events::{LeftRecordingSeen, RecordingExpired, RecordingsUnusable},
 };
 
-pub use writer::{NotTaken, Recorder, Report, start};
+pub use recorder::{Ask, Recorder, RoomGone, Seen};
+pub use writer::{NotTaken, Report, WriterHandle, start};
 
 use disk::{Disk, LocalDisk};
 

@@ -46,6 +46,7 @@ use crate::{
     },
     participant::{Begin, FromRoom, Move, Participant, Shutdown},
     reach,
+    recording::{Recorder, RoomGone, Seen},
     rooms::{CountRoom, EnforceBans, JoinRoom, Lapsed, MovePeople, Parted, RoomClosing, RoomEnded, Rooms, RouterLost},
     telemetry,
     tokens::{Refresher, unix_ms, unix_seconds},
@@ -66,6 +67,8 @@ pub struct Room {
     joining: HashMap<ParticipantSid, Joining>,
     admin: HashMap<u64, oneshot::Sender<AdminReply>>,
     next_admin: u64,
+    /// Who records it from here.
+    recorders: Vec<Addr<Recorder>>,
     /// On their way to the other nodes, in order.
     words: Outgoing,
     timer: Option<(Instant, SpawnHandle)>,
@@ -145,6 +148,16 @@ pub struct FromSession {
     pub what: Request,
 }
 
+/// Tell a recorder what everybody is told, and first what there is. From the recorder, on the same thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Follow(pub Addr<Recorder>);
+
+/// Undoes [`Follow`].
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Unfollow(pub Addr<Recorder>);
+
 /// A client wants its media over TCP, or over UDP again, from its next session on.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -187,6 +200,7 @@ impl Room {
             joining: HashMap::new(),
             admin: HashMap::new(),
             next_admin: 0,
+            recorders: Vec::new(),
             words: Outgoing::default(),
             timer: None,
             counted: false,
@@ -217,6 +231,7 @@ impl Room {
                         Closing::Closed { reason } => RoomClosed { reason, after }.emit(),
                         Closing::Left => RoomLeft { after }.emit(),
                     }
+                    self.dismiss(matches!(why, Closing::Closed { .. }));
                     if let Some(rooms) = self.rooms.upgrade() {
                         rooms.do_send(RoomClosing { name: self.name.clone(), room: ctx.address() });
                     }
@@ -235,6 +250,11 @@ impl Room {
                     seated.addr.do_send(FromRoom(what));
                 }
             }
+            Output::Watched(notice) => {
+                for recorder in &self.recorders {
+                    recorder.do_send(Seen(notice.clone()));
+                }
+            }
             Output::Welcome { who, welcome } => self.welcome(who, welcome, ctx),
             Output::Say(word) => WordsDropped { words: self.words.push(word) }.emit(),
             Output::AdminDone { number, outcome } => {
@@ -246,6 +266,13 @@ impl Room {
             Output::Write(_) | Output::Reread | Output::Unattended | Output::Closed { .. } => {
                 unreachable!("the host carries these out")
             }
+        }
+    }
+
+    /// Nothing more is recorded from here.
+    fn dismiss(&mut self, is_over: bool) {
+        for recorder in self.recorders.drain(..) {
+            recorder.do_send(RoomGone { is_over });
         }
     }
 
@@ -456,6 +483,7 @@ impl Actor for Room {
         for (_, joining) in self.joining.drain() {
             let _ = joining.reply.send(Err(StoreError::Unavailable));
         }
+        self.dismiss(false);
         if let Some(rooms) = self.rooms.upgrade() {
             let (crashed, deserted) = (std::thread::panicking(), !self.sessions.is_empty());
             rooms.do_send(RoomEnded { name: self.name.clone(), crashed, deserted });
@@ -523,6 +551,31 @@ impl Handler<FromSession> for Room {
 
     fn handle(&mut self, FromSession { who, what }: FromSession, ctx: &mut Self::Context) {
         self.handle(Input::Ask { who, what }, ctx);
+    }
+}
+
+impl Handler<Follow> for Room {
+    type Result = ();
+
+    fn handle(&mut self, Follow(recorder): Follow, ctx: &mut Self::Context) {
+        if self.core.is_closing() {
+            // Whether it is over everywhere its next claim tells.
+            recorder.do_send(RoomGone { is_over: false });
+            return;
+        }
+        self.recorders.push(recorder);
+        self.handle(Input::Watch(true), ctx);
+    }
+}
+
+impl Handler<Unfollow> for Room {
+    type Result = ();
+
+    fn handle(&mut self, Unfollow(recorder): Unfollow, ctx: &mut Self::Context) {
+        self.recorders.retain(|one| *one != recorder);
+        if self.recorders.is_empty() {
+            self.handle(Input::Watch(false), ctx);
+        }
     }
 }
 
@@ -659,6 +712,7 @@ impl Handler<RouterLost> for Room {
         for seated in self.sessions.values().filter(|seated| !seated.router.addr.connected()) {
             seated.addr.do_send(Move);
         }
+        self.recorders.iter().for_each(|recorder| recorder.do_send(RouterLost));
     }
 }
 

@@ -11,20 +11,24 @@ use std::{
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture};
 use futures_util::future::join_all;
 use plenary_cluster::StoreError;
-use plenary_model::{NodeId, ParticipantSid, RoomName};
+use plenary_model::{EgressId, NodeId, ParticipantSid, RoomName};
 
 use crate::{
+    egress::Held,
     events::PanicCaught,
     heartbeat::{BEAT_INTERVAL, Heartbeat},
     node::{Shared, drain::Seats},
     participant::{Participant, Shutdown},
-    room::{Find, Host, Join, Room},
+    recording::{Ask, Recorder},
+    room::{Find, Follow, Host, Join, Room, Unfollow},
 };
 
 /// The registry of one room thread.
 pub struct Rooms {
     shared: Arc<Shared>,
     rooms: HashMap<RoomName, Addr<Room>>,
+    /// Recordings of these rooms that this node makes.
+    recorders: HashMap<EgressId, Addr<Recorder>>,
     heartbeat: Heartbeat,
 }
 
@@ -58,6 +62,35 @@ pub struct FindSession {
 #[derive(Message)]
 #[rtype(result = "Option<Addr<Room>>")]
 pub struct FindRoom(pub RoomName);
+
+/// Record what this node has claimed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct StartRecording(pub Held);
+
+/// To the recorder of one recording, if it is here.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ToRecorder {
+    pub recording: EgressId,
+    pub ask: Ask,
+}
+
+/// Open the room, whether or not it has people here, and tell a recorder of it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct FollowRoom {
+    pub room: RoomName,
+    pub follow: Follow,
+}
+
+/// Undoes [`FollowRoom`].
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct UnfollowRoom {
+    pub room: RoomName,
+    pub unfollow: Unfollow,
+}
 
 /// A media router died; whose media was there starts over.
 #[derive(Debug, Clone, Copy, Message)]
@@ -130,7 +163,12 @@ pub async fn host_strays(shared: &Shared) -> Result<(), StoreError> {
 
 impl Rooms {
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, rooms: HashMap::new(), heartbeat: Heartbeat::start("room thread", Instant::now()) }
+        Self {
+            shared,
+            rooms: HashMap::new(),
+            recorders: HashMap::new(),
+            heartbeat: Heartbeat::start("room thread", Instant::now()),
+        }
     }
 
     fn open(&mut self, name: &RoomName, ctx: &mut Context<Self>) -> Addr<Room> {
@@ -191,6 +229,46 @@ impl Handler<FindRoom> for Rooms {
 
     fn handle(&mut self, FindRoom(name): FindRoom, _: &mut Self::Context) -> Self::Result {
         self.rooms.get(&name).filter(|room| room.connected()).cloned()
+    }
+}
+
+impl Handler<StartRecording> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, StartRecording(held): StartRecording, _: &mut Self::Context) {
+        self.recorders.retain(|_, recorder| recorder.connected());
+        let id = held.egress.id.clone();
+        self.recorders.insert(id, Recorder::new(self.shared.clone(), held).start());
+    }
+}
+
+impl Handler<ToRecorder> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, ToRecorder { recording, ask }: ToRecorder, _: &mut Self::Context) {
+        if let Some(recorder) = self.recorders.get(&recording) {
+            recorder.do_send(ask);
+        }
+    }
+}
+
+impl Handler<FollowRoom> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, FollowRoom { room, follow }: FollowRoom, ctx: &mut Self::Context) {
+        let room = self.open(&room, ctx);
+        room.do_send(Host);
+        room.do_send(follow);
+    }
+}
+
+impl Handler<UnfollowRoom> for Rooms {
+    type Result = ();
+
+    fn handle(&mut self, UnfollowRoom { room, unfollow }: UnfollowRoom, _: &mut Self::Context) {
+        if let Some(room) = self.rooms.get(&room) {
+            room.do_send(unfollow);
+        }
     }
 }
 
@@ -282,6 +360,9 @@ impl Handler<Shutdown> for Rooms {
     fn handle(&mut self, Shutdown { reconnect }: Shutdown, _: &mut Self::Context) {
         for room in self.rooms.values() {
             room.do_send(Shutdown { reconnect });
+        }
+        for recorder in self.recorders.values() {
+            recorder.do_send(Shutdown { reconnect });
         }
     }
 }

@@ -163,6 +163,8 @@ pub enum GapReason {
 pub enum StopReason {
     Requested,
     RoomEnded,
+    /// What was recorded of the room is over.
+    SourceEnded,
     /// Another node goes on with it.
     Moved,
     DiskFull,

@@ -16,7 +16,7 @@ use std::{
 };
 
 use actix::fut::ActorFuture;
-use plenary_media_core::{Deadline, Event, Input, Path, Protocol, Router, Sink, Transmit};
+use plenary_media_core::{Deadline, Event, Input, Path, Protocol, Router, Sink, Tapped, Transmit};
 use tokio::time::Sleep;
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
     counters::{IoCounters, IoLoss},
     routes::Routes,
     socket::DatagramSocket,
+    tapes::Tapes,
     tcp::TcpPaths,
 };
 
@@ -36,6 +37,7 @@ pub trait Core: Unpin + 'static {
     fn handle_timeout(&mut self, now: Instant);
     fn next_deadline(&self) -> Option<(Instant, Deadline)>;
     fn poll_event(&mut self) -> Option<Event>;
+    fn poll_tapped(&mut self) -> Option<Tapped>;
     /// Hands ready transmits to `sink` in batches until it takes less than a batch; the rest stays queued.
     fn transmit(&mut self, sink: &mut dyn Sink);
     fn counters(&self) -> Arc<Self::Counters>;
@@ -58,6 +60,10 @@ impl Core for Router {
 
     fn poll_event(&mut self) -> Option<Event> {
         Router::poll_event(self)
+    }
+
+    fn poll_tapped(&mut self) -> Option<Tapped> {
+        Router::poll_tapped(self)
     }
 
     fn transmit(&mut self, sink: &mut dyn Sink) {
@@ -100,6 +106,7 @@ impl<S: DatagramSocket> Pump<S> {
         core: &mut C,
         tcp: &mut TcpPaths,
         routes: &mut Routes,
+        tapes: &mut Tapes,
     ) {
         let mut more = false;
         if !self.behind {
@@ -108,6 +115,7 @@ impl<S: DatagramSocket> Pump<S> {
         }
         core.handle_timeout(now);
         let egress = self.transmit(core, tcp);
+        tapes.hand_over(now, core);
         self.behind = egress == Egress::Behind;
         more |= self.behind;
         more |= dispatch(now, core, routes);
@@ -164,8 +172,8 @@ impl<C: Core, S: DatagramSocket> ActorFuture<MediaRouter<C>> for PumpTask<S> {
     ) -> Poll<()> {
         // tokio's clock, because the timer runs on it and tests may pause it. The one reading of this turn.
         let now = tokio::time::Instant::now().into_std();
-        let MediaRouter { core, tcp, routes, .. } = router;
-        self.get_mut().pump.turn(cx, now, core, tcp, routes);
+        let MediaRouter { core, tcp, routes, tapes, .. } = router;
+        self.get_mut().pump.turn(cx, now, core, tcp, routes, tapes);
         Poll::Pending
     }
 }

@@ -76,6 +76,10 @@ impl Core for Echo {
         self.events.pop_front()
     }
 
+    fn poll_tapped(&mut self) -> Option<plenary_media_core::Tapped> {
+        None
+    }
+
     fn transmit(&mut self, sink: &mut dyn Sink) {
         while !self.outbound.is_empty() {
             let batch: Vec<_> = self.outbound.iter().take(64).map(as_transmit).collect();

@@ -71,7 +71,8 @@ pub fn repair_all(root: &Path) -> io::Result<Vec<Left>> {
     Ok(all)
 }
 
-fn repair_recording(directory: &Path) -> io::Result<Vec<Left>> {
+/// One of them.
+pub(super) fn repair_recording(directory: &Path) -> io::Result<Vec<Left>> {
     let mut by_epoch: BTreeMap<Epoch, Vec<TrackFile>> = BTreeMap::new();
     for entry in entries(directory)? {
         if let Kind::Part(file) = entry.kind {
@@ -188,7 +189,7 @@ fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> Listed {
     let mut is_recording = false;
     for Entry { name, bytes, kind } in entries {
         match kind {
-            Kind::Whole | Kind::Part(_) => files.push((name, bytes)),
+            Kind::Whole(_) | Kind::Part(_) => files.push((name, bytes)),
             Kind::Session(epoch) => {
                 is_recording |= matches!(lock(directory, epoch), Ok(Lock::Taken));
                 match read_session(directory, epoch) {
@@ -211,7 +212,7 @@ fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> Listed {
     Listed { id, state, session: merged.ok().as_ref().and_then(Summary::of), files }
 }
 
-fn read_session(directory: &Path, epoch: Epoch) -> Result<SessionFile, Unreadable> {
+pub(super) fn read_session(directory: &Path, epoch: Epoch) -> Result<SessionFile, Unreadable> {
     let read = || {
         let mut bytes = Vec::new();
         let file = open(&directory.join(epoch.session_file()), false)?;
@@ -310,20 +311,20 @@ fn recordings(root: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-struct Entry {
-    name: String,
-    bytes: u64,
-    kind: Kind,
+pub(super) struct Entry {
+    pub name: String,
+    pub bytes: u64,
+    pub kind: Kind,
 }
 
-enum Kind {
+pub(super) enum Kind {
     Session(Epoch),
-    Whole,
+    Whole(TrackFile),
     Part(TrackFile),
 }
 
 /// The files that are named as ours are, by name.
-fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
+pub(super) fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -332,7 +333,7 @@ fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
         let kind = match (Epoch::of_session_file(&name), stem.parse::<TrackFile>()) {
             (Some(epoch), _) => Kind::Session(epoch),
             (None, Ok(file)) if is_part => Kind::Part(file),
-            (None, Ok(_)) => Kind::Whole,
+            (None, Ok(file)) => Kind::Whole(file),
             (None, Err(_)) => continue,
         };
         let metadata = entry.metadata()?;

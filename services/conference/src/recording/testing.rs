@@ -18,7 +18,7 @@ use plenary_recording::{
 };
 
 use super::{
-    Disk, LocalDisk, NotTaken, Recorder, Report,
+    Disk, LocalDisk, NotTaken, Report, WriterHandle,
     writer::{Patience, start_on},
 };
 use crate::config;
@@ -74,7 +74,7 @@ impl Publisher {
 /// A recorded meeting.
 pub(crate) struct Meeting {
     pub(crate) now: Instant,
-    pub(crate) recorder: Recorder,
+    pub(crate) recorder: WriterHandle,
     reports: mpsc::Receiver<Report>,
     pub(crate) publishers: Vec<Publisher>,
 }

@@ -66,7 +66,7 @@ pub enum NotTaken {
 
 /// A running recording. When the last of its clones is gone it ends as if the room had.
 #[derive(Clone)]
-pub struct Recorder {
+pub struct WriterHandle {
     queue: mpsc::Sender<Queued>,
     queued_bytes: Arc<AtomicUsize>,
     queue_bytes_max: usize,
@@ -74,9 +74,9 @@ pub struct Recorder {
     missed: BTreeMap<TrackSid, u64>,
 }
 
-impl fmt::Debug for Recorder {
+impl fmt::Debug for WriterHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorder").field("missed", &self.missed).finish_non_exhaustive()
+        f.debug_struct("WriterHandle").field("missed", &self.missed).finish_non_exhaustive()
     }
 }
 
@@ -91,7 +91,7 @@ enum What {
     Input(Input),
 }
 
-impl Recorder {
+impl WriterHandle {
     /// What a router's tap gave at `now`, of tracks that were said to have begun. Never waits: what does not fit is dropped, and
     /// its tracks get a gap.
     pub fn try_send(&mut self, now: Instant, tapped: Vec<media::Tapped>) -> Result<(), NotTaken> {
@@ -167,7 +167,7 @@ pub fn start(
     epoch: Epoch,
     started: Started,
     report: impl FnMut(Report) + Send + 'static,
-) -> io::Result<Recorder> {
+) -> io::Result<WriterHandle> {
     start_on(LocalDisk, config, Patience::default(), epoch, started, report)
 }
 
@@ -192,7 +192,7 @@ pub(super) fn start_on<D: Disk>(
     epoch: Epoch,
     started: Started,
     report: impl FnMut(Report) + Send + 'static,
-) -> io::Result<Recorder> {
+) -> io::Result<WriterHandle> {
     let (queue, from_queue) = mpsc::channel();
     let queued_bytes = Arc::new(AtomicUsize::new(0));
     let (now, unix) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
@@ -219,7 +219,7 @@ pub(super) fn start_on<D: Disk>(
     };
     thread::Builder::new().name("recording".into()).spawn(move || writer.run(unix_us, settings))?;
     let queue_bytes_max = patience.queue_bytes_max;
-    Ok(Recorder { queue, queued_bytes, queue_bytes_max, missed: BTreeMap::new() })
+    Ok(WriterHandle { queue, queued_bytes, queue_bytes_max, missed: BTreeMap::new() })
 }
 
 struct Writer<D: Disk, R: FnMut(Report)> {

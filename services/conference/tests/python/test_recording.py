@@ -9,8 +9,6 @@ from livekit import api
 from harness import KEY, Server, free_port, until
 from test_webhooks import HostApp
 
-pytestmark = pytest.mark.skip(reason="nothing records yet")
-
 # How a Matroska file begins.
 EBML = bytes.fromhex("1a45dfa3")
 Status = api.EgressStatus
@@ -139,6 +137,7 @@ async def test_a_recording_ends_with_its_room(egress, join, room, room_api):
     await reaches(egress, both[1].egress_id, Status.EGRESS_COMPLETE)
 
 
+@pytest.mark.skip(reason="rooms do not record themselves yet")
 async def test_who_publishes_in_a_room_that_records_itself_is_recorded(directory, egress, join, room, room_api):
     tracks = api.AutoTrackEgress(filepath="{publisher_identity}-{track_source}")
     await room_api.create_room(api.CreateRoomRequest(name=room, egress=api.RoomEgress(tracks=tracks)))

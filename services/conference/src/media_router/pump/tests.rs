@@ -159,6 +159,7 @@ struct World {
     pump: Pump<Scripted>,
     tcp: TcpPaths,
     routes: Routes,
+    tapes: Tapes,
     woken: Arc<Wakes>,
 }
 
@@ -173,6 +174,7 @@ impl World {
             pump: Pump::new(sockets, Arc::clone(&counters)),
             tcp: TcpPaths::new(Arc::clone(&counters)),
             routes: Routes::new(RouterIndex::new(0).unwrap(), Default::default(), counters),
+            tapes: Tapes::default(),
             woken: Arc::default(),
         }
     }
@@ -190,7 +192,7 @@ impl World {
 
     fn turn_in(&mut self, cx: &mut Context<'_>) {
         let now = tokio::time::Instant::now().into_std();
-        self.pump.turn(cx, now, &mut self.core, &mut self.tcp, &mut self.routes);
+        self.pump.turn(cx, now, &mut self.core, &mut self.tcp, &mut self.routes, &mut self.tapes);
     }
 
     /// Turns whenever the runtime wakes the task, as in the actor.

@@ -1,0 +1,437 @@
+//! The actor of one recording at this node: has its room told to the writer, its tracks tapped, and its files made into what was
+//! asked for. It lives on the room's thread, and goes on after the room until its files are there.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use plenary_cluster::StoreError;
+use plenary_media_core::Command;
+use plenary_model::{Egress, EgressId, EgressStatus, ParticipantSid, RoomName, TrackSid};
+use plenary_recording::session_file::{Epoch, Predecessor, Started, StopReason, VERSION};
+use plenary_room_core::notice::Notice;
+
+use super::{
+    Report, WriterHandle,
+    results::{self, Outcome},
+    watch::{Order, Watch},
+    writer,
+};
+use crate::{
+    egress::Held,
+    events::{EncryptedTrackLeftOut, RecordingBegan},
+    ids,
+    media_router::{Record, StopRecord, Tell},
+    neighbours::Host,
+    node::{RecordingCounted, RouterHandle, Shared},
+    participant::Shutdown,
+    room::{Follow, Unfollow},
+    rooms::{FollowRoom, RouterLost, UnfollowRoom},
+    tokens::unix_ns,
+};
+
+/// See the module.
+pub struct Recorder {
+    shared: Arc<Shared>,
+    held: Held,
+    phase: Phase,
+    /// The room may have been told to tell this one.
+    follows: bool,
+    watch: Watch,
+    tapped: BTreeMap<TrackSid, Tapped>,
+    /// Since when there is nothing left to record of what was.
+    deserted: Option<Instant>,
+    span: tracing::Span,
+    _counted: RecordingCounted,
+}
+
+enum Phase {
+    /// Looking for its room and what was recorded before.
+    Opening,
+    Writing(WriterHandle),
+    /// The writer has been told, and finishes its files.
+    Closing,
+    /// Its files become what was asked for.
+    Finishing(StopReason),
+    /// Somebody else has it, or it is over.
+    Done,
+}
+
+struct Tapped {
+    publisher: ParticipantSid,
+    /// None as long as no router of this node takes it.
+    router: Option<RouterHandle>,
+}
+
+/// What everybody in the room is told. From the room, in order.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Seen(pub Notice);
+
+/// Nothing more comes from this actor of the room.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct RoomGone {
+    /// Everywhere.
+    pub is_over: bool,
+}
+
+/// From whoever holds the recording for this node.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum Ask {
+    /// Nothing more is recorded: its files are wanted, unless it is over.
+    Stop(Arc<Egress>),
+    /// What is asked for has changed.
+    Change(Arc<Egress>),
+    /// Somebody else has it.
+    Fence { epoch: u64 },
+}
+
+/// From the writer's thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Reported(Report);
+
+impl Recorder {
+    pub fn new(shared: Arc<Shared>, held: Held) -> Self {
+        let (id, room) = (held.egress.id.as_str(), held.egress.room.as_str());
+        let span = tracing::error_span!(parent: None, "recording", recording = id, room);
+        Self {
+            _counted: shared.recording_opens(),
+            watch: Watch::new(held.egress.source.clone(), held.egress.status == EgressStatus::Active),
+            shared,
+            held,
+            phase: Phase::Opening,
+            follows: false,
+            tapped: BTreeMap::new(),
+            deserted: None,
+            span,
+        }
+    }
+
+    fn id(&self) -> &EgressId {
+        &self.held.egress.id
+    }
+
+    fn room_name(&self) -> &RoomName {
+        &self.held.egress.room
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch { number: self.held.epoch, boot: self.shared.boot }
+    }
+
+    fn open(&mut self, ctx: &mut Context<Self>) {
+        if self.held.egress.status == EgressStatus::Ending {
+            // Whoever recorded did not live to see its files.
+            self.finish(StopReason::Requested, ctx);
+            return;
+        }
+        let before = results::newest_epoch(self.shared.recording.clone(), self.id().clone(), self.epoch());
+        ctx.spawn(before.into_actor(self).map(|before, actor, ctx| actor.begin(before, ctx)));
+    }
+
+    fn begin(&mut self, before: Option<Epoch>, ctx: &mut Context<Self>) {
+        let _span = self.span.clone().entered();
+        if !matches!(self.phase, Phase::Opening) {
+            return;
+        }
+        let started = Started {
+            version: VERSION,
+            recording: self.id().to_string(),
+            room: self.held.egress.room_sid.clone(),
+            room_name: self.room_name().to_string(),
+            node: self.shared.node.clone(),
+            // Others keep the clocks of nodes together.
+            predecessor: before.map(|epoch| Predecessor { epoch, clock_ahead_us: 0 }),
+        };
+        let reports = ctx.address();
+        // The writer's thread must not wait, and says little.
+        let report = move |report| reports.do_send(Reported(report));
+        match writer::start(&self.shared.recording, self.epoch(), started, report) {
+            Ok(writer) => self.phase = Phase::Writing(writer),
+            Err(_) => return self.finish(StopReason::DiskFailed, ctx),
+        }
+        RecordingBegan { epoch: self.held.epoch }.emit();
+        self.held.began(unix_ns());
+        self.follow(ctx);
+    }
+
+    /// What is known already and told again changes nothing.
+    fn follow(&mut self, ctx: &mut Context<Self>) {
+        let follow = FollowRoom { room: self.room_name().clone(), follow: Follow(ctx.address()) };
+        self.follows = true;
+        self.shared.rooms_for(self.room_name()).do_send(follow);
+    }
+
+    /// The room's actor ended, for one reason or another.
+    fn look_for_room(&self, ctx: &mut Context<Self>) {
+        let (store, room, sid) =
+            (self.shared.store.clone(), self.room_name().clone(), self.held.egress.room_sid.clone());
+        let is_over = async move {
+            match store.snapshot(room).await {
+                Ok(snapshot) => snapshot.room.sid != sid,
+                Err(error) => error == StoreError::NoSuchRoom,
+            }
+        };
+        ctx.spawn(is_over.into_actor(self).map(|is_over, actor, ctx| match is_over {
+            true => actor.stop(StopReason::RoomEnded, ctx),
+            false => drop(ctx.run_later(TICK, |actor, ctx| {
+                if matches!(actor.phase, Phase::Writing(_)) {
+                    actor.follow(ctx);
+                }
+            })),
+        }));
+    }
+
+    /// Nothing more is recorded here; its files become whole.
+    fn stop(&mut self, reason: StopReason, ctx: &mut Context<Self>) {
+        match std::mem::replace(&mut self.phase, Phase::Closing) {
+            Phase::Opening => self.finish(reason, ctx),
+            Phase::Writing(writer) => {
+                self.unfollow(ctx);
+                // If it has ended already its last word is on the way.
+                let _ = writer.stop(Instant::now(), reason);
+            }
+            other => self.phase = other,
+        }
+    }
+
+    /// What is here is closed, and nothing said of it.
+    fn stop_silently(&mut self, ctx: &mut Context<Self>) {
+        match std::mem::replace(&mut self.phase, Phase::Done) {
+            Phase::Writing(writer) => {
+                self.unfollow(ctx);
+                let _ = writer.stop(Instant::now(), StopReason::Moved);
+            }
+            // Its last word ends it.
+            Phase::Closing => {}
+            _ => ctx.stop(),
+        }
+    }
+
+    fn unfollow(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::take(&mut self.follows) {
+            let unfollow = UnfollowRoom { room: self.room_name().clone(), unfollow: Unfollow(ctx.address()) };
+            self.shared.rooms_for(self.room_name()).do_send(unfollow);
+        }
+        for (track, tapped) in std::mem::take(&mut self.tapped) {
+            self.untap(track, tapped);
+        }
+    }
+
+    fn reported(&mut self, report: Report, ctx: &mut Context<Self>) {
+        let _span = self.span.clone().entered();
+        let reason = match report {
+            Report::KeyframeNeeded(track) => {
+                if let Some(router) = self.tapped.get(&track).and_then(|tapped| tapped.router.as_ref()) {
+                    // If there is no room for it, the next gap asks again.
+                    let _ = router.addr.try_send(Tell(Command::RefreshTap { track }));
+                }
+                return;
+            }
+            Report::Ended(ended) => ended.reason,
+            Report::Crashed => StopReason::DiskFailed,
+        };
+        self.unfollow(ctx);
+        match self.phase {
+            Phase::Done => ctx.stop(),
+            _ => self.finish(reason, ctx),
+        }
+    }
+
+    fn finish(&mut self, reason: StopReason, ctx: &mut Context<Self>) {
+        self.phase = Phase::Finishing(reason);
+        self.held.ended(unix_ns());
+        self.deliver(reason, ctx);
+    }
+
+    /// Asked again with each tick until it is done.
+    fn deliver(&mut self, reason: StopReason, ctx: &mut Context<Self>) {
+        let delivered = results::deliver(self.shared.recording.clone(), self.held.egress.clone(), reason);
+        ctx.spawn(delivered.into_actor(self).map(|outcome, actor, ctx| {
+            let Some(Outcome { status, error, files }) = outcome else { return };
+            if matches!(actor.phase, Phase::Finishing(_)) {
+                actor.phase = Phase::Done;
+                actor.held.over(status, error, files);
+                ctx.stop();
+            }
+        }));
+    }
+
+    fn carry_out(&mut self) {
+        let _span = self.span.clone().entered();
+        while let Some(order) = self.watch.poll() {
+            let Phase::Writing(writer) = &self.phase else { continue };
+            match order {
+                // What the queue has no place for is a line less.
+                Order::Write(input) => drop(writer.tell(Instant::now(), input)),
+                Order::Tap { track, publisher } => {
+                    let router = self.tap(writer, &track, &publisher);
+                    self.tapped.insert(track, Tapped { publisher, router });
+                }
+                Order::Untap { track } => {
+                    if let Some(tapped) = self.tapped.remove(&track) {
+                        self.untap(track, tapped);
+                    }
+                }
+                Order::Encrypted { track } => EncryptedTrackLeftOut { track: &track }.emit(),
+            }
+        }
+    }
+
+    /// The router that taps it now.
+    fn tap(&self, writer: &WriterHandle, track: &TrackSid, publisher: &ParticipantSid) -> Option<RouterHandle> {
+        let here = ids::host_of(publisher).filter(|(node, _)| *node == self.shared.node);
+        let (router, from) = match here.and_then(|(_, index)| self.shared.router_at(index)) {
+            Some(router) => (router, None),
+            None => {
+                let router = self.shared.own_router(self.room_name());
+                let from = match self.shared.neighbours.host(publisher, router.index) {
+                    Host::Here => None,
+                    Host::Elsewhere(from) => Some(from),
+                    Host::Unknown => return None,
+                };
+                (router, from)
+            }
+        };
+        let (recording, track) = (self.id().clone(), track.clone());
+        router.addr.try_send(Record { recording, writer: writer.clone(), track, from }).ok().map(|()| router)
+    }
+
+    fn untap(&self, track: TrackSid, tapped: Tapped) {
+        if let Some(router) = tapped.router {
+            let recording = self.id().clone();
+            // A few per recording, and not to be lost: a track would be tapped for ever.
+            router.addr.do_send(StopRecord { recording, track });
+        }
+    }
+
+    /// Tracks that no router took, or whose router died.
+    fn tap_again(&mut self) {
+        let Phase::Writing(writer) = &self.phase else { return };
+        let mut taps = std::mem::take(&mut self.tapped);
+        for (track, tapped) in &mut taps {
+            if !tapped.router.as_ref().is_some_and(|router| router.addr.connected()) {
+                tapped.router = self.tap(writer, track, &tapped.publisher);
+            }
+        }
+        self.tapped = taps;
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        self.tap_again();
+        match self.phase {
+            Phase::Finishing(reason) => self.deliver(reason, ctx),
+            Phase::Writing(_) => {
+                let is_deserted = self.watch.is_deserted();
+                self.deserted = is_deserted.then(|| self.deserted.unwrap_or_else(Instant::now));
+                if self.deserted.is_some_and(|since| since.elapsed() >= DESERTED_FOR) {
+                    self.stop(StopReason::SourceEnded, ctx);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Actor for Recorder {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.run_interval(TICK, Self::tick);
+        self.open(ctx);
+    }
+
+    /// Also runs while a panic unwinds.
+    fn stopped(&mut self, ctx: &mut Self::Context) {
+        self.unfollow(ctx);
+    }
+}
+
+impl Handler<Seen> for Recorder {
+    type Result = ();
+
+    fn handle(&mut self, Seen(notice): Seen, _: &mut Self::Context) {
+        self.watch.hear(notice);
+        self.carry_out();
+    }
+}
+
+impl Handler<RoomGone> for Recorder {
+    type Result = ();
+
+    fn handle(&mut self, RoomGone { is_over }: RoomGone, ctx: &mut Self::Context) {
+        match self.phase {
+            Phase::Writing(_) if is_over => self.stop(StopReason::RoomEnded, ctx),
+            Phase::Writing(_) => self.look_for_room(ctx),
+            _ => {}
+        }
+    }
+}
+
+impl Handler<Ask> for Recorder {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask, ctx: &mut Self::Context) {
+        match ask {
+            Ask::Stop(egress) if egress.status.is_over() => self.stop_silently(ctx),
+            Ask::Stop(egress) => {
+                self.held.egress = egress;
+                self.stop(StopReason::Requested, ctx);
+            }
+            Ask::Change(egress) => self.held.egress = egress,
+            Ask::Fence { epoch } if epoch == self.held.epoch => self.stop_silently(ctx),
+            Ask::Fence { .. } => {}
+        }
+    }
+}
+
+impl Handler<Reported> for Recorder {
+    type Result = ();
+
+    fn handle(&mut self, Reported(report): Reported, ctx: &mut Self::Context) {
+        self.reported(report, ctx);
+    }
+}
+
+impl Handler<RouterLost> for Recorder {
+    type Result = ();
+
+    fn handle(&mut self, RouterLost: RouterLost, _: &mut Self::Context) {
+        self.tap_again();
+    }
+}
+
+impl Handler<Shutdown> for Recorder {
+    type Result = ();
+
+    /// Of a node that is alone: what others could go on with is left to them by whoever holds it.
+    fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) {
+        match self.phase {
+            _ if !self.shared.is_alone() => {}
+            Phase::Finishing(_) => {
+                self.phase = Phase::Done;
+                self.held.over(EgressStatus::Failed, STOPPED_EARLY.to_owned(), Vec::new());
+                ctx.stop();
+            }
+            _ => self.stop(StopReason::RoomEnded, ctx),
+        }
+    }
+}
+
+const STOPPED_EARLY: &str = "this server stopped before its files were made";
+
+/// How often what could not be tapped is tried again, and whether files are ready.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Somebody whose connection broke is back by then.
+const DESERTED_FOR: Duration = Duration::from_secs(10);
+
+/// Notices of the room that may wait.
+const MAILBOX: usize = 1024;

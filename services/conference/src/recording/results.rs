@@ -1,0 +1,197 @@
+//! The files that somebody asked for, made of those that were recorded. On threads that may wait for a disk.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use plenary_model::{Egress, EgressFile, EgressFileKind, EgressId, EgressSource, EgressStatus, TrackSid};
+use plenary_recording::{
+    recording::DiskFailure,
+    session_file::{self, Epoch, Event, Session, StopReason, TrackFile},
+};
+
+use super::shelf::{self, Entry, Kind};
+use crate::{config, egress::apart};
+
+/// How a recording ends in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub status: EgressStatus,
+    pub error: String,
+    pub files: Vec<EgressFile>,
+}
+
+impl Outcome {
+    fn without_files(status: EgressStatus, error: impl ToString) -> Self {
+        Self { status, error: error.to_string(), files: Vec::new() }
+    }
+}
+
+/// The last epoch below this one of which there is a session file.
+pub(super) async fn newest_epoch(config: config::Recording, id: EgressId, below: Epoch) -> Option<Epoch> {
+    let newest = move || {
+        let directory = shelf::directory(config.directory.as_deref()?, id.as_str())?;
+        let epochs = shelf::entries(&directory).ok()?.into_iter().filter_map(|entry| match entry.kind {
+            Kind::Session(epoch) => Some(epoch),
+            _ => None,
+        });
+        epochs.filter(|epoch| *epoch < below).max()
+    };
+    tokio::task::spawn_blocking(newest).await.ok().flatten()
+}
+
+/// None as long as the files are being made: to be asked again.
+pub(super) async fn deliver(config: config::Recording, egress: Arc<Egress>, reason: StopReason) -> Option<Outcome> {
+    let delivered = tokio::task::spawn_blocking(move || deliver_now(&config, &egress, reason));
+    delivered.await.unwrap_or_else(|_| Some(Outcome::without_files(EgressStatus::Failed, "an error of this server")))
+}
+
+fn deliver_now(config: &config::Recording, egress: &Egress, reason: StopReason) -> Option<Outcome> {
+    let ending = match reason {
+        StopReason::DiskFull => return Some(failed(DiskFailure::Full)),
+        StopReason::DiskSlow => return Some(failed(DiskFailure::Slow)),
+        StopReason::DiskFailed => return Some(failed(DiskFailure::Failed)),
+        StopReason::PermissionDenied => return Some(failed(DiskFailure::PermissionDenied)),
+        StopReason::LimitReached => EgressStatus::LimitReached,
+        _ => EgressStatus::Complete,
+    };
+    let root = config.directory.as_deref()?;
+    let made = Recorded::open(root, &egress.id).and_then(|recorded| recorded.deliver(root, egress));
+    Some(match made {
+        Ok(files) if files.is_empty() => Outcome::without_files(EgressStatus::Aborted, NOTHING_PUBLISHED),
+        Ok(files) => {
+            let error = if ending == EgressStatus::LimitReached { LIMIT_REACHED } else { "" };
+            Outcome { status: ending, error: error.to_owned(), files }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Outcome::without_files(EgressStatus::Aborted, NOTHING_PUBLISHED)
+        }
+        Err(error) => Outcome::without_files(EgressStatus::Failed, error),
+    })
+}
+
+fn failed(failure: DiskFailure) -> Outcome {
+    Outcome::without_files(EgressStatus::Failed, failure)
+}
+
+/// What there is of a recording.
+struct Recorded {
+    directory: PathBuf,
+    /// Whole ones, in the order in which they were made.
+    files: Vec<TrackFile>,
+    session: Session,
+}
+
+/// When a file begins and ends, by the clock of the recording's first node.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stretch {
+    from_us: u64,
+    until_us: u64,
+}
+
+impl Recorded {
+    /// What a recorder that died left is repaired first.
+    fn open(root: &Path, id: &EgressId) -> io::Result<Self> {
+        let directory = shelf::directory(root, id.as_str()).ok_or(io::ErrorKind::InvalidInput)?;
+        for left in shelf::repair_recording(&directory)? {
+            crate::events::LeftRecordingSeen { left }.emit();
+        }
+        let (mut files, mut sessions) = (Vec::new(), Vec::new());
+        for Entry { kind, .. } in shelf::entries(&directory)? {
+            match kind {
+                Kind::Whole(file) => files.push(file),
+                Kind::Session(epoch) => sessions.extend(shelf::read_session(&directory, epoch).ok()),
+                Kind::Part(_) => {}
+            }
+        }
+        files.sort();
+        let session = session_file::merge(sessions).map_err(io::Error::other)?;
+        Ok(Self { directory, files, session })
+    }
+
+    fn deliver(&self, root: &Path, egress: &Egress) -> io::Result<Vec<EgressFile>> {
+        let mut delivered = Vec::new();
+        for output in &egress.outputs {
+            match (output.kind, &egress.source) {
+                (EgressFileKind::AsPublished, EgressSource::Track { track }) => {
+                    delivered.extend(self.link(root, &egress.id, track, &output.path)?);
+                }
+                _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "nothing renders recordings here")),
+            }
+        }
+        Ok(delivered)
+    }
+
+    /// The files of a track under the name that was asked for, or names like it.
+    fn link(&self, root: &Path, id: &EgressId, track: &TrackSid, path: &str) -> io::Result<Vec<EgressFile>> {
+        let stretches = self.stretches();
+        let mut linked = Vec::new();
+        for file in self.files.iter().filter(|file| file.track() == track) {
+            let from = self.directory.join(file.to_string());
+            let path = link_as(root, &from, path, id)?;
+            let Stretch { from_us, until_us } = stretches.get(file).copied().unwrap_or_default();
+            linked.push(EgressFile {
+                path,
+                started_at_ns: from_us.saturating_mul(1_000),
+                ended_at_ns: until_us.saturating_mul(1_000),
+                duration_ns: until_us.saturating_sub(from_us).saturating_mul(1_000),
+                bytes: fs::metadata(&from)?.len(),
+            });
+        }
+        Ok(linked)
+    }
+
+    fn stretches(&self) -> BTreeMap<TrackFile, Stretch> {
+        let mut stretches = BTreeMap::new();
+        let last_us = self.session.lines.last().map_or(0, |line| line.at_us);
+        for line in &self.session.lines {
+            match &line.event {
+                Event::Track { file, zero_us, .. } => {
+                    stretches.insert(file.clone(), Stretch { from_us: *zero_us, until_us: last_us.max(*zero_us) });
+                }
+                Event::TrackEnded { file, .. } => {
+                    if let Some(stretch) = stretches.get_mut(file) {
+                        stretch.until_us = line.at_us.max(stretch.from_us);
+                    }
+                }
+                _ => {}
+            }
+        }
+        stretches
+    }
+}
+
+/// Gives a file a second name below the root, and says which: where something else is called so already, one with the recording's
+/// id, and where the recording has several files, a number.
+fn link_as(root: &Path, from: &Path, path: &str, id: &EgressId) -> io::Result<String> {
+    let inode = fs::metadata(from)?.ino();
+    for number in 0..NAMES_TRIED_MAX {
+        let name = match number {
+            0 => path.to_owned(),
+            1 => apart(path, id),
+            _ => apart(path, &format!("{id}-{number}").as_str().into()),
+        };
+        let to = root.join(&name);
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match fs::hard_link(from, &to) {
+            Ok(()) => return Ok(name),
+            // Done by whoever died before they could say so.
+            Err(_) if fs::symlink_metadata(&to).is_ok_and(|there| there.ino() == inode) => return Ok(name),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{NAMES_TRIED_MAX} files are called like {path}")))
+}
+
+const NOTHING_PUBLISHED: &str = "nothing was published while it was recorded";
+const LIMIT_REACHED: &str = "a limit of this server was reached";
+
+/// Files of one name.
+const NAMES_TRIED_MAX: usize = 1_000;
