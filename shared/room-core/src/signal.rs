@@ -23,7 +23,7 @@ pub enum ClientSignal {
         sdp: String,
         id: u32,
     },
-    /// An ICE-lite server needs no remote candidates; the frame is checked and counted.
+    /// An ICE-lite server needs no remote candidates; the frame is checked and counted for little.
     Trickle {
         target: Target,
         bytes: usize,

@@ -365,7 +365,7 @@ pub struct Limits {
     pub http_body_bytes: usize,
     /// One signal frame. More: the socket is closed.
     pub signal_frame_bytes: usize,
-    /// Signal messages in ten seconds, sustained. More: the socket is closed.
+    /// Signal messages in ten seconds, sustained. Sixteen candidates count as one. More: the socket is closed.
     pub signal_messages_per_10s: u32,
     /// The same in a burst.
     pub signal_messages_burst: u32,

@@ -83,6 +83,8 @@ pub enum Dropped {
     DataBeforeOpen,
     StaleAnswer,
     TooManyWishes,
+    /// The session ends with it.
+    TooManyMessages,
     /// A data frame that names no stream of its sender's.
     DataFrameUnknown,
 }
@@ -254,7 +256,7 @@ pub struct Settings {
     pub metadata_bytes_max: usize,
     pub attributes_bytes_max: usize,
     pub name_bytes_max: usize,
-    /// Signal messages per window, and their burst.
+    /// Signal messages per window, and their burst. Sixteen candidates count as one.
     pub messages_per_window: u32,
     pub messages_window: Duration,
     pub messages_burst: u32,

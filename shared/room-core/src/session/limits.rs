@@ -21,15 +21,15 @@ impl Bucket {
         Self { per_window: f64::from(per_window), window, burst, tokens: burst, filled: now }
     }
 
-    /// False when the bucket is empty.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    /// False when less than this is in the bucket.
+    pub(super) fn take(&mut self, now: Instant, amount: f64) -> bool {
         let passed =
             now.saturating_duration_since(self.filled).as_secs_f64() / self.window.as_secs_f64().max(f64::EPSILON);
         self.tokens = (self.tokens + passed * self.per_window).min(self.burst);
         self.filled = now;
-        let enough = self.tokens >= 1.0;
+        let enough = self.tokens >= amount;
         if enough {
-            self.tokens -= 1.0;
+            self.tokens -= amount;
         }
         enough
     }
@@ -51,9 +51,9 @@ mod tests {
     fn a_burst_passes_and_then_the_rate_holds() {
         let start = Instant::now();
         let mut bucket = Bucket::new(start, 200, Duration::from_secs(10), 400);
-        assert_eq!((0..500).filter(|_| bucket.take(start)).count(), 400);
+        assert_eq!((0..500).filter(|_| bucket.take(start, 1.0)).count(), 400);
         let later = start + Duration::from_secs(1);
-        assert_eq!((0..500).filter(|_| bucket.take(later)).count(), 20);
+        assert_eq!((0..500).filter(|_| bucket.take(later, 1.0)).count(), 20);
     }
 
     #[test]

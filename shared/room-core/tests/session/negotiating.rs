@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use plenary_model::*;
 use plenary_room_core::{
     notice::{Notice, Request},
-    session::{MediaCommand, MediaEvent, Output, SocketEnd},
+    session::{Dropped, MediaCommand, MediaEvent, Output, SocketEnd},
     signal::{ClientSignal, ServerSignal},
 };
 
@@ -232,8 +232,31 @@ fn too_many_messages_end_the_session_and_nothing_follows() {
         driver.signal(ClientSignal::Ping { timestamp_ms: 0 });
     }
     assert_eq!(driver.sent().iter().filter(|one| matches!(one, ServerSignal::Pong { .. })).count(), 400 - 1);
+    assert!(driver.out.contains(&Output::Dropped(Dropped::TooManyMessages)));
     assert!(driver.out.contains(&Output::CloseSocket(SocketEnd::TooManyMessages)));
     assert!(matches!(driver.out.last(), Some(Output::End(_))));
+}
+
+#[test]
+fn who_trickles_hundreds_of_candidates_at_once_may_still_speak() {
+    let mut driver = Driver::active();
+    // As many as were seen of one client whose process joined ten times at once, and twice that.
+    for _ in 0..3 * 594 {
+        driver.signal(ClientSignal::Trickle { target: Target::Publisher, bytes: 200 });
+    }
+    driver.signal(ClientSignal::Ping { timestamp_ms: 1 });
+    assert!(matches!(driver.sent()[..], [ServerSignal::Pong { .. }]));
+    assert_eq!(driver.ended(), None);
+}
+
+#[test]
+fn a_flood_of_candidates_ends_the_session() {
+    let mut driver = Driver::active();
+    for _ in 0..16 * 500 {
+        driver.signal(ClientSignal::Trickle { target: Target::Publisher, bytes: 200 });
+    }
+    assert!(driver.out.contains(&Output::CloseSocket(SocketEnd::TooManyMessages)));
+    assert_eq!(driver.ended(), Some(LeaveReason::StateMismatch));
 }
 
 #[test]
