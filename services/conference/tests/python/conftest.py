@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
+import sys
 
 import pytest
 import pytest_asyncio
@@ -77,3 +79,16 @@ def pytest_runtest_makereport(item, call):
     if report.failed and server is not None:
         report.sections.append(("the server's log", server.log))
     return report
+
+
+def pytest_sessionfinish(session):
+    session.config.finished = session
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """The SDK calls into Python from threads of its own to the last; while the interpreter ends that aborts the process."""
+    if session := getattr(config, "finished", None):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(session.exitstatus)
