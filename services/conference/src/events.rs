@@ -315,7 +315,6 @@ pub struct RoomClosed {
 impl RoomClosed {
     pub fn emit(self) {
         info!(reason = label(self.reason), after_s = self.after.as_secs_f64(), "room closed");
-        instruments().rooms.add(-1, &[]);
     }
 }
 
@@ -328,6 +327,16 @@ pub struct RoomLeft {
 impl RoomLeft {
     pub fn emit(self) {
         info!(after_s = self.after.as_secs_f64(), "room left to other nodes");
+    }
+}
+
+/// Nothing of the room is here any more, however it ended, after [`RoomOpened`].
+#[derive(Debug)]
+pub struct RoomGone;
+
+impl RoomGone {
+    pub fn emit(self) {
+        debug!("room gone");
         instruments().rooms.add(-1, &[]);
     }
 }

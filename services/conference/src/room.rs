@@ -35,7 +35,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use self::outgoing::Outgoing;
 use crate::{
     events::{
-        JoinAccepted, PanicCaught, RoomClosed, RoomGivesWay, RoomLeft, RoomOpened, StoreFailed, WordsDropped,
+        JoinAccepted, PanicCaught, RoomClosed, RoomGivesWay, RoomGone, RoomLeft, RoomOpened, StoreFailed, WordsDropped,
         WordsMissed,
     },
     ids,
@@ -442,12 +442,12 @@ impl Actor for Room {
     fn started(&mut self, ctx: &mut Self::Context) {
         let _span = self.span.clone().entered();
         ctx.set_mailbox_capacity(MAILBOX);
-        RoomOpened.emit();
         if !self.shared.room_opens() {
             ctx.stop();
             return;
         }
         self.counted = true;
+        RoomOpened.emit();
         let subscribe = {
             let (shared, room) = (self.shared.clone(), self.name.clone());
             async move {
@@ -476,6 +476,7 @@ impl Actor for Room {
     fn stopped(&mut self, _: &mut Self::Context) {
         if std::mem::take(&mut self.counted) {
             self.shared.room_closed();
+            RoomGone.emit();
         }
         for seated in self.sessions.values() {
             seated.addr.do_send(FromRoom(Notice::End { reason: LeaveReason::StateMismatch }));

@@ -115,6 +115,17 @@ async def test_a_cap_holds_under_a_race_through_all_nodes(join, apis, room):
     assert {person.identity for person in listed} == {one.identity for one in seated}
 
 
+async def test_a_room_that_opened_for_nobody_counts_no_longer(cluster, join, apis, room):
+    await apis[0].create_room(api.CreateRoomRequest(name=room, max_participants=1))
+    await join("ann", 0)
+    fresh = cluster.node()
+    with pytest.raises(rtc.ConnectError):
+        await join("bob", fresh)
+    assert "room opened" in fresh.log
+    await until("it is gone", lambda: fresh.metric("plenary_room_active") == 0)
+    fresh.stop()
+
+
 async def test_a_ban_made_at_one_node_holds_at_all(join, apis, room, cluster):
     ann = await join("ann", 1)
     await apis[0].remove_participant(api.RoomParticipantIdentity(room=room, identity="ann", revoke_token_ts=int(time.time()) + 2))
