@@ -1,0 +1,348 @@
+//! The plan as command lines. Whatever a person chose reaches ffmpeg in a file of its own, never as part of an argument.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt::Write as _,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
+};
+
+use plenary_recording::session_file::TrackFile;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    layout::{Canvas, Layout},
+    plan::{Piece, Plan, SOUNDS_MAX, Sound, Tile, Window},
+    timeline::{SECOND_US, Span},
+};
+
+const SAMPLE_RATE: u64 = 48_000;
+/// Room for as many loud voices at once in what stands between mixing and the last step, which gives it back.
+const HEADROOM: u64 = 4;
+const BEHIND: &str = "0x101014";
+const PLACEHOLDER: &str = "0x2a2a32";
+/// What the runner calls the font in the work directory.
+pub(crate) const FONT: &str = "font";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// H.264 and AAC, with its index in front.
+    #[default]
+    Mp4,
+    /// VP9 and Opus.
+    WebM,
+}
+
+impl Format {
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Mp4 => "mp4",
+            Self::WebM => "webm",
+        }
+    }
+}
+
+/// What the video is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub layout: Layout,
+    pub format: Format,
+    pub canvas: Canvas,
+    pub fps: u32,
+    /// Of one encoder or decoder. One ffmpeg runs at a time.
+    pub threads: u32,
+    /// Draws the names. Without one there are none.
+    pub font: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadSettings {
+    #[error("width and height must be even, from 160x90 to 3840x2160")]
+    Canvas,
+    #[error("frames per second must be from 1 to 60")]
+    Fps,
+    #[error("threads must be from 1 to 64")]
+    Threads,
+}
+
+impl Settings {
+    pub fn check(&self) -> Result<(), BadSettings> {
+        let Canvas { width, height } = self.canvas;
+        let is_canvas = (160..=3840).contains(&width) && (90..=2160).contains(&height);
+        if !is_canvas || width % 2 != 0 || height % 2 != 0 {
+            return Err(BadSettings::Canvas);
+        }
+        if !(1..=60).contains(&self.fps) {
+            return Err(BadSettings::Fps);
+        }
+        if !(1..=64).contains(&self.threads) {
+            return Err(BadSettings::Threads);
+        }
+        Ok(())
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let canvas = Canvas { width: 1280, height: 720 };
+        Self { layout: Layout::default(), format: Format::default(), canvas, fps: 25, threads: 2, font: None }
+    }
+}
+
+/// A file of a recording where it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Media {
+    /// Absolute.
+    pub path: PathBuf,
+    pub span: Span,
+}
+
+/// One run of ffmpeg in the work directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What it makes there. Different for everything that makes the result different, so that what is there need not be made
+    /// again.
+    pub output: String,
+    /// Text that it reads there: name and content.
+    pub texts: Vec<(String, String)>,
+    /// All but the output's name, which comes last.
+    pub args: Vec<OsString>,
+}
+
+/// All steps, each using only files of the recording and of steps before. The last one makes the video.
+pub fn steps(plan: &Plan, media: &BTreeMap<TrackFile, Media>, settings: &Settings) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut pictures = String::from("ffconcat version 1.0\n");
+    for (index, piece) in plan.pieces.iter().enumerate() {
+        let step = piece_step(index, piece, media, settings);
+        let length_us = (piece.frames.end - piece.frames.start) * SECOND_US / u64::from(settings.fps);
+        let _ = writeln!(pictures, "file '{}'\nduration {}", step.output, seconds(length_us.cast_signed()));
+        steps.push(step);
+    }
+    let mut sounds = String::from("ffconcat version 1.0\n");
+    for (index, window) in plan.windows.iter().enumerate() {
+        let mixes = window_steps(index, window, media, settings);
+        let last = mixes.last().map_or("", |step| &step.output);
+        let _ = writeln!(sounds, "file '{last}'\nduration {}", seconds(window.length_us.cast_signed()));
+        steps.extend(mixes);
+    }
+    steps.push(video_step(pictures, sounds, settings));
+    steps
+}
+
+fn piece_step(index: usize, piece: &Piece, media: &BTreeMap<TrackFile, Media>, settings: &Settings) -> Step {
+    let mut command = Command::new(settings);
+    let mut graph = String::new();
+    let mut texts = Vec::new();
+    let mut inputs = 0;
+    let frames = piece.frames.end - piece.frames.start;
+    // Nothing in the graph is endless: ffmpeg 5.1 would then turn in circles when a file ends before the piece.
+    let length = seconds((frames * SECOND_US).div_ceil(u64::from(settings.fps)).cast_signed());
+    for (number, tile) in piece.tiles.iter().enumerate() {
+        let picture = tile.picture.as_ref().and_then(|picture| Some((picture, media.get(&picture.file)?)));
+        match picture {
+            Some((picture, found)) => {
+                // From the key frame before, as `fps` then has the frame that is shown at that moment, however long it is
+                // shown already. Sizes may change inside: the graph must stay and `scale` see to it.
+                command.args(["-noaccurate_seek", "-reinit_filter", "0"]);
+                command.input(found, picture.seek_us);
+                let _ = write!(graph, "[{inputs}:v:0]{}", picture_filters(tile, settings.fps));
+                inputs += 1;
+            }
+            None => {
+                let size = format!("{}x{}", tile.rect.width, tile.rect.height);
+                let _ = write!(graph, "color=c={PLACEHOLDER}:s={size}:r={}:d={length}", settings.fps);
+            }
+        }
+        if !tile.name.is_empty() && settings.font.is_some() {
+            let text = format!("name-{index}-{number}.txt");
+            let _ = write!(graph, ",{}", name_filter(&text, tile, picture.is_some()));
+            texts.push((text, tile.name.clone()));
+        }
+        let _ = write!(graph, ",setsar=1,format=yuv420p[tile{number}];");
+    }
+    graph.push_str(&stack(&piece.tiles, settings));
+    // While one file goes on, the stack shows the last frame of those that ended; when all have, this does.
+    let _ = write!(graph, ",tpad=stop={frames}:stop_mode=clone[out]");
+    command.args(["-filter_complex", &graph, "-map", "[out]", "-an"]);
+    command.args(["-frames:v", &frames.to_string()]);
+    command.args(["-r", &settings.fps.to_string(), "-g", &(settings.fps * 4).to_string()]);
+    match settings.format {
+        // Without B frames, pieces begin and end where they say.
+        Format::Mp4 => command.args(["-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-bf", "0"]),
+        Format::WebM => {
+            command.args(["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1"]);
+            command.args(["-crf", "34", "-b:v", "0", "-lag-in-frames", "0"]);
+        }
+    }
+    command.args(["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]);
+    command.args(["-threads", &settings.threads.to_string(), "-f", "matroska"]);
+    command.step(&format!("piece-{index:05}"), "mkv", texts)
+}
+
+fn picture_filters(tile: &Tile, fps: u32) -> String {
+    let (width, height) = (tile.rect.width, tile.rect.height);
+    // Dimensions are rounded to even ones, as `pad` would otherwise shift the colours against the picture.
+    format!(
+        "fps={fps}:start_time=0,\
+         scale={width}:{height}:force_original_aspect_ratio=decrease:force_divisible_by=2:out_color_matrix=bt709:out_range=tv,\
+         pad={width}:{height}:-1:-1:color={BEHIND}:eval=frame"
+    )
+}
+
+/// The text stands in a file, and nothing in it means anything to ffmpeg.
+fn name_filter(text: &str, tile: &Tile, is_over_picture: bool) -> String {
+    let height = tile.rect.height;
+    let common = format!("drawtext=fontfile={FONT}:textfile={text}:expansion=none:fontcolor=white");
+    if is_over_picture {
+        let size = (height / 18).max(12);
+        let (edge, border) = (size / 2, size / 4);
+        format!("{common}:fontsize={size}:x={edge}:y=h-text_h-{edge}:box=1:boxcolor=black@0.5:boxborderw={border}")
+    } else {
+        let size = (height / 10).max(12);
+        format!("{common}:fontsize={size}:x=max(0\\,(w-text_w)/2):y=(h-text_h)/2")
+    }
+}
+
+fn stack(tiles: &[Tile], settings: &Settings) -> String {
+    let Canvas { width, height } = settings.canvas;
+    match tiles {
+        [] => format!("color=c={BEHIND}:s={width}x{height}:r={},format=yuv420p", settings.fps),
+        [tile] => format!("[tile0]pad={width}:{height}:{}:{}:color={BEHIND}", tile.rect.x, tile.rect.y),
+        tiles => {
+            let count = tiles.len();
+            let labels: String = (0..count).map(|number| format!("[tile{number}]")).collect();
+            let places: Vec<_> = tiles.iter().map(|tile| format!("{}_{}", tile.rect.x, tile.rect.y)).collect();
+            let places = places.join("|");
+            // The stack is as large as its tiles reach.
+            format!(
+                "{labels}xstack=inputs={count}:layout={places}:fill={BEHIND},pad={width}:{height}:0:0:color={BEHIND}"
+            )
+        }
+    }
+}
+
+/// One, or several of which each adds some more sounds to what the one before made.
+fn window_steps(index: usize, window: &Window, media: &BTreeMap<TrackFile, Media>, settings: &Settings) -> Vec<Step> {
+    let sounds: Vec<_> = window.sounds.iter().filter_map(|sound| Some((sound, media.get(&sound.file)?))).collect();
+    let mut chunks: Vec<_> = sounds.chunks(SOUNDS_MAX).collect();
+    if chunks.is_empty() {
+        chunks.push(&[]);
+    }
+    let mut steps: Vec<Step> = Vec::new();
+    for (number, chunk) in chunks.into_iter().enumerate() {
+        let before = steps.last().map(|step| step.output.clone());
+        steps.push(mix_step(&format!("sound-{index:05}-{number}"), window, chunk, before, settings));
+    }
+    steps
+}
+
+fn mix_step(
+    name: &str,
+    window: &Window,
+    sounds: &[(&Sound, &Media)],
+    before: Option<String>,
+    settings: &Settings,
+) -> Step {
+    let mut command = Command::new(settings);
+    let mut graph = String::new();
+    let mut inputs = 0;
+    if let Some(before) = before {
+        command.args(["-protocol_whitelist", "file", "-f", "flac", "-i", &before]);
+        graph.push_str("[0:a:0]aformat=sample_fmts=fltp:channel_layouts=stereo[sound0];");
+        inputs += 1;
+    }
+    for (sound, found) in sounds {
+        command.args(["-t", &seconds(sound.length_us.cast_signed())]);
+        command.input(found, sound.seek_us);
+        // Silence where nothing was sent; a deviation of one frame of sound is corrected.
+        let _ = write!(
+            graph,
+            "[{inputs}:a:0]aresample={SAMPLE_RATE}:async=1:min_hard_comp=0.02:first_pts=0,\
+             aformat=sample_fmts=fltp:channel_layouts=stereo,volume=1/{HEADROOM},adelay={}S:all=1[sound{inputs}];",
+            samples(sound.at_us)
+        );
+        inputs += 1;
+    }
+    let labels: String = (0..inputs).map(|number| format!("[sound{number}]")).collect();
+    let mixed = match inputs {
+        0 => format!("anullsrc=r={SAMPLE_RATE}:cl=stereo"),
+        1 => format!("{labels}anull"),
+        _ => format!("{labels}amix=inputs={inputs}:normalize=0:dropout_transition=0"),
+    };
+    let length = samples(window.from_us + window.length_us) - samples(window.from_us);
+    let _ = write!(graph, "{mixed},apad=whole_len={length},atrim=end_sample={length}[out]");
+    command.args(["-filter_complex", &graph, "-map", "[out]", "-vn"]);
+    command.args(["-c:a", "flac", "-sample_fmt", "s32", "-compression_level", "2", "-f", "flac"]);
+    command.step(name, "flac", Vec::new())
+}
+
+fn video_step(pictures: String, sounds: String, settings: &Settings) -> Step {
+    let mut command = Command::new(settings);
+    for list in ["pictures.txt", "sounds.txt"] {
+        command.args(["-protocol_whitelist", "file", "-f", "concat", "-i", list]);
+    }
+    command.args(["-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy"]);
+    command.args(["-af", &format!("volume={HEADROOM},alimiter=level=disabled:latency=1")]);
+    match settings.format {
+        Format::Mp4 => command.args(["-c:a", "aac", "-b:a", "128k", "-movflags", "+faststart", "-f", "mp4"]),
+        Format::WebM => command.args(["-c:a", "libopus", "-b:a", "96k", "-cues_to_front", "1", "-f", "webm"]),
+    }
+    let texts = vec![("pictures.txt".to_owned(), pictures), ("sounds.txt".to_owned(), sounds)];
+    command.step("video", settings.format.extension(), texts)
+}
+
+struct Command {
+    args: Vec<OsString>,
+    /// What else makes the result what it is.
+    key: DefaultHasher,
+}
+
+impl Command {
+    fn new(settings: &Settings) -> Self {
+        let mut key = DefaultHasher::new();
+        settings.font.hash(&mut key);
+        let mut command = Self { args: Vec::new(), key };
+        command.args(["-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y"]);
+        command.args(["-filter_complex_threads", "1"]);
+        command
+    }
+
+    fn args<const N: usize>(&mut self, args: [&str; N]) {
+        self.args.extend(args.map(OsString::from));
+    }
+
+    /// A file of the recording, with `seek_us` of it as zero. It was made by a person's browser: nothing but what we wrote is
+    /// read of it, whatever it says it is.
+    fn input(&mut self, media: &Media, seek_us: i64) {
+        media.hash(&mut self.key);
+        self.args(["-threads", "1", "-protocol_whitelist", "file", "-f", "matroska", "-seek_timestamp", "1"]);
+        // Before its first frame there is nothing to seek to. Without `seek_timestamp` both would count from that frame.
+        match u64::try_from(seek_us) {
+            Ok(seek) if seek > media.span.first_us => self.args(["-ss", &seconds(seek_us)]),
+            _ => self.args(["-itsoffset", &seconds(-seek_us)]),
+        }
+        let mut url = OsString::from("file:");
+        url.push(&media.path);
+        self.args.extend(["-i".into(), url]);
+    }
+
+    fn step(mut self, name: &str, extension: &str, texts: Vec<(String, String)>) -> Step {
+        self.args.hash(&mut self.key);
+        texts.hash(&mut self.key);
+        Step { output: format!("{name}-{:016x}.{extension}", self.key.finish()), texts, args: self.args }
+    }
+}
+
+/// As ffmpeg reads durations: decimal, exact.
+fn seconds(us: i64) -> String {
+    let sign = if us < 0 { "-" } else { "" };
+    let us = us.unsigned_abs();
+    format!("{sign}{}.{:06}", us / SECOND_US, us % SECOND_US)
+}
+
+fn samples(us: u64) -> u64 {
+    us * SAMPLE_RATE / SECOND_US
+}
