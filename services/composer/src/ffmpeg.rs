@@ -1,18 +1,19 @@
 //! The plan as command lines. Whatever a person chose reaches ffmpeg in a file of its own, never as part of an argument.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fmt::Write as _,
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
 };
 
+use clap::ValueEnum;
 use plenary_recording::session_file::TrackFile;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    layout::{Canvas, Layout},
+    layout::{Canvas, Layout, Rect},
     plan::{Piece, Plan, SOUNDS_MAX, Sound, Tile, Window},
     timeline::{SECOND_US, Span},
 };
@@ -25,8 +26,9 @@ const PLACEHOLDER: &str = "0x2a2a32";
 /// What the runner calls the font in the work directory.
 pub(crate) const FONT: &str = "font";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
 pub enum Format {
     /// H.264 and AAC, with its index in front.
     #[default]
@@ -42,6 +44,32 @@ impl Format {
             Self::WebM => "webm",
         }
     }
+
+    fn video_codec(self) -> &'static str {
+        match self {
+            Self::Mp4 => "h264",
+            Self::WebM => "vp9",
+        }
+    }
+
+    fn audio_codec(self) -> &'static str {
+        match self {
+            Self::Mp4 => "aac",
+            Self::WebM => "opus",
+        }
+    }
+}
+
+/// What of the meeting becomes the video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Content {
+    #[default]
+    All,
+    /// Without picture.
+    Audio,
+    /// Without sound.
+    Video,
 }
 
 /// What the video is to be.
@@ -49,12 +77,18 @@ impl Format {
 pub struct Settings {
     pub layout: Layout,
     pub format: Format,
+    pub content: Content,
+    /// Identities of those who are seen and heard; empty means everybody.
+    pub participants: BTreeSet<String>,
     pub canvas: Canvas,
     pub fps: u32,
     /// Of one encoder or decoder. One ffmpeg runs at a time.
     pub threads: u32,
-    /// Draws the names. Without one there are none.
+    /// Whether names stand in the picture. Without a font they do not.
+    pub names: bool,
     pub font: Option<PathBuf>,
+    /// With less on the disk, nothing is rendered.
+    pub free_bytes_min: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +121,19 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         let canvas = Canvas { width: 1280, height: 720 };
-        Self { layout: Layout::default(), format: Format::default(), canvas, fps: 25, threads: 2, font: None }
+        Self {
+            layout: Layout::default(),
+            format: Format::default(),
+            content: Content::default(),
+            participants: BTreeSet::new(),
+            canvas,
+            fps: 25,
+            threads: 2,
+            names: true,
+            font: None,
+            // Recordings end at half of it, unless that is configured otherwise.
+            free_bytes_min: 2 << 30,
+        }
     }
 }
 
@@ -96,6 +142,8 @@ impl Default for Settings {
 pub struct Media {
     /// Absolute.
     pub path: PathBuf,
+    /// As ffmpeg calls it.
+    pub codec: String,
     pub span: Span,
 }
 
@@ -109,63 +157,106 @@ pub struct Step {
     pub texts: Vec<(String, String)>,
     /// All but the output's name, which comes last.
     pub args: Vec<OsString>,
+    /// The streams of what it makes, in order.
+    pub products: Vec<Product>,
+}
+
+/// A stream as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Product {
+    /// As ffmpeg calls it.
+    pub codec: &'static str,
+    /// Of a picture.
+    pub frames: Option<u64>,
+    pub length_us: u64,
 }
 
 /// All steps, each using only files of the recording and of steps before. The last one makes the video.
 pub fn steps(plan: &Plan, media: &BTreeMap<TrackFile, Media>, settings: &Settings) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut pictures = String::from("ffconcat version 1.0\n");
-    for (index, piece) in plan.pieces.iter().enumerate() {
-        let step = piece_step(index, piece, media, settings);
-        let length_us = (piece.frames.end - piece.frames.start) * SECOND_US / u64::from(settings.fps);
-        let _ = writeln!(pictures, "file '{}'\nduration {}", step.output, seconds(length_us.cast_signed()));
-        steps.push(step);
+    let mut lists = Vec::new();
+    if settings.content != Content::Audio {
+        let mut pictures = List::new("pictures.txt", settings.format.video_codec());
+        for (index, piece) in plan.pieces.iter().enumerate() {
+            let step = piece_step(index, piece, media, settings);
+            pictures.add(&step);
+            steps.push(step);
+        }
+        lists.push(pictures);
     }
-    let mut sounds = String::from("ffconcat version 1.0\n");
-    for (index, window) in plan.windows.iter().enumerate() {
-        let mixes = window_steps(index, window, media, settings);
-        let last = mixes.last().map_or("", |step| &step.output);
-        let _ = writeln!(sounds, "file '{last}'\nduration {}", seconds(window.length_us.cast_signed()));
-        steps.extend(mixes);
+    if settings.content != Content::Video {
+        let mut sounds = List::new("sounds.txt", settings.format.audio_codec());
+        for (index, window) in plan.windows.iter().enumerate() {
+            let mixes = window_steps(index, window, media, settings);
+            mixes.last().into_iter().for_each(|step| sounds.add(step));
+            steps.extend(mixes);
+        }
+        lists.push(sounds);
     }
-    steps.push(video_step(pictures, sounds, settings));
+    steps.push(video_step(lists, settings));
     steps
+}
+
+/// Files that become one stream of the video.
+struct List {
+    name: &'static str,
+    text: String,
+    product: Product,
+}
+
+impl List {
+    fn new(name: &'static str, codec: &'static str) -> Self {
+        let text = String::from("ffconcat version 1.0\n");
+        Self { name, text, product: Product { codec, frames: None, length_us: 0 } }
+    }
+
+    fn add(&mut self, step: &Step) {
+        for Product { frames, length_us, .. } in &step.products {
+            let _ = writeln!(self.text, "file '{}'\nduration {}", step.output, seconds(length_us.cast_signed()));
+            self.product.length_us += length_us;
+            self.product.frames = frames.map(|frames| frames + self.product.frames.unwrap_or(0));
+        }
+    }
 }
 
 fn piece_step(index: usize, piece: &Piece, media: &BTreeMap<TrackFile, Media>, settings: &Settings) -> Step {
     let mut command = Command::new(settings);
     let mut graph = String::new();
-    let mut texts = Vec::new();
     let mut inputs = 0;
     let frames = piece.frames.end - piece.frames.start;
     // Nothing in the graph is endless: ffmpeg 5.1 would then turn in circles when a file ends before the piece.
     let length = seconds((frames * SECOND_US).div_ceil(u64::from(settings.fps)).cast_signed());
     for (number, tile) in piece.tiles.iter().enumerate() {
-        let picture = tile.picture.as_ref().and_then(|picture| Some((picture, media.get(&picture.file)?)));
-        match picture {
+        let has_name = settings.names && settings.font.is_some() && !tile.name.is_empty();
+        let text = format!("name-{index}-{number}.txt");
+        let mut branch = |filters: &str, is_picture: bool, label: &str| {
+            let name = if has_name { name_filter(&text, tile, is_picture) } else { String::new() };
+            let _ = write!(graph, "{filters}{name},setsar=1,format=yuv420p{label};");
+        };
+        let Rect { width, height, .. } = tile.rect;
+        let placeholder = format!("color=c={PLACEHOLDER}:s={width}x{height}:r={}:d={length}", settings.fps);
+        match tile.picture.as_ref().and_then(|picture| Some((picture, media.get(&picture.file)?))) {
             Some((picture, found)) => {
                 // From the key frame before, as `fps` then has the frame that is shown at that moment, however long it is
                 // shown already. Sizes may change inside: the graph must stay and `scale` see to it.
                 command.args(["-noaccurate_seek", "-reinit_filter", "0"]);
                 command.input(found, picture.seek_us);
-                let _ = write!(graph, "[{inputs}:v:0]{}", picture_filters(tile, settings.fps));
+                let filters = format!("[{inputs}:v:0]{}", picture_filters(tile, settings.fps));
+                // Its last frame stays to the end; where not one can be decoded, the placeholder comes after nothing.
+                let stays = format!(",tpad=stop={frames}:stop_mode=clone[seen{number}]");
+                branch(&filters, true, &stays);
+                branch(&placeholder, false, &format!("[blank{number}]"));
+                let _ = write!(graph, "[seen{number}][blank{number}]concat=n=2[tile{number}];");
                 inputs += 1;
             }
-            None => {
-                let size = format!("{}x{}", tile.rect.width, tile.rect.height);
-                let _ = write!(graph, "color=c={PLACEHOLDER}:s={size}:r={}:d={length}", settings.fps);
-            }
+            None => branch(&placeholder, false, &format!("[tile{number}]")),
         }
-        if !tile.name.is_empty() && settings.font.is_some() {
-            let text = format!("name-{index}-{number}.txt");
-            let _ = write!(graph, ",{}", name_filter(&text, tile, picture.is_some()));
-            texts.push((text, tile.name.clone()));
+        if has_name {
+            command.texts.push((text, tile.name.clone()));
         }
-        let _ = write!(graph, ",setsar=1,format=yuv420p[tile{number}];");
     }
     graph.push_str(&stack(&piece.tiles, settings));
-    // While one file goes on, the stack shows the last frame of those that ended; when all have, this does.
-    let _ = write!(graph, ",tpad=stop={frames}:stop_mode=clone[out]");
+    graph.push_str("[out]");
     command.args(["-filter_complex", &graph, "-map", "[out]", "-an"]);
     command.args(["-frames:v", &frames.to_string()]);
     command.args(["-r", &settings.fps.to_string(), "-g", &(settings.fps * 4).to_string()]);
@@ -179,7 +270,9 @@ fn piece_step(index: usize, piece: &Piece, media: &BTreeMap<TrackFile, Media>, s
     }
     command.args(["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]);
     command.args(["-threads", &settings.threads.to_string(), "-f", "matroska"]);
-    command.step(&format!("piece-{index:05}"), "mkv", texts)
+    let length_us = frames * SECOND_US / u64::from(settings.fps);
+    let product = Product { codec: settings.format.video_codec(), frames: Some(frames), length_us };
+    command.step(&format!("piece-{index:05}"), "mkv", vec![product])
 }
 
 fn picture_filters(tile: &Tile, fps: u32) -> String {
@@ -195,7 +288,7 @@ fn picture_filters(tile: &Tile, fps: u32) -> String {
 /// The text stands in a file, and nothing in it means anything to ffmpeg.
 fn name_filter(text: &str, tile: &Tile, is_over_picture: bool) -> String {
     let height = tile.rect.height;
-    let common = format!("drawtext=fontfile={FONT}:textfile={text}:expansion=none:fontcolor=white");
+    let common = format!(",drawtext=fontfile={FONT}:textfile={text}:expansion=none:fontcolor=white");
     if is_over_picture {
         let size = (height / 18).max(12);
         let (edge, border) = (size / 2, size / 4);
@@ -276,26 +369,34 @@ fn mix_step(
     let _ = write!(graph, "{mixed},apad=whole_len={length},atrim=end_sample={length}[out]");
     command.args(["-filter_complex", &graph, "-map", "[out]", "-vn"]);
     command.args(["-c:a", "flac", "-sample_fmt", "s32", "-compression_level", "2", "-f", "flac"]);
-    command.step(name, "flac", Vec::new())
+    command.step(name, "flac", vec![Product { codec: "flac", frames: None, length_us: window.length_us }])
 }
 
-fn video_step(pictures: String, sounds: String, settings: &Settings) -> Step {
+fn video_step(lists: Vec<List>, settings: &Settings) -> Step {
     let mut command = Command::new(settings);
-    for list in ["pictures.txt", "sounds.txt"] {
-        command.args(["-protocol_whitelist", "file", "-f", "concat", "-i", list]);
+    for list in &lists {
+        command.args(["-protocol_whitelist", "file", "-f", "concat", "-i", list.name]);
     }
-    command.args(["-map", "0:v:0", "-map", "1:a:0", "-c:v", "copy"]);
-    command.args(["-af", &format!("volume={HEADROOM},alimiter=level=disabled:latency=1")]);
+    for (index, List { product, .. }) in lists.iter().enumerate() {
+        command.args(["-map", &index.to_string()]);
+        if product.frames.is_some() {
+            command.args(["-c:v", "copy"]);
+        } else {
+            command.args(["-af", &format!("volume={HEADROOM},alimiter=level=disabled:latency=1")]);
+        }
+    }
     match settings.format {
         Format::Mp4 => command.args(["-c:a", "aac", "-b:a", "128k", "-movflags", "+faststart", "-f", "mp4"]),
         Format::WebM => command.args(["-c:a", "libopus", "-b:a", "96k", "-cues_to_front", "1", "-f", "webm"]),
     }
-    let texts = vec![("pictures.txt".to_owned(), pictures), ("sounds.txt".to_owned(), sounds)];
-    command.step("video", settings.format.extension(), texts)
+    let products = lists.iter().map(|list| list.product.clone()).collect();
+    command.texts = lists.into_iter().map(|list| (list.name.to_owned(), list.text)).collect();
+    command.step("video", settings.format.extension(), products)
 }
 
 struct Command {
     args: Vec<OsString>,
+    texts: Vec<(String, String)>,
     /// What else makes the result what it is.
     key: DefaultHasher,
 }
@@ -304,8 +405,10 @@ impl Command {
     fn new(settings: &Settings) -> Self {
         let mut key = DefaultHasher::new();
         settings.font.hash(&mut key);
-        let mut command = Self { args: Vec::new(), key };
+        let mut command = Self { args: Vec::new(), texts: Vec::new(), key };
+        // A damaged file must not spoil the others that are seen with it, and what is made shows at once that it goes on.
         command.args(["-hide_banner", "-nostdin", "-nostats", "-loglevel", "error", "-y"]);
+        command.args(["-max_error_rate", "1", "-flush_packets", "1"]);
         command.args(["-filter_complex_threads", "1"]);
         command
     }
@@ -319,6 +422,10 @@ impl Command {
     fn input(&mut self, media: &Media, seek_us: i64) {
         media.hash(&mut self.key);
         self.args(["-threads", "1", "-protocol_whitelist", "file", "-f", "matroska", "-seek_timestamp", "1"]);
+        if media.codec == "vp9" {
+            // ffmpeg's own decoder shows every spatial layer of a picture as a frame of its own.
+            self.args(["-c:v", "libvpx-vp9"]);
+        }
         // Before its first frame there is nothing to seek to. Without `seek_timestamp` both would count from that frame.
         match u64::try_from(seek_us) {
             Ok(seek) if seek > media.span.first_us => self.args(["-ss", &seconds(seek_us)]),
@@ -329,10 +436,11 @@ impl Command {
         self.args.extend(["-i".into(), url]);
     }
 
-    fn step(mut self, name: &str, extension: &str, texts: Vec<(String, String)>) -> Step {
+    fn step(mut self, name: &str, extension: &str, products: Vec<Product>) -> Step {
         self.args.hash(&mut self.key);
-        texts.hash(&mut self.key);
-        Step { output: format!("{name}-{:016x}.{extension}", self.key.finish()), texts, args: self.args }
+        self.texts.hash(&mut self.key);
+        let output = format!("{name}-{:016x}.{extension}", self.key.finish());
+        Step { output, texts: self.texts, args: self.args, products }
     }
 }
 

@@ -1,17 +1,22 @@
 //! Where the tiles stand on the canvas.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// How the canvas is shared out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
     /// Everybody alike, and screens as further tiles before them.
     Grid,
     /// One large tile, a screen or else who speaks, and a strip of others beside it.
     Speaker,
+    /// The large tile of `Speaker` alone.
+    SingleSpeaker,
     /// As `Speaker` while a screen is shared, as `Grid` otherwise.
     #[default]
+    #[serde(rename = "screen")]
+    #[value(name = "screen")]
     ScreenShareFirst,
 }
 

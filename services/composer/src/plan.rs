@@ -16,6 +16,9 @@ use crate::{
 
 /// A longer piece is cut, so that little is rendered again after a stop.
 pub const PIECE_US_MAX: u64 = 300 * SECOND_US;
+/// Of more changes, some are shown later than they were, and those undone meanwhile not at all: somebody who switches a camera
+/// on and off all day must not keep the composer from everybody else's recordings.
+pub const SCENES_MAX: usize = 10_000;
 /// How much sound is mixed at once.
 ///
 /// Silence before and between sounds is held in memory, so a window is short.
@@ -106,6 +109,7 @@ fn pieces(timeline: &Timeline, layout: Layout, canvas: Canvas, fps: u32) -> Vec<
             scenes.push((from, scene));
         }
     }
+    let scenes = thinned(scenes, end);
     let ends: Vec<_> = scenes.iter().skip(1).map(|(from, _)| *from).chain([end]).collect();
     let longest = frame(PIECE_US_MAX);
     let mut pieces = Vec::new();
@@ -118,6 +122,25 @@ fn pieces(timeline: &Timeline, layout: Layout, canvas: Canvas, fps: u32) -> Vec<
         }
     }
     pieces
+}
+
+/// At most [`SCENES_MAX`], by having them begin at every second, fourth, eighth … frame only.
+fn thinned<T>(mut scenes: Vec<(u64, T)>, end: u64) -> Vec<(u64, T)> {
+    let mut apart = 1;
+    while scenes.len() > SCENES_MAX {
+        apart *= 2;
+        let mut kept: Vec<(u64, T)> = Vec::new();
+        for (from, scene) in scenes {
+            let from = u64::next_multiple_of(from, apart);
+            // Of those that would begin together, the last is what holds from then on.
+            kept.pop_if(|(last, _)| *last == from);
+            if from < end {
+                kept.push((from, scene));
+            }
+        }
+        scenes = kept;
+    }
+    scenes
 }
 
 /// Who and what could be seen at a moment.
@@ -211,7 +234,8 @@ impl Stage {
             if let Some(main) = main {
                 actors[..=main].rotate_right(1);
             }
-            choose(&mut actors, 1, 1 + STRIP_TILES_MAX);
+            let strip = if layout == Layout::SingleSpeaker { 0 } else { STRIP_TILES_MAX };
+            choose(&mut actors, 1, 1 + strip);
         } else {
             choose(&mut actors, 0, GRID_TILES_MAX);
         }
@@ -224,7 +248,7 @@ impl Stage {
 fn has_main(actors: &[Actor<'_>], layout: Layout) -> bool {
     match layout {
         Layout::Grid => false,
-        Layout::Speaker => true,
+        Layout::Speaker | Layout::SingleSpeaker => true,
         Layout::ScreenShareFirst => actors.iter().any(|actor| actor.is_screen),
     }
 }

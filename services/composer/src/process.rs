@@ -2,68 +2,141 @@
 
 use std::{
     collections::VecDeque,
-    ffi::OsString,
-    io::{self, Read},
+    env, fs,
+    io::{self, BufRead, BufReader, Read},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
+
+/// A run of ffmpeg whose file has not changed for so long is ended, and one of ffprobe that said nothing: it waits for a disk
+/// that does not answer, or turns in circles. The longest that it rightly takes to its first frame is decoding from a key frame far before.
+pub const STALLED_AFTER: Duration = Duration::from_secs(600);
 
 /// Of what a program says at its end.
 const TAIL_BYTES: usize = 2048;
-const CANCEL_CHECKED_EVERY: Duration = Duration::from_millis(50);
+const LOOKS_EVERY: Duration = Duration::from_millis(50);
+/// Of those that were said and not read yet.
+const LINES_MAX: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("cancelled")]
     Cancelled,
-    #[error("ffmpeg is not there; on Debian the package `ffmpeg` has it")]
-    NotInstalled,
-    #[error("ffmpeg cannot be started: {0}")]
+    #[error("{0} is not installed; on Debian the package `ffmpeg` has it")]
+    NotInstalled(&'static str),
+    #[error("ffmpeg cannot be run: {0}")]
     Start(io::Error),
-    #[error("ffmpeg failed ({status}) and said at its end:\n{tail}")]
+    #[error("ffmpeg failed ({status})")]
     Failed { status: ExitStatus, tail: String },
+    #[error("ffmpeg was ended, as nothing came of it for {} s", after.as_secs())]
+    Stalled { after: Duration, tail: String },
 }
 
-/// With the lowest priority there is. `nice` becomes the program, so ending the one ends the other.
+impl RunError {
+    /// The last that ffmpeg said.
+    pub fn tail(&self) -> &str {
+        match self {
+            Self::Failed { tail, .. } | Self::Stalled { tail, .. } => tail,
+            Self::Cancelled | Self::NotInstalled(_) | Self::Start(_) => "",
+        }
+    }
+}
+
+/// Both programs, as `PATH` has them.
+pub(crate) fn installed() -> Result<(), RunError> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let is_there = |program: &&str| env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    ["ffmpeg", "ffprobe"]
+        .into_iter()
+        .find(|program| !is_there(program))
+        .map_or(Ok(()), |program| Err(RunError::NotInstalled(program)))
+}
+
+/// With the lowest priority there is, for the processor and for the disk. Each of these becomes the next, so ending the first
+/// ends the program.
 pub(crate) fn gently(program: &str) -> Command {
     let mut command = Command::new("nice");
-    command.args(["-n", "19", program]);
+    command.args(["-n", "19", "ionice", "-c", "3", "-t", program]);
+    command.stdin(Stdio::null());
     command
 }
 
-/// How `nice` says so.
-pub(crate) fn is_not_installed(status: ExitStatus) -> bool {
-    status.code() == Some(127)
-}
-
-/// Runs ffmpeg to its end, or until `cancel`.
-pub(crate) fn ffmpeg(directory: &Path, args: &[OsString], output: &str, cancel: &AtomicBool) -> Result<(), RunError> {
-    let mut command = gently("ffmpeg");
-    command.args(args).arg(output).current_dir(directory);
-    let mut child = Running(
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().map_err(RunError::Start)?,
-    );
+/// Runs a command that writes `output` to its end, or until `cancel`.
+pub(crate) fn run(
+    mut command: Command,
+    output: &Path,
+    stalled_after: Duration,
+    cancel: &AtomicBool,
+) -> Result<(), RunError> {
+    let spawned = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = Running(spawned.map_err(RunError::Start)?);
     let said = child.0.stderr.take().map(|stderr| thread::spawn(move || tail(stderr)));
+    let tail = || said.and_then(|said| said.join().ok()).unwrap_or_default();
+    // Looks are counted and not time, in which this process may have slept.
+    let (mut seen, mut idle) = (None, Duration::ZERO);
     let status = loop {
         if cancel.load(Ordering::Relaxed) {
             return Err(RunError::Cancelled);
         }
-        match child.0.try_wait().map_err(RunError::Start)? {
-            Some(status) => break status,
-            None => thread::sleep(CANCEL_CHECKED_EVERY),
+        if let Some(status) = child.0.try_wait().map_err(RunError::Start)? {
+            break status;
         }
+        let now = written(output);
+        idle = if now == seen { idle.saturating_add(LOOKS_EVERY) } else { Duration::ZERO };
+        seen = now;
+        if idle >= stalled_after {
+            drop(child);
+            return Err(RunError::Stalled { after: stalled_after, tail: tail() });
+        }
+        thread::sleep(LOOKS_EVERY);
     };
-    if status.success() {
-        return Ok(());
+    if status.success() { Ok(()) } else { Err(RunError::Failed { status, tail: tail() }) }
+}
+
+/// Gives every line that a command says, until `cancel`. How it ends does not matter.
+pub(crate) fn lines(
+    mut command: Command,
+    stalled_after: Duration,
+    cancel: &AtomicBool,
+    mut each: impl FnMut(&str),
+) -> Result<(), RunError> {
+    let spawned = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = Running(spawned.map_err(RunError::Start)?);
+    let (sender, lines) = mpsc::sync_channel(LINES_MAX);
+    if let Some(stdout) = child.0.stdout.take() {
+        thread::spawn(move || {
+            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
     }
-    if is_not_installed(status) {
-        return Err(RunError::NotInstalled);
+    let mut idle = Duration::ZERO;
+    loop {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(RunError::Cancelled);
+        }
+        match lines.recv_timeout(LOOKS_EVERY) {
+            Ok(line) => {
+                each(&line);
+                idle = Duration::ZERO;
+            }
+            Err(RecvTimeoutError::Timeout) => idle = idle.saturating_add(LOOKS_EVERY),
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        if idle >= stalled_after {
+            return Err(RunError::Stalled { after: stalled_after, tail: String::new() });
+        }
     }
-    let tail = said.and_then(|said| said.join().ok()).unwrap_or_default();
-    Err(RunError::Failed { status, tail })
+}
+
+/// Changes whenever something is written.
+fn written(path: &Path) -> Option<(u64, SystemTime)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.len(), metadata.modified().ok()?))
 }
 
 /// Does not outlive its owner.
@@ -88,9 +161,17 @@ fn tail(mut from: impl Read) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = gently("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn run_shell(script: &str, stalled_after: Duration) -> Result<(), RunError> {
+        run(shell(script), Path::new("/nowhere"), stalled_after, &AtomicBool::new(false))
+    }
 
     #[test]
     fn the_tail_is_the_last_of_a_long_log() {
@@ -100,9 +181,48 @@ mod tests {
     }
 
     #[test]
+    fn what_fails_says_what_it_said_last() {
+        let failed = run_shell("echo first >&2; echo it is broken >&2; exit 3", STALLED_AFTER).unwrap_err();
+        assert!(matches!(&failed, RunError::Failed { status, .. } if status.code() == Some(3)), "{failed}");
+        assert!(failed.tail().ends_with("it is broken"));
+    }
+
+    #[test]
+    fn what_writes_nothing_is_ended() {
+        // `exec`, so that there is no other process to end.
+        let ended = run_shell("echo reading >&2; exec sleep 600", Duration::from_millis(300)).unwrap_err();
+        assert!(matches!(ended, RunError::Stalled { .. }), "{ended}");
+        assert_eq!(ended.tail(), "reading");
+    }
+
+    #[test]
+    fn what_writes_all_the_time_is_not_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let output = directory.path().join("output");
+        let mut command = shell("for i in 1 2 3 4 5 6 7 8; do sleep 0.2; echo $i >> output; done");
+        command.current_dir(directory.path());
+        run(command, &output, Duration::from_secs(1), &AtomicBool::new(false)).unwrap();
+        assert_eq!(fs::read_to_string(output).unwrap().lines().count(), 8);
+    }
+
+    #[test]
+    fn lines_come_to_their_end_or_to_a_stall() {
+        let heard = |script: &str, stalled_after| {
+            let mut heard = Vec::new();
+            let ended =
+                lines(shell(script), stalled_after, &AtomicBool::new(false), |line| heard.push(line.to_owned()));
+            (heard, ended.map_err(|error| error.to_string()))
+        };
+        let all: Vec<_> = (1..=3000).map(|line| line.to_string()).collect();
+        assert_eq!(heard("seq 3000; exit 3", STALLED_AFTER), (all, Ok(())));
+        let (said, ended) = heard("echo 1; exec sleep 600", Duration::from_millis(300));
+        assert_eq!(said, ["1"]);
+        assert!(ended.unwrap_err().contains("nothing came of it"));
+    }
+
+    #[test]
     fn what_is_cancelled_before_it_ends_says_so() {
-        let cancel = AtomicBool::new(true);
-        let ended = ffmpeg(Path::new("/"), &["-version".into()], "x", &cancel);
-        assert!(matches!(ended, Err(RunError::Cancelled | RunError::Start(_))), "{ended:?}");
+        let ended = run(shell("exec sleep 600"), Path::new("/nowhere"), STALLED_AFTER, &AtomicBool::new(true));
+        assert!(matches!(ended, Err(RunError::Cancelled)), "{ended:?}");
     }
 }

@@ -3,21 +3,22 @@
 use std::{
     collections::BTreeSet,
     ffi::OsString,
+    fmt,
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::AtomicBool,
 };
 
 use plenary_recording::session_file::TrackFile;
 use serde::Serialize;
 
 use crate::{
-    ffmpeg::{BadSettings, FONT, Settings, Step, steps},
+    ffmpeg::{BadSettings, Content, FONT, Settings, Step, steps},
     plan::plan,
-    probe::{ReadSessionError, probe, read_session},
-    process::{RunError, ffmpeg},
-    timeline::{Spans, TimelineError},
+    probe::{Defect, ReadSessionError, probe, read_session, verify},
+    process::{RunError, STALLED_AFTER, gently, installed, run},
+    timeline::{Spans, TimelineError, keep_only},
 };
 
 const LOCK: &str = "lock";
@@ -32,16 +33,50 @@ pub enum Progress {
         seconds: u64,
         /// Files that are not there or cannot be read.
         missing: Vec<String>,
-        /// No font was found, so that nobody is called by name.
+        /// There should be names in the picture, and no font was found.
         nameless: bool,
     },
     Step {
         done: usize,
         steps: usize,
+        /// Now, and not by a composer before.
+        made: bool,
     },
     Done {
         output: PathBuf,
     },
+}
+
+/// In words.
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Planned { steps, seconds, missing, nameless } => {
+                write!(f, "{seconds} s in {steps} steps")?;
+                if !missing.is_empty() {
+                    write!(f, "; not there or not readable: {}", missing.join(", "))?;
+                }
+                if *nameless {
+                    write!(f, "; no font is installed (fonts-dejavu-core has one), so there are no names")?;
+                }
+                Ok(())
+            }
+            Self::Step { done, steps, .. } => write!(f, "{done} / {steps}"),
+            Self::Done { output } => write!(f, "done: {}", output.display()),
+        }
+    }
+}
+
+/// What came of a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Composed {
+    /// Microseconds since 1970, by the clock of the node that recorded first.
+    pub started_us: u64,
+    pub duration_us: u64,
+    /// In bytes.
+    pub size: u64,
+    /// Files that are not there or cannot be read.
+    pub missing: Vec<TrackFile>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,16 +85,20 @@ pub enum ComposeError {
     Settings(#[from] BadSettings),
     #[error(transparent)]
     Session(#[from] ReadSessionError),
-    #[error("its files cannot be looked at: {0}")]
-    Probe(io::Error),
     #[error(transparent)]
     Plan(#[from] TimelineError),
     #[error("{path}: {error}")]
     Disk { path: PathBuf, error: io::Error },
     #[error("another composer is making {0}")]
     Busy(PathBuf),
+    #[error("only {} MiB are free", free_bytes >> 20)]
+    Space { free_bytes: u64 },
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error("{step}: {error}")]
+    Step { step: String, error: RunError },
+    #[error("ffmpeg ended well, but {step} is not what it was to be: {defect}")]
+    Wrong { step: String, defect: Defect },
 }
 
 impl ComposeError {
@@ -67,10 +106,19 @@ impl ComposeError {
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Run(RunError::Cancelled))
     }
+
+    /// The last that ffmpeg said.
+    pub fn log(&self) -> &str {
+        match self {
+            Self::Step { error, .. } => error.tail(),
+            _ => "",
+        }
+    }
 }
 
 /// Renders the recording in `directory` as `output`. What it makes on the way stands in `<output>.work`, which stays until
-/// the video is whole: the same call goes on where one that was cancelled, failed or killed had come to.
+/// the video is whole: the same call goes on where one that was cancelled, failed or killed had come to. Every file that
+/// ffmpeg makes is looked at before it counts.
 ///
 /// Blocks until it is done. Uses about the memory of one ffmpeg.
 pub fn compose(
@@ -79,13 +127,16 @@ pub fn compose(
     settings: &Settings,
     cancel: &AtomicBool,
     report: &mut dyn FnMut(Progress),
-) -> Result<(), ComposeError> {
+) -> Result<Composed, ComposeError> {
     settings.check()?;
-    let session = read_session(directory)?;
-    let media = probe(directory, &session, cancel).map_err(ComposeError::Probe)?;
-    if cancel.load(Ordering::Relaxed) {
-        return Err(RunError::Cancelled.into());
+    let work = Work::open(output, settings.free_bytes_min)?;
+    let mut session = read_session(directory)?;
+    if !settings.participants.is_empty() {
+        keep_only(&mut session, &settings.participants);
     }
+    installed()?;
+    let absolute = directory.canonicalize().map_err(ReadSessionError::Io)?;
+    let media = probe(&absolute, &session, cancel)?;
     let spans: Spans = media.iter().map(|(file, media)| (file.clone(), media.span)).collect();
     let plan = plan(&session, &spans, settings.layout, settings.canvas, settings.fps)?;
     let steps = steps(&plan, &media, settings);
@@ -93,29 +144,32 @@ pub fn compose(
         steps: steps.len(),
         seconds: plan.length_us.div_ceil(1_000_000),
         missing: plan.missing.iter().map(TrackFile::to_string).collect(),
-        nameless: settings.font.is_none(),
+        nameless: settings.names && settings.content != Content::Audio && settings.font.is_none(),
     });
 
-    let work = Work::open(output, &steps, settings)?;
+    work.prepare(&steps, settings)?;
     for (index, step) in steps.iter().enumerate() {
-        work.make(step, cancel)?;
-        report(Progress::Step { done: index + 1, steps: steps.len() });
+        let made = work.make(step, cancel)?;
+        report(Progress::Step { done: index + 1, steps: steps.len(), made });
     }
-    if let Some(video) = steps.last() {
-        work.finish(&video.output, output)?;
-    }
+    let size = match steps.last() {
+        Some(video) => work.finish(&video.output, output)?,
+        None => 0,
+    };
     report(Progress::Done { output: output.to_owned() });
-    Ok(())
+    let started_us = session.stretches.first().map_or(0, |stretch| stretch.from_us);
+    Ok(Composed { started_us, duration_us: plan.length_us, size, missing: plan.missing })
 }
 
 /// The directory of one rendering, ours alone as long as this lives.
 struct Work {
     directory: PathBuf,
+    free_bytes_min: u64,
     _lock: File,
 }
 
 impl Work {
-    fn open(output: &Path, steps: &[Step], settings: &Settings) -> Result<Self, ComposeError> {
+    fn open(output: &Path, free_bytes_min: u64) -> Result<Self, ComposeError> {
         let mut name = OsString::from(output.file_name().unwrap_or_default());
         name.push(".work");
         let directory = output.with_file_name(name);
@@ -127,9 +181,25 @@ impl Work {
             Err(TryLockError::WouldBlock) => return Err(ComposeError::Busy(output.to_owned())),
             Err(TryLockError::Error(error)) => return Err(disk(error)),
         }
+        let work = Self { directory, free_bytes_min, _lock: lock };
+        work.check_space()?;
+        Ok(work)
+    }
+
+    /// Recordings that go on at the same place must not end because of this one.
+    fn check_space(&self) -> Result<(), ComposeError> {
+        let disk = |error: rustix::io::Errno| ComposeError::Disk { path: self.directory.clone(), error: error.into() };
+        let space = rustix::fs::statvfs(&self.directory).map_err(disk)?;
+        let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
+        if free_bytes >= self.free_bytes_min { Ok(()) } else { Err(ComposeError::Space { free_bytes }) }
+    }
+
+    /// Keeps what is of use to these steps and nothing else.
+    fn prepare(&self, steps: &[Step], settings: &Settings) -> Result<(), ComposeError> {
+        let disk = |error| ComposeError::Disk { path: self.directory.clone(), error };
         // Left by a rendering that was killed, whose ffmpeg may still write, or by one with other settings.
         let kept: BTreeSet<&str> = steps.iter().map(|step| step.output.as_str()).chain([LOCK]).collect();
-        for entry in fs::read_dir(&directory).map_err(disk)? {
+        for entry in fs::read_dir(&self.directory).map_err(disk)? {
             let entry = entry.map_err(disk)?;
             if !entry.file_name().to_str().is_some_and(|name| kept.contains(name)) {
                 fs::remove_file(entry.path()).map_err(disk)?;
@@ -137,40 +207,60 @@ impl Work {
         }
         if let Some(font) = &settings.font {
             // Under a name that means nothing in a filter.
-            fs::copy(font, directory.join(FONT)).map_err(|error| ComposeError::Disk { path: font.clone(), error })?;
+            let copied = fs::copy(font, self.directory.join(FONT));
+            copied.map_err(|error| ComposeError::Disk { path: font.clone(), error })?;
         }
-        Ok(Self { directory, _lock: lock })
+        Ok(())
     }
 
-    /// Unless it is there. It gets its name when it is whole.
-    fn make(&self, step: &Step, cancel: &AtomicBool) -> Result<(), ComposeError> {
+    /// Unless it is there, which it gives false for. It gets its name when it is whole.
+    fn make(&self, step: &Step, cancel: &AtomicBool) -> Result<bool, ComposeError> {
         let whole = self.directory.join(&step.output);
         if whole.exists() {
-            return Ok(());
+            return Ok(false);
         }
+        self.check_space()?;
         for (name, text) in &step.texts {
             let path = self.directory.join(name);
             fs::write(&path, text).map_err(|error| ComposeError::Disk { path, error })?;
         }
-        let part = format!("{}.part", step.output);
-        let made = ffmpeg(&self.directory, &step.args, &part, cancel);
-        let part = self.directory.join(part);
-        let ended = match made {
-            Ok(()) => rename_whole(&part, &whole),
-            Err(error) => {
-                let _ = fs::remove_file(part);
-                Err(error.into())
-            }
-        };
+        let name = format!("{}.part", step.output);
+        let part = self.directory.join(&name);
+        let mut command = gently("ffmpeg");
+        command.args(&step.args).arg(&name).current_dir(&self.directory);
+        let made = run(command, &part, STALLED_AFTER, cancel);
+        let ended = made.map_err(|error| failed(step, error)).and_then(|()| {
+            self.look(step, &part, cancel)?;
+            rename_whole(&part, &whole)
+        });
+        if ended.is_err() {
+            let _ = fs::remove_file(part);
+        }
         for (name, _) in &step.texts {
             let _ = fs::remove_file(self.directory.join(name));
         }
-        ended
+        ended.map(|()| true)
     }
 
-    fn finish(self, video: &str, output: &Path) -> Result<(), ComposeError> {
+    fn look(&self, step: &Step, part: &Path, cancel: &AtomicBool) -> Result<(), ComposeError> {
+        let verdict = verify(part, &step.products, cancel).map_err(|error| failed(step, error))?;
+        verdict.map_err(|defect| ComposeError::Wrong { step: step.output.clone(), defect })
+    }
+
+    /// Gives the size of the video.
+    fn finish(self, video: &str, output: &Path) -> Result<u64, ComposeError> {
         rename_whole(&self.directory.join(video), output)?;
-        fs::remove_dir_all(&self.directory).map_err(|error| ComposeError::Disk { path: self.directory, error })
+        let size = fs::metadata(output).map_err(|error| ComposeError::Disk { path: output.to_owned(), error })?.len();
+        fs::remove_dir_all(&self.directory).map_err(|error| ComposeError::Disk { path: self.directory, error })?;
+        Ok(size)
+    }
+}
+
+/// Says in which of a rendering's steps it was.
+fn failed(step: &Step, error: RunError) -> ComposeError {
+    match error {
+        RunError::Cancelled => error.into(),
+        error => ComposeError::Step { step: step.output.clone(), error },
     }
 }
 

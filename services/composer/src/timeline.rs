@@ -88,6 +88,25 @@ pub enum TimelineError {
     TooLong { hours: u64 },
 }
 
+/// Leaves out of a session who is none of these, and what they sent.
+pub(crate) fn keep_only(session: &mut Session, identities: &BTreeSet<String>) {
+    let is_kept = |line: &Line| match &line.event {
+        Event::Participant { participant, identity, .. } if identities.contains(identity) => Some(participant.clone()),
+        _ => None,
+    };
+    let kept: BTreeSet<ParticipantSid> = session.lines.iter().filter_map(is_kept).collect();
+    session.lines.retain_mut(|line| match &mut line.event {
+        Event::Participant { participant, .. }
+        | Event::ParticipantLeft { participant }
+        | Event::Track { participant, .. } => kept.contains(participant),
+        Event::Speakers { participants } => {
+            participants.retain(|participant| kept.contains(participant));
+            true
+        }
+        _ => true,
+    });
+}
+
 pub(crate) fn timeline(session: &Session, spans: &Spans) -> Result<Timeline, TimelineError> {
     let start_us = session.stretches.first().ok_or(TimelineError::Empty)?.from_us;
     let since = |at_us: u64| at_us.saturating_sub(start_us);

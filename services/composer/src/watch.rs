@@ -1,76 +1,183 @@
-//! Renders recordings as they end, one at a time.
-//!
-//! A recording asks by a file [`REQUEST`] in its directory. When the video stands under its name, the request is removed;
-//! if it cannot be made, the request is renamed to [`FAILED`], with the reason in it, and left to people.
+//! Renders recordings as they end, one at a time. What a recording asks and what it is answered are files in its directory,
+//! described in `proto/plenary/v1/compose.md`.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
-    fs, io,
+    collections::BTreeSet,
+    fs::{self, File, TryLockError},
+    io::{self, Read},
     path::{Component, Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, SystemTime},
 };
 
-use plenary_recording::session_file::{Event, Session, StopReason};
+use plenary_recording::session_file::{Event, Session, StopReason, TrackFile};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ffmpeg::{Format, Settings},
+    ffmpeg::{Content, Format, Settings},
     layout::{Canvas, Layout},
-    probe::read_session,
-    run::{ComposeError, Progress, compose},
+    probe::{ReadSessionError, read_session},
+    process::RunError,
+    run::{ComposeError, Composed, Progress, compose},
 };
 
+/// Of all files here.
+pub const VERSION: u32 = 1;
+/// The wish of a recording; it is there until the answer is.
 pub const REQUEST: &str = "compose.json";
+/// How far it is.
+pub const PROGRESS: &str = "compose.progress.json";
+pub const RESULT: &str = "compose.result.json";
+/// What a request that failed is called from then on. Renamed back it is tried again.
 pub const FAILED: &str = "compose.failed.json";
 
-/// A recording whose last epoch did not end in order has ended when for so long nothing was written into its directory.
-const DEAD_AFTER: Duration = Duration::from_secs(3600);
+const REQUEST_BYTES_MAX: u64 = 64 * 1024;
+/// A recording whose last epoch did not end in order has ended when for so long nothing was written into its directory:
+/// another node would have gone on with it.
+const DEAD_AFTER: Duration = Duration::from_secs(600);
+/// So many composers in a row may die of one step, say of too little memory, before the next one refuses.
+const STARTS_MAX: u32 = 5;
 
 /// What a recording asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Request {
+    pub version: u32,
     /// Below the watched directory; without one it is `composed.mp4` (or `.webm`) beside the tracks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
-    #[serde(default)]
-    pub layout: Layout,
-    #[serde(default)]
     pub format: Format,
-    #[serde(default = "Request::width")]
+    pub layout: Layout,
+    pub content: Content,
+    /// Identities; empty means everybody.
+    pub participants: BTreeSet<String>,
+    pub names: bool,
     pub width: u32,
-    #[serde(default = "Request::height")]
     pub height: u32,
-    #[serde(default = "Request::fps")]
     pub fps: u32,
-    /// Written by the composer: why there is no video.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
 }
 
-impl Request {
-    fn width() -> u32 {
-        Settings::default().canvas.width
+impl Default for Request {
+    fn default() -> Self {
+        let Settings { format, layout, content, participants, names, canvas, fps, .. } = Settings::default();
+        let Canvas { width, height } = canvas;
+        Self { version: VERSION, output: None, format, layout, content, participants, names, width, height, fps }
     }
+}
 
-    fn height() -> u32 {
-        Settings::default().canvas.height
-    }
+/// How far a rendering is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressFile {
+    pub version: u32,
+    pub done: usize,
+    /// 0 before that is known.
+    pub steps: usize,
+    /// How many composers in a row have begun without finishing a step, this one included.
+    pub starts: u32,
+}
 
-    fn fps() -> u32 {
-        Settings::default().fps
-    }
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultFile {
+    pub version: u32,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Outcome {
+    Complete {
+        /// Below the watched directory.
+        path: PathBuf,
+        /// In bytes.
+        size: u64,
+        duration_us: u64,
+        /// Microseconds since 1970: of the recording, not of the rendering.
+        started_us: u64,
+        ended_us: u64,
+        /// Files that the session names and that are not there or cannot be read.
+        #[serde(default)]
+        missing: Vec<String>,
+    },
+    Failed {
+        error: Failure,
+        /// A sentence, without what ffmpeg says.
+        message: String,
+        /// The last that ffmpeg said.
+        #[serde(default)]
+        log: String,
+    },
+}
+
+/// Why there is no video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// It cannot be read, or asks for what there is not.
+    BadRequest,
+    /// Its session files cannot be read, or nothing was recorded.
+    BadRecording,
+    Disk,
+    FfmpegFailed,
+    /// Nothing came of it for [`STALLED_AFTER`](crate::STALLED_AFTER).
+    FfmpegStalled,
+    /// It said that all is well, and what it made is not what it was to be.
+    FfmpegWrong,
+    /// Composers died of it.
+    ComposerDied,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum RequestError {
+enum RenderError {
     #[error("the request cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
-    #[error("the output is not below the watched directory")]
-    Outside,
+    #[error("the request has version {0}, and this composer knows {VERSION}")]
+    Version(u32),
+    #[error("the output is no path below the watched directory that ends in .{}", .0.extension())]
+    Output(Format),
     #[error("{0}")]
     Disk(#[from] io::Error),
+    #[error("{STARTS_MAX} composers in a row have died of it")]
+    Died,
     #[error(transparent)]
     Compose(#[from] ComposeError),
+}
+
+impl RenderError {
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Unreadable(_) | Self::Version(_) | Self::Output(_) | Self::Compose(ComposeError::Settings(_)) => {
+                Failure::BadRequest
+            }
+            Self::Died => Failure::ComposerDied,
+            Self::Disk(_) => Failure::Disk,
+            Self::Compose(error) => match error {
+                ComposeError::Session(ReadSessionError::Io(_)) => Failure::Disk,
+                ComposeError::Session(_) | ComposeError::Plan(_) => Failure::BadRecording,
+                ComposeError::Run(RunError::Stalled { .. })
+                | ComposeError::Step { error: RunError::Stalled { .. }, .. } => Failure::FfmpegStalled,
+                ComposeError::Run(_) | ComposeError::Step { .. } => Failure::FfmpegFailed,
+                ComposeError::Wrong { .. } => Failure::FfmpegWrong,
+                _ => Failure::Disk,
+            },
+        }
+    }
+
+    /// It may be otherwise soon.
+    fn is_passing(&self) -> bool {
+        let Self::Compose(error) = self else { return false };
+        matches!(
+            error,
+            ComposeError::Busy(_)
+                | ComposeError::Space { .. }
+                | ComposeError::Session(ReadSessionError::BeingRecorded)
+                | ComposeError::Run(RunError::NotInstalled(_))
+        )
+    }
 }
 
 /// What happened to a recording.
@@ -85,11 +192,20 @@ pub struct Report {
 #[serde(untagged)]
 pub enum News {
     Progress(Progress),
-    Failed { failed: String },
+    /// Tried again when asked again.
+    Waits {
+        waits: String,
+    },
+    Failed {
+        failed: String,
+        log: String,
+    },
 }
 
-/// Renders what has ended and asks for it, until there is no such recording or it is cancelled. `settings` has what no
-/// request decides.
+/// Renders what has ended and asks for it, each once, until it is cancelled. `settings` has what no request decides.
+///
+/// # Errors
+/// If the directory cannot be read.
 pub fn render_all(
     root: &Path,
     settings: &Settings,
@@ -107,23 +223,54 @@ pub fn render_all(
         if cancel.load(Ordering::Relaxed) {
             break;
         }
-        // An unreadable session is a reason to fail; that of a recording that goes on is not.
-        if read_session(&directory).is_ok_and(|session| !has_ended(&session, &directory)) {
+        if !has_ended(&directory) {
             continue;
         }
         let mut tell = |news| report(Report { recording: directory.clone(), news });
-        match render(root, &directory, settings, cancel, &mut |progress| tell(News::Progress(progress))) {
-            Ok(()) => fs::remove_file(directory.join(REQUEST))?,
-            Err(RequestError::Compose(error)) if error.is_cancelled() => break,
-            // Its own composer will end the matter.
-            Err(RequestError::Compose(ComposeError::Busy(_))) => {}
-            Err(error) => {
-                set_aside(&directory, &error.to_string())?;
-                tell(News::Failed { failed: error.to_string() });
-            }
+        // What cannot be answered must not keep the others from it.
+        if let Err(error) = answer(root, &directory, settings, cancel, &mut tell) {
+            tell(News::Waits { waits: error.to_string() });
         }
     }
     Ok(())
+}
+
+fn answer(
+    root: &Path,
+    directory: &Path,
+    settings: &Settings,
+    cancel: &AtomicBool,
+    report: &mut dyn FnMut(News),
+) -> io::Result<()> {
+    let request = directory.join(REQUEST);
+    // Two composers of one directory share the work. Who comes late may find that it was done.
+    let _lock = match lock(&request)? {
+        Some(lock) if request.is_file() => lock,
+        _ => return Ok(()),
+    };
+    let (outcome, renamed) = match render(root, directory, settings, cancel, report) {
+        Ok(outcome) => (outcome, None),
+        Err(RenderError::Compose(error)) if error.is_cancelled() => return Ok(()),
+        Err(error) if error.is_passing() => {
+            report(News::Waits { waits: error.to_string() });
+            return Ok(());
+        }
+        Err(error) => {
+            let (message, log) = match &error {
+                RenderError::Compose(compose) => (error.to_string(), compose.log().to_owned()),
+                _ => (error.to_string(), String::new()),
+            };
+            report(News::Failed { failed: message.clone(), log: log.clone() });
+            (Outcome::Failed { error: error.failure(), message, log }, Some(directory.join(FAILED)))
+        }
+    };
+    // In this order: whoever finds no request finds its result.
+    write(&directory.join(RESULT), &ResultFile { version: VERSION, outcome })?;
+    match renamed {
+        Some(to) => fs::rename(request, to)?,
+        None => fs::remove_file(request)?,
+    }
+    remove_if_there(&directory.join(PROGRESS))
 }
 
 fn render(
@@ -131,38 +278,112 @@ fn render(
     directory: &Path,
     settings: &Settings,
     cancel: &AtomicBool,
-    report: &mut dyn FnMut(Progress),
-) -> Result<(), RequestError> {
-    let request: Request = serde_json::from_slice(&fs::read(directory.join(REQUEST))?)?;
-    let output = match &request.output {
-        None => directory.join(format!("composed.{}", request.format.extension())),
-        Some(path) => below(root, path).ok_or(RequestError::Outside)?,
-    };
+    report: &mut dyn FnMut(News),
+) -> Result<Outcome, RenderError> {
+    let mut text = Vec::new();
+    File::open(directory.join(REQUEST))?.take(REQUEST_BYTES_MAX).read_to_end(&mut text)?;
+    let request: Request = serde_json::from_slice(&text)?;
+    if request.version != VERSION {
+        return Err(RenderError::Version(request.version));
+    }
+    let path = request.output.clone().or_else(|| {
+        let name = format!("composed.{}", request.format.extension());
+        Some(Path::new(directory.file_name()?).join(name))
+    });
+    let path = path.filter(|path| is_output(path, request.format)).ok_or(RenderError::Output(request.format))?;
+    let output = root.join(&path);
     if let Some(parent) = output.parent() {
         fs::create_dir_all(parent)?;
     }
     let settings = Settings {
         layout: request.layout,
         format: request.format,
+        content: request.content,
+        participants: request.participants,
         canvas: Canvas { width: request.width, height: request.height },
         fps: request.fps,
+        names: request.names,
         ..settings.clone()
     };
-    Ok(compose(directory, &output, &settings, cancel, report)?)
-}
-
-/// `None` of a path that is absolute, goes up or has no file name.
-fn below(root: &Path, path: &Path) -> Option<PathBuf> {
-    let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-    (is_plain && path.file_name().is_some()).then(|| root.join(path))
-}
-
-fn has_ended(session: &Session, directory: &Path) -> bool {
-    let last = session.lines.iter().rfind(|line| !matches!(line.event, Event::Unknown));
-    match last.map(|line| &line.event) {
-        Some(Event::Stopped { reason }) => *reason != StopReason::Moved,
-        _ => is_quiet(directory),
+    let mut progress = Starts::begin(directory)?;
+    let made = compose(directory, &output, &settings, cancel, &mut |news| {
+        progress.tell(&news);
+        report(News::Progress(news));
+    });
+    if made.is_err() {
+        progress.take_back();
     }
+    let Composed { started_us, duration_us, size, missing } = made?;
+    let missing = missing.iter().map(TrackFile::to_string).collect();
+    Ok(Outcome::Complete {
+        path,
+        size,
+        duration_us,
+        started_us,
+        ended_us: started_us.saturating_add(duration_us),
+        missing,
+    })
+}
+
+/// Neither absolute nor going up, called as a video is called and not as a file of a recording.
+fn is_output(path: &Path, format: Format) -> bool {
+    let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let is_called_so = path.extension().is_some_and(|extension| extension == format.extension());
+    is_plain && is_called_so && name.parse::<TrackFile>().is_err()
+}
+
+/// Keeps account of composers that died, in the file that says how far it is.
+struct Starts {
+    path: PathBuf,
+    now: ProgressFile,
+}
+
+impl Starts {
+    fn begin(directory: &Path) -> Result<Self, RenderError> {
+        let path = directory.join(PROGRESS);
+        let before: Option<ProgressFile> = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let starts = before.map_or(0, |before| before.starts);
+        if starts >= STARTS_MAX {
+            return Err(RenderError::Died);
+        }
+        let now = ProgressFile { version: VERSION, done: 0, steps: 0, starts: starts + 1 };
+        write(&path, &now)?;
+        Ok(Self { path, now })
+    }
+
+    fn tell(&mut self, progress: &Progress) {
+        match progress {
+            Progress::Planned { steps, .. } => self.now.steps = *steps,
+            Progress::Step { done, steps, made } => {
+                let starts = if *made { 0 } else { self.now.starts };
+                self.now = ProgressFile { done: *done, steps: *steps, starts, ..self.now };
+            }
+            Progress::Done { .. } => return,
+        }
+        // Nothing depends on it but what people see, and after the next step it is tried again.
+        let _ = write(&self.path, &self.now);
+    }
+
+    /// This one did not die.
+    fn take_back(&mut self) {
+        self.now.starts = self.now.starts.saturating_sub(1);
+        let _ = write(&self.path, &self.now);
+    }
+}
+
+fn has_ended(directory: &Path) -> bool {
+    match read_session(directory) {
+        Ok(session) if says_so(&session) => true,
+        Err(ReadSessionError::BeingRecorded) => false,
+        // Perhaps it has not begun yet.
+        Ok(_) | Err(_) => is_quiet(directory),
+    }
+}
+
+fn says_so(session: &Session) -> bool {
+    let last = session.lines.iter().rfind(|line| !matches!(line.event, Event::Unknown));
+    matches!(last.map(|line| &line.event), Some(Event::Stopped { reason }) if *reason != StopReason::Moved)
 }
 
 fn is_quiet(directory: &Path) -> bool {
@@ -171,76 +392,33 @@ fn is_quiet(directory: &Path) -> bool {
     newest.is_some_and(|newest| SystemTime::now().duration_since(newest).is_ok_and(|age| age >= DEAD_AFTER))
 }
 
-fn set_aside(directory: &Path, error: &str) -> io::Result<()> {
-    let request = fs::read(directory.join(REQUEST))?;
-    let mut request: serde_json::Map<_, _> = serde_json::from_slice(&request).unwrap_or_default();
-    request.insert("error".to_owned(), error.into());
-    fs::write(directory.join(FAILED), serde_json::to_vec_pretty(&request)?)?;
-    fs::remove_file(directory.join(REQUEST))
+/// None if somebody has it, or the file is gone.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use plenary_recording::session_file::{Epoch, Line, Started, VERSION};
+/// A reader finds what was there before or all of it, also after a loss of power.
+fn write(path: &Path, content: &impl Serialize) -> io::Result<()> {
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    fs::write(&part, serde_json::to_vec_pretty(content)?)?;
+    File::open(&part)?.sync_all()?;
+    fs::rename(&part, path)?;
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
 
-    use super::*;
-
-    const EPOCH: Epoch = Epoch { number: 1, boot: 2 };
-
-    fn recording(root: &Path, name: &str, request: &str, lines: &[Event]) -> PathBuf {
-        let directory = root.join(name);
-        fs::create_dir(&directory).unwrap();
-        fs::write(directory.join(REQUEST), request).unwrap();
-        let started = Event::Started(Started {
-            version: VERSION,
-            recording: "EG_x".into(),
-            room: "RM_x".into(),
-            room_name: "x".into(),
-            node: "ND_x".into(),
-            predecessor: None,
-        });
-        let events = std::iter::once(&started).chain(lines);
-        let lines = events.enumerate().flat_map(|(at, event)| Line { at_us: at as u64, event: event.clone() }.encode());
-        fs::write(directory.join(EPOCH.session_file()), lines.collect::<Vec<_>>()).unwrap();
-        directory
-    }
-
-    fn failures(root: &Path) -> Vec<String> {
-        let mut failed = Vec::new();
-        let mut report = |report: Report| {
-            if let News::Failed { failed: reason } = report.news {
-                failed.push(reason);
-            }
-        };
-        render_all(root, &Settings::default(), &AtomicBool::new(false), &mut report).unwrap();
-        failed
-    }
-
-    #[test]
-    fn a_recording_that_goes_on_or_moves_waits() {
-        let root = tempfile::tempdir().unwrap();
-        let going = recording(root.path(), "going", "{}", &[]);
-        let moving = recording(root.path(), "moving", "{}", &[Event::Stopped { reason: StopReason::Moved }]);
-        assert_eq!(failures(root.path()), Vec::<String>::new());
-        assert!(going.join(REQUEST).exists() && moving.join(REQUEST).exists());
-    }
-
-    #[test]
-    fn a_request_that_cannot_be_served_is_set_aside_with_its_reason() {
-        let root = tempfile::tempdir().unwrap();
-        let ended = [Event::Stopped { reason: StopReason::Requested }];
-        for (name, request, reason) in [
-            ("a", r#"{"output":"../x.mp4"}"#, "not below"),
-            ("b", r#"{"output":"/x.mp4"}"#, "not below"),
-            ("c", "no JSON", "cannot be read"),
-            ("d", r#"{"width":5}"#, "width and height"),
-        ] {
-            let directory = recording(root.path(), name, request, &ended);
-            let failed = failures(root.path());
-            assert!(failed.len() == 1 && failed[0].contains(reason), "{failed:?}");
-            assert!(fs::read_to_string(directory.join(FAILED)).unwrap().contains(reason));
-            assert!(!directory.join(REQUEST).exists());
-            assert_eq!(failures(root.path()), Vec::<String>::new(), "is not tried again");
-        }
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }

@@ -1,6 +1,8 @@
 //! What holds of every plan, whatever a session file says.
 
-use plenary_composer::{Canvas, Layout, PIECE_US_MAX, STRIP_TILES_MAX, Span, Spans, WINDOW_US, plan};
+use plenary_composer::{
+    Canvas, GRID_TILES_MAX, Layout, PIECE_US_MAX, SCENES_MAX, STRIP_TILES_MAX, Span, Spans, WINDOW_US, plan,
+};
 use plenary_model::{Codec, Source};
 use plenary_recording::{
     Container,
@@ -69,7 +71,12 @@ proptest! {
         lines in proptest::collection::vec((any::<u32>(), event()), 0..120),
         spans in proptest::collection::btree_map(any::<u8>(), (0u64..2_000_000, 0u64..800_000_000), 0..200),
         length_us in 1u64..900_000_000,
-        layout in prop_oneof![Just(Layout::Grid), Just(Layout::Speaker), Just(Layout::ScreenShareFirst)],
+        layout in prop_oneof![
+            Just(Layout::Grid),
+            Just(Layout::Speaker),
+            Just(Layout::SingleSpeaker),
+            Just(Layout::ScreenShareFirst),
+        ],
     ) {
         let spans: Spans = spans
             .into_iter()
@@ -82,7 +89,11 @@ proptest! {
             prop_assert!(piece.frames.end > next);
             prop_assert!((piece.frames.end - next) * 1_000_000 / u64::from(FPS) <= PIECE_US_MAX);
             next = piece.frames.end;
-            let most = if layout == Layout::Speaker { STRIP_TILES_MAX + 1 } else { plenary_composer::GRID_TILES_MAX };
+            let most = match layout {
+                Layout::SingleSpeaker => 1,
+                Layout::Speaker => STRIP_TILES_MAX + 1,
+                Layout::Grid | Layout::ScreenShareFirst => GRID_TILES_MAX,
+            };
             prop_assert!(piece.tiles.len() <= most);
             for tile in &piece.tiles {
                 let rect = tile.rect;
@@ -102,4 +113,19 @@ proptest! {
         }
         prop_assert_eq!(next_us, length_us);
     }
+}
+
+#[test]
+fn somebody_who_comes_and_goes_all_day_costs_a_bounded_number_of_pieces() {
+    let (who, length_us) = ("PA_ann", 3_600_000_000);
+    let participant = |at: u32| match at % 2 {
+        0 => Event::Participant { participant: who.into(), identity: who.into(), name: String::new() },
+        _ => Event::ParticipantLeft { participant: who.into() },
+    };
+    let lines = (0..36_000).map(|at| (at * 100_000, participant(at))).collect();
+    let plan = plan(&session(lines, length_us), &Spans::new(), Layout::Grid, CANVAS, FPS).unwrap();
+    assert!((SCENES_MAX / 4..=SCENES_MAX + 12).contains(&plan.pieces.len()), "{} pieces", plan.pieces.len());
+    assert_eq!(plan.pieces[0].frames.start, 0);
+    assert!(plan.pieces.windows(2).all(|pair| pair[0].frames.end == pair[1].frames.start));
+    assert_eq!(plan.pieces[plan.pieces.len() - 1].frames.end, 3_600 * u64::from(FPS));
 }
