@@ -1,13 +1,15 @@
-//! `plenary recordings`: what is on the disk, and repairing what a recorder that died has left there.
+//! `plenary recordings`: what is on the disk, repairing what a recorder that died has left there, and making a video of it.
 
 use std::{
-    fmt::Write,
-    io,
+    fmt::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
     time::{Duration, UNIX_EPOCH},
 };
 
 use clap::{Args, Subcommand};
+use plenary_composer::{Canvas, ComposeError, Content, Format, Layout, Progress};
 
 use plenary_recording::session_file::TrackFile;
 
@@ -21,6 +23,10 @@ pub enum RecordingsCommand {
     ///
     /// A node does so when it starts.
     Repair(RecordingsDirectory),
+    /// Make one video of a recording that has ended, with ffmpeg. Goes on where it was stopped.
+    ///
+    /// Progress is told on standard error.
+    Compose(Box<ComposeArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -30,12 +36,57 @@ pub struct RecordingsDirectory {
     directory: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub struct ComposeArgs {
+    /// The directory of one recording.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// The video, instead of `composed.mp4` (or `.webm`) in that directory.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// By default what the output's name says.
+    #[arg(long)]
+    format: Option<Format>,
+    #[arg(long, default_value_t, value_enum)]
+    layout: Layout,
+    #[arg(long, default_value_t, value_enum)]
+    content: Content,
+    /// Show and play nobody but these. May be repeated.
+    #[arg(long = "participant", value_name = "IDENTITY")]
+    participants: Vec<String>,
+    #[arg(long, default_value_t = plenary_composer::Settings::default().canvas.width)]
+    width: u32,
+    #[arg(long, default_value_t = plenary_composer::Settings::default().canvas.height)]
+    height: u32,
+    #[arg(long, default_value_t = plenary_composer::Settings::default().fps)]
+    fps: u32,
+    /// Leave names out of the picture.
+    #[arg(long)]
+    no_names: bool,
+    /// Font file that names are drawn with, instead of an installed one.
+    #[arg(long, value_name = "FILE")]
+    font: Option<PathBuf>,
+    /// Threads of one encoder.
+    #[arg(long, default_value_t = plenary_composer::Settings::default().threads)]
+    threads: u32,
+    /// With less on the disk nothing is rendered, so that recordings have it.
+    #[arg(long, value_name = "BYTES", default_value_t = plenary_composer::Settings::default().free_bytes_min)]
+    free_bytes_min: u64,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingsError {
     #[error("no directory: name one, or set recording.directory")]
     NoDirectory,
     #[error("{directory}: {error}", directory = .directory.display())]
     Io { directory: PathBuf, error: io::Error },
+    #[error("{directory} was not composed: {error}{log}", directory = .directory.display(), log = with_log(.error))]
+    Compose { directory: PathBuf, error: Box<ComposeError> },
+}
+
+fn with_log(error: &ComposeError) -> String {
+    let log = error.log();
+    if log.is_empty() { String::new() } else { format!("; ffmpeg said at its end:\n{log}") }
 }
 
 /// What is to be said, and whether all is well.
@@ -47,8 +98,10 @@ pub struct Told {
 
 impl RecordingsCommand {
     pub fn directory(&self) -> Option<&Path> {
-        let (Self::List(place) | Self::Repair(place)) = self;
-        place.directory.as_deref()
+        match self {
+            Self::List(place) | Self::Repair(place) => place.directory.as_deref(),
+            Self::Compose(args) => Some(&args.directory),
+        }
     }
 
     /// `configured` is where recordings are if the command line does not say so.
@@ -58,6 +111,43 @@ impl RecordingsCommand {
         match self {
             Self::List(_) => shelf::list(directory).map(|all| listed(&all)).map_err(in_vain),
             Self::Repair(_) => shelf::repair_all(directory).map(|all| repaired(&all)).map_err(in_vain),
+            Self::Compose(args) => {
+                let cancel = plenary_composer::cancelled_by_signals().map_err(in_vain)?;
+                args.run(&cancel, &mut |progress| {
+                    let _ = writeln!(io::stderr(), "{progress}");
+                })
+            }
+        }
+    }
+}
+
+impl ComposeArgs {
+    fn run(&self, cancel: &AtomicBool, report: &mut dyn FnMut(Progress)) -> Result<Told, RecordingsError> {
+        let settings = self.settings();
+        let beside = || self.directory.join(format!("composed.{}", settings.format.extension()));
+        let output = self.output.clone().unwrap_or_else(beside);
+        let composed = plenary_composer::compose(&self.directory, &output, &settings, cancel, report);
+        let composed = composed
+            .map_err(|error| RecordingsError::Compose { directory: self.directory.clone(), error: Box::new(error) })?;
+        let duration = humantime::format_duration(Duration::from_secs(composed.duration_us / 1_000_000));
+        let text = format!("{}: {duration}, {} B\n", output.display(), composed.size);
+        Ok(Told { text, is_well: true })
+    }
+
+    fn settings(&self) -> plenary_composer::Settings {
+        let is_webm = |path: &PathBuf| path.extension().is_some_and(|extension| extension == Format::WebM.extension());
+        let told = if self.output.as_ref().is_some_and(is_webm) { Format::WebM } else { Format::Mp4 };
+        plenary_composer::Settings {
+            layout: self.layout,
+            format: self.format.unwrap_or(told),
+            content: self.content,
+            participants: self.participants.iter().cloned().collect(),
+            canvas: Canvas { width: self.width, height: self.height },
+            fps: self.fps,
+            threads: self.threads,
+            names: !self.no_names,
+            font: self.font.clone().or_else(plenary_composer::default_font),
+            free_bytes_min: self.free_bytes_min,
         }
     }
 }

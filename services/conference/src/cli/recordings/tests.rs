@@ -67,3 +67,48 @@ fn the_command_line_s_directory_goes_before_the_configured_one() {
     let nowhere = RecordingsCommand::List(RecordingsDirectory { directory: None }).run(None).unwrap_err();
     assert_eq!(nowhere.to_string(), "no directory: name one, or set recording.directory");
 }
+
+/// Of `plenary recordings compose`, with a canvas that takes little time.
+fn compose(words: &[&str]) -> ComposeArgs {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ComposeArgs,
+    }
+    let quick = ["--width", "160", "--height", "90", "--fps", "5", "--free-bytes-min", "0"];
+    let words = ["compose"].iter().chain(words).chain(&quick);
+    <Line as clap::Parser>::parse_from(words).args
+}
+
+#[test]
+fn a_recording_is_composed_when_it_has_ended() {
+    let root = tempdir().unwrap();
+    let mut meeting = Meeting::local(root.path());
+    meeting.publish("TR_A", Codec::Opus);
+    meeting.publish("TR_V", Codec::Vp8);
+    meeting.steps(100).unwrap();
+    meeting.settle();
+    let directory = root.path().join("EG_local");
+    let output = root.path().join("meeting.webm");
+    let args = compose(&[directory.to_str().unwrap(), "--output", output.to_str().unwrap()]);
+    let mut told = Vec::new();
+    let mut run = || args.run(&AtomicBool::new(false), &mut |progress| told.push(progress.to_string()));
+    let error = run().unwrap_err().to_string();
+    assert!(error.ends_with("EG_local was not composed: it is being recorded"), "{error}");
+    meeting.stop();
+    let said = run().unwrap();
+    assert!(said.is_well && said.text.starts_with(&format!("{}: 2s, ", output.display())), "{}", said.text);
+    assert!(std::fs::read(&output).unwrap().starts_with(b"\x1a\x45\xdf\xa3"), "its name says WebM");
+    assert!(told.len() > 2 && told[0].starts_with("3 s in "), "{told:?}");
+}
+
+#[test]
+fn what_a_video_is_to_be_is_told_by_options() {
+    let settings = |words: &[&str]| compose(&[&["x"], words].concat()).settings();
+    let plain = settings(&[]);
+    assert_eq!((plain.format, plain.layout, plain.names), (Format::Mp4, Layout::ScreenShareFirst, true));
+    assert_eq!(settings(&["--format", "webm", "--output", "x.mp4"]).format, Format::WebM);
+    let told = settings(&["--layout", "single-speaker", "--content", "video", "--participant", "ann", "--no-names"]);
+    assert_eq!((told.layout, told.content, told.names), (Layout::SingleSpeaker, Content::Video, false));
+    assert_eq!(told.participants, ["ann".to_owned()].into());
+}
