@@ -35,27 +35,41 @@ pub enum Format {
     Mp4,
     /// VP9 and Opus.
     WebM,
+    /// Opus, without picture.
+    Ogg,
+    /// Without picture.
+    Mp3,
 }
 
 impl Format {
+    pub const ALL: [Self; 4] = [Self::Mp4, Self::WebM, Self::Ogg, Self::Mp3];
+
+    pub fn has_picture(self) -> bool {
+        matches!(self, Self::Mp4 | Self::WebM)
+    }
+
     pub fn extension(self) -> &'static str {
         match self {
             Self::Mp4 => "mp4",
             Self::WebM => "webm",
+            Self::Ogg => "ogg",
+            Self::Mp3 => "mp3",
         }
     }
 
+    /// Of those that have a picture.
     fn video_codec(self) -> &'static str {
         match self {
             Self::Mp4 => "h264",
-            Self::WebM => "vp9",
+            Self::WebM | Self::Ogg | Self::Mp3 => "vp9",
         }
     }
 
     fn audio_codec(self) -> &'static str {
         match self {
             Self::Mp4 => "aac",
-            Self::WebM => "opus",
+            Self::WebM | Self::Ogg => "opus",
+            Self::Mp3 => "mp3",
         }
     }
 }
@@ -99,6 +113,8 @@ pub enum BadSettings {
     Fps,
     #[error("threads must be from 1 to 64")]
     Threads,
+    #[error("ogg and mp3 have sound alone")]
+    NoPicture,
 }
 
 impl Settings {
@@ -113,6 +129,9 @@ impl Settings {
         }
         if !(1..=64).contains(&self.threads) {
             return Err(BadSettings::Threads);
+        }
+        if !self.format.has_picture() && self.content != Content::Audio {
+            return Err(BadSettings::NoPicture);
         }
         Ok(())
     }
@@ -263,7 +282,7 @@ fn piece_step(index: usize, piece: &Piece, media: &BTreeMap<TrackFile, Media>, s
     match settings.format {
         // Without B frames, pieces begin and end where they say.
         Format::Mp4 => command.args(["-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-bf", "0"]),
-        Format::WebM => {
+        Format::WebM | Format::Ogg | Format::Mp3 => {
             command.args(["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1"]);
             command.args(["-crf", "34", "-b:v", "0", "-lag-in-frames", "0"]);
         }
@@ -388,6 +407,8 @@ fn video_step(lists: Vec<List>, settings: &Settings) -> Step {
     match settings.format {
         Format::Mp4 => command.args(["-c:a", "aac", "-b:a", "128k", "-movflags", "+faststart", "-f", "mp4"]),
         Format::WebM => command.args(["-c:a", "libopus", "-b:a", "96k", "-cues_to_front", "1", "-f", "webm"]),
+        Format::Ogg => command.args(["-c:a", "libopus", "-b:a", "96k", "-f", "ogg"]),
+        Format::Mp3 => command.args(["-c:a", "libmp3lame", "-b:a", "128k", "-f", "mp3"]),
     }
     let products = lists.iter().map(|list| list.product.clone()).collect();
     command.texts = lists.into_iter().map(|list| (list.name.to_owned(), list.text)).collect();

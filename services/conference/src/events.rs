@@ -9,6 +9,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use opentelemetry::KeyValue;
 use plenary_cluster::{Observation, StoreError};
+use plenary_composer::Progress;
 use plenary_media_core::{self as media, PeerEnd};
 use plenary_model::{EgressId, EgressStatus, LeaveReason, NodeId, RoomName, Target, TrackSid};
 use plenary_recording::{
@@ -187,6 +188,45 @@ impl RecordingOverrun {
     pub fn emit(self) {
         debug!(packets = self.packets, "recording overrun");
         instruments().recording_overruns.add(self.packets, &[]);
+    }
+}
+
+/// The composer has done something for a recording.
+#[derive(Debug)]
+pub struct RenderingGoesOn<'a> {
+    pub recording: &'a Path,
+    pub progress: &'a Progress,
+}
+
+impl RenderingGoesOn<'_> {
+    pub fn emit(self) {
+        info!(recording = %self.recording.display(), progress = %self.progress, "rendering goes on");
+    }
+}
+
+/// The composer cannot make what a recording asks for now, and tries again.
+#[derive(Debug)]
+pub struct RenderingWaits<'a> {
+    pub recording: &'a Path,
+    pub why: &'a str,
+}
+
+impl RenderingWaits<'_> {
+    pub fn emit(self) {
+        warn!(recording = %self.recording.display(), why = self.why, "rendering waits");
+    }
+}
+
+/// The composer has given up.
+#[derive(Debug)]
+pub struct RenderingFailed<'a> {
+    pub recording: &'a Path,
+    pub why: &'a str,
+}
+
+impl RenderingFailed<'_> {
+    pub fn emit(self) {
+        error!(recording = %self.recording.display(), why = self.why, "rendering failed");
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -374,6 +374,8 @@ pub struct Node {
     reload_keys: Arc<Notify>,
     /// Outlive everybody of whom something is to be told.
     webhooks: Option<Webhooks>,
+    /// What is being rendered goes on at the next start.
+    cancel_compose: Arc<AtomicBool>,
     drain_deadline: Duration,
     /// Keep their threads alive; dropping one does not stop it.
     arbiters: Vec<Arbiter>,
@@ -412,6 +414,8 @@ impl Node {
             tokio::spawn(drain::carry(shared.clone(), settings.drain.clone())),
         ];
         recording::tend(&settings.recording)?;
+        let cancel_compose = Arc::new(AtomicBool::new(false));
+        recording::compose(&settings.recording, cancel_compose.clone())?;
         if settings.recording.directory.is_some() {
             shared.egresses.record(Arc::new(recordings::NodeRecorder(Arc::downgrade(&shared))));
         }
@@ -427,7 +431,19 @@ impl Node {
             }));
         }
         let drain_deadline = settings.drain.deadline;
-        Ok(Self { shared, supervisor, doors, tasks, reload_keys, webhooks, drain_deadline, arbiters, http, admin })
+        Ok(Self {
+            shared,
+            supervisor,
+            doors,
+            tasks,
+            reload_keys,
+            webhooks,
+            cancel_compose,
+            drain_deadline,
+            arbiters,
+            http,
+            admin,
+        })
     }
 
     /// Reads the keys again, from the files and variables they came from.
@@ -476,6 +492,7 @@ impl Node {
             }
         };
         let _ = tokio::time::timeout(WRITE_LAST_WITHIN, all_written).await;
+        self.cancel_compose.store(true, Ordering::Relaxed);
         // If this fails the lease runs out by itself.
         let _ = self.shared.store.release(self.shared.node.clone()).await;
         if let Some(webhooks) = self.webhooks {

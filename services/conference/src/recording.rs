@@ -6,6 +6,7 @@
 mod chat;
 mod disk;
 mod recorder;
+mod render;
 mod results;
 pub mod shelf;
 #[cfg(test)]
@@ -16,16 +17,27 @@ mod writer;
 use std::{
     io,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, SystemTime},
 };
 
-use crate::{
-    config,
-    events::{LeftRecordingSeen, RecordingExpired, RecordingsUnusable},
+use plenary_composer::{
+    self as composer,
+    watch::{News, Report as Rendering, render_all},
 };
 
-pub use recorder::{Ask, Recorder, RoomGone, Seen};
+use crate::{
+    config,
+    events::{
+        LeftRecordingSeen, RecordingExpired, RecordingsUnusable, RenderingFailed, RenderingGoesOn, RenderingWaits,
+    },
+};
+
+pub use recorder::{Ask, Recorder, Seen, Unseen};
 pub use writer::{NotTaken, Report, WriterHandle, start};
 
 use disk::{Disk, LocalDisk};
@@ -54,6 +66,36 @@ pub fn tend(config: &config::Recording) -> io::Result<()> {
     thread::Builder::new().name("recordings".into()).spawn(tend).map(drop)
 }
 
+/// Renders what is asked for, one at a time, on a thread of its own, until it is cancelled. Does nothing where that is not wanted.
+///
+/// # Errors
+/// If there is no thread to be had.
+pub fn compose(config: &config::Recording, cancel: Arc<AtomicBool>) -> io::Result<()> {
+    let Some(directory) = config.directory.clone().filter(|_| config.compose) else { return Ok(()) };
+    // Recordings come first: they end with less than half of that.
+    let free_bytes_min = config.free_bytes_min.saturating_mul(2);
+    let settings = composer::Settings { font: composer::default_font(), free_bytes_min, ..Default::default() };
+    let compose = move || {
+        let mut waits = String::new();
+        let mut report = |Rendering { recording, news }: Rendering| match news {
+            News::Progress(progress) => RenderingGoesOn { recording: &recording, progress: &progress }.emit(),
+            News::Failed { failed, .. } => RenderingFailed { recording: &recording, why: &failed }.emit(),
+            // Said at each look.
+            News::Waits { waits: why } if why == waits => {}
+            News::Waits { waits: why } => {
+                RenderingWaits { recording: &recording, why: &why }.emit();
+                waits = why;
+            }
+        };
+        while !cancel.load(Ordering::Relaxed) {
+            // A directory that cannot be read is told by whoever tends it.
+            let _ = render_all(&directory, &settings, &cancel, &mut report);
+            thread::sleep(COMPOSE_INTERVAL);
+        }
+    };
+    thread::Builder::new().name("composer".into()).spawn(compose).map(drop)
+}
+
 fn repair(directory: &Path) -> io::Result<()> {
     for left in shelf::repair_all(directory)? {
         LeftRecordingSeen { left }.emit();
@@ -61,5 +103,7 @@ fn repair(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whoever stopped a recording waits for its file.
+const COMPOSE_INTERVAL: Duration = Duration::from_secs(1);
 /// Retention is hours at least.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10 * 60);

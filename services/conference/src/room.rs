@@ -46,7 +46,7 @@ use crate::{
     },
     participant::{Begin, FromRoom, Move, Participant, Shutdown},
     reach,
-    recording::{Recorder, RoomGone, Seen},
+    recording::{Recorder, Seen, Unseen},
     rooms::{CountRoom, EnforceBans, JoinRoom, Lapsed, MovePeople, Parted, RoomClosing, RoomEnded, Rooms, RouterLost},
     telemetry,
     tokens::{Refresher, unix_ms, unix_seconds},
@@ -272,7 +272,7 @@ impl Room {
     /// Nothing more is recorded from here.
     fn dismiss(&mut self, is_over: bool) {
         for recorder in self.recorders.drain(..) {
-            recorder.do_send(RoomGone { is_over });
+            recorder.do_send(Unseen { is_over });
         }
     }
 
@@ -561,7 +561,7 @@ impl Handler<Follow> for Room {
     fn handle(&mut self, Follow(recorder): Follow, ctx: &mut Self::Context) {
         if self.core.is_closing() {
             // Whether it is over everywhere its next claim tells.
-            recorder.do_send(RoomGone { is_over: false });
+            recorder.do_send(Unseen { is_over: false });
             return;
         }
         self.recorders.push(recorder);

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use plenary_composer::{Format, Settings, compose};
+use plenary_composer::{Content, Format, Settings, compose};
 use plenary_model::Source;
 use plenary_recording::{
     VideoCodec,
@@ -61,6 +61,14 @@ fn every_codec_is_seen_and_in_time() {
     recorder.tell(LENGTH_MS, Event::Stopped { reason: StopReason::Requested });
     recorder.end();
 
+    for (format, codec) in [(Format::Ogg, "opus"), (Format::Mp3, "mp3")] {
+        let output = directory.path().join(format!("all.{}", format.extension()));
+        let settings = Settings { format, content: Content::Audio, ..settings(FPS) };
+        compose(directory.path(), &output, &settings, &AtomicBool::new(false), &mut |_| {}).unwrap();
+        assert_eq!(probe(&output, "stream=codec_name"), [codec]);
+        let beep = Heard::of(&output).beep(500..1_900).unwrap();
+        assert!(beep.abs_diff(SIGNAL_MS) <= 40, "{codec}: {beep} ms");
+    }
     for (format, streams) in [(Format::Mp4, ["h264", "aac"]), (Format::WebM, ["vp9", "opus"])] {
         let output = directory.path().join(format!("all.{}", format.extension()));
         let settings = Settings { format, ..settings(FPS) };

@@ -135,12 +135,13 @@ impl ComposeArgs {
     }
 
     fn settings(&self) -> plenary_composer::Settings {
-        let is_webm = |path: &PathBuf| path.extension().is_some_and(|extension| extension == Format::WebM.extension());
-        let told = if self.output.as_ref().is_some_and(is_webm) { Format::WebM } else { Format::Mp4 };
+        let extension = self.output.as_ref().and_then(|path| path.extension());
+        let told = Format::ALL.into_iter().find(|format| extension.is_some_and(|one| one == format.extension()));
+        let format = self.format.or(told).unwrap_or_default();
         plenary_composer::Settings {
             layout: self.layout,
-            format: self.format.unwrap_or(told),
-            content: self.content,
+            format,
+            content: if format.has_picture() { self.content } else { Content::Audio },
             participants: self.participants.iter().cloned().collect(),
             canvas: Canvas { width: self.width, height: self.height },
             fps: self.fps,

@@ -488,6 +488,9 @@ pub struct Recording {
     /// One recording at one node; `0s` means no limit. Then it ends.
     #[serde(with = "duration")]
     pub duration_max: Duration,
+    /// Whether this node renders what is asked for as one file, at the lowest priority, with ffmpeg. `plenary-composer` does the same
+    /// elsewhere.
+    pub compose: bool,
     /// How long a recording is kept after its last change; `0s` means for ever.
     #[serde(with = "duration")]
     pub retention: Duration,
@@ -501,6 +504,7 @@ impl Default for Recording {
             sync_interval: Duration::from_secs(5),
             bytes_max: 0,
             duration_max: Duration::ZERO,
+            compose: true,
             retention: Duration::ZERO,
         }
     }

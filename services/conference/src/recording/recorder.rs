@@ -74,7 +74,7 @@ pub struct Seen(pub Notice);
 /// Nothing more comes from this actor of the room.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct RoomGone {
+pub struct Unseen {
     /// Everywhere.
     pub is_over: bool,
 }
@@ -363,10 +363,10 @@ impl Handler<Seen> for Recorder {
     }
 }
 
-impl Handler<RoomGone> for Recorder {
+impl Handler<Unseen> for Recorder {
     type Result = ();
 
-    fn handle(&mut self, RoomGone { is_over }: RoomGone, ctx: &mut Self::Context) {
+    fn handle(&mut self, Unseen { is_over }: Unseen, ctx: &mut Self::Context) {
         match self.phase {
             Phase::Writing(_) if is_over => self.stop(StopReason::RoomEnded, ctx),
             Phase::Writing(_) => self.look_for_room(ctx),

@@ -14,7 +14,10 @@ use plenary_recording::{
     session_file::{self, Epoch, Event, Session, StopReason, TrackFile},
 };
 
-use super::shelf::{self, Entry, Kind};
+use super::{
+    render,
+    shelf::{self, Entry, Kind},
+};
 use crate::{config, egress::apart};
 
 /// How a recording ends in the store.
@@ -62,8 +65,9 @@ fn deliver_now(config: &config::Recording, egress: &Egress, reason: StopReason) 
     let root = config.directory.as_deref()?;
     let made = Recorded::open(root, &egress.id).and_then(|recorded| recorded.deliver(root, egress));
     Some(match made {
-        Ok(files) if files.is_empty() => Outcome::without_files(EgressStatus::Aborted, NOTHING_PUBLISHED),
-        Ok(files) => {
+        Ok(None) => return None,
+        Ok(Some(files)) if files.is_empty() => Outcome::without_files(EgressStatus::Aborted, NOTHING_PUBLISHED),
+        Ok(Some(files)) => {
             let error = if ending == EgressStatus::LimitReached { LIMIT_REACHED } else { "" };
             Outcome { status: ending, error: error.to_owned(), files }
         }
@@ -105,7 +109,7 @@ impl Recorded {
             match kind {
                 Kind::Whole(file) => files.push(file),
                 Kind::Session(epoch) => sessions.extend(shelf::read_session(&directory, epoch).ok()),
-                Kind::Part(_) => {}
+                Kind::Part(_) | Kind::Composed => {}
             }
         }
         files.sort();
@@ -113,17 +117,22 @@ impl Recorded {
         Ok(Self { directory, files, session })
     }
 
-    fn deliver(&self, root: &Path, egress: &Egress) -> io::Result<Vec<EgressFile>> {
+    /// None as long as the composer has not answered.
+    fn deliver(&self, root: &Path, egress: &Egress) -> io::Result<Option<Vec<EgressFile>>> {
         let mut delivered = Vec::new();
-        for output in &egress.outputs {
+        for (number, output) in egress.outputs.iter().enumerate() {
             match (output.kind, &egress.source) {
                 (EgressFileKind::AsPublished, EgressSource::Track { track }) => {
                     delivered.extend(self.link(root, &egress.id, track, &output.path)?);
                 }
-                _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "nothing renders recordings here")),
+                _ if self.files.is_empty() => {}
+                _ => match render::rendered(root, &self.directory, egress, output, number)? {
+                    Some(file) => delivered.push(file),
+                    None => return Ok(None),
+                },
             }
         }
-        Ok(delivered)
+        Ok(Some(delivered))
     }
 
     /// The files of a track under the name that was asked for, or names like it.

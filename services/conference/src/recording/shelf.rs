@@ -28,6 +28,8 @@ const EMPTY_BYTES_MAX: u64 = 1 << 20;
 /// and one without a head before that.
 const HEADLESS_BYTES_MAX: u64 = 4 << 10;
 const ID_BYTES_MAX: usize = 64;
+/// Files beside those of tracks: see `proto/plenary/v1/compose.md`.
+const COMPOSED: &str = "compose";
 
 /// Where a recording's files are; none if this is no id of one: `EG_` and letters, digits or underscores.
 pub fn directory(root: &Path, recording: &str) -> Option<PathBuf> {
@@ -189,6 +191,7 @@ fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> Listed {
     let mut is_recording = false;
     for Entry { name, bytes, kind } in entries {
         match kind {
+            Kind::Composed => {}
             Kind::Whole(_) | Kind::Part(_) => files.push((name, bytes)),
             Kind::Session(epoch) => {
                 is_recording |= matches!(lock(directory, epoch), Ok(Lock::Taken));
@@ -320,6 +323,8 @@ pub(super) struct Entry {
 pub(super) enum Kind {
     Session(Epoch),
     Whole(TrackFile),
+    /// Asked of the composer, or made by it.
+    Composed,
     Part(TrackFile),
 }
 
@@ -334,6 +339,7 @@ pub(super) fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
             (Some(epoch), _) => Kind::Session(epoch),
             (None, Ok(file)) if is_part => Kind::Part(file),
             (None, Ok(file)) => Kind::Whole(file),
+            (None, Err(_)) if name.starts_with(COMPOSED) => Kind::Composed,
             (None, Err(_)) => continue,
         };
         let metadata = entry.metadata()?;
