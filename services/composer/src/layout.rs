@@ -11,9 +11,9 @@ pub enum Layout {
     Grid,
     /// One large tile, a screen or else who speaks, and a strip of others beside it.
     Speaker,
-    /// The large tile of `Speaker` alone.
+    /// A screen or else who speaks, and nobody else.
     SingleSpeaker,
-    /// As `Speaker` while a screen is shared, as `Grid` otherwise.
+    /// While a screen is shared as `speaker`, otherwise as `grid`.
     #[default]
     #[serde(rename = "screen")]
     #[value(name = "screen")]

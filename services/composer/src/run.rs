@@ -129,11 +129,11 @@ pub fn compose(
     report: &mut dyn FnMut(Progress),
 ) -> Result<Composed, ComposeError> {
     settings.check()?;
-    let work = Work::open(output, settings.free_bytes_min)?;
     let mut session = read_session(directory)?;
     if !settings.participants.is_empty() {
         keep_only(&mut session, &settings.participants);
     }
+    let work = Work::open(output, settings.free_bytes_min)?;
     installed()?;
     let absolute = directory.canonicalize().map_err(ReadSessionError::Io)?;
     let media = probe(&absolute, &session, cancel)?;
@@ -174,7 +174,10 @@ impl Work {
         name.push(".work");
         let directory = output.with_file_name(name);
         let disk = |error| ComposeError::Disk { path: directory.clone(), error };
-        fs::create_dir_all(&directory).map_err(disk)?;
+        match fs::create_dir(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(disk(error)),
+            _ => {}
+        }
         let lock = File::create(directory.join(LOCK)).map_err(disk)?;
         match lock.try_lock() {
             Ok(()) => {}

@@ -95,6 +95,7 @@ fn a_recording_is_composed_when_it_has_ended() {
     let mut run = || args.run(&AtomicBool::new(false), &mut |progress| told.push(progress.to_string()));
     let error = run().unwrap_err().to_string();
     assert!(error.ends_with("EG_local was not composed: it is being recorded"), "{error}");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1, "nothing was begun");
     meeting.stop();
     let said = run().unwrap();
     assert!(said.is_well && said.text.starts_with(&format!("{}: 2s, ", output.display())), "{}", said.text);
