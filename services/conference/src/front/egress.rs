@@ -1,14 +1,17 @@
 //! LiveKit's Egress API: what is asked for in the model's words, and by name what this server does not do.
 
+use std::sync::Arc;
+
 use livekit_protocol as pb;
 use pb::{
     encoded_file_output, media_source, output, room_composite_egress_request, start_egress_request,
     track_composite_egress_request, track_egress_request,
 };
 use plenary_model::{
-    EgressFileKind, EgressId, EgressMedia, EgressRequest, EgressRequestKind, EgressSource, Identity, RoomName, TrackSid,
+    Egress, EgressFileKind, EgressId, EgressMedia, EgressRequest, EgressRequestKind, EgressSource, Identity, RoomName,
+    TrackSid,
 };
-use plenary_protocol::livekit;
+use plenary_protocol::{livekit, token::VideoGrant};
 use prost::Message;
 
 use super::{
@@ -31,11 +34,12 @@ impl Call<'_> {
             "UpdateStream" => Err(not_done("stream outputs")),
             "StopEgress" => {
                 let ask: pb::StopEgressRequest = self.format.read(self.body)?;
-                self.egress(RoomCall::StopEgress { egress: egress_id(&ask.egress_id)? }).await
+                self.egress(RoomCall::StopEgress { egress: self.within_reach(&ask.egress_id).await? }).await
             }
             "UpdateLayout" => {
                 let ask: pb::UpdateLayoutRequest = self.format.read(self.body)?;
-                let (egress, layout) = (egress_id(&ask.egress_id)?, layout(&ask.layout)?);
+                let layout = layout(&ask.layout)?;
+                let egress = self.within_reach(&ask.egress_id).await?;
                 self.egress(RoomCall::UpdateLayout { egress, layout }).await
             }
             "ListEgress" => self.list_egress().await,
@@ -44,7 +48,32 @@ impl Call<'_> {
     }
 
     async fn start(&self, ask: EgressAsk) -> Answer {
+        self.needs(|grant| is_of(grant, &ask.room))?;
         self.egress(RoomCall::StartEgress(ask)).await
+    }
+
+    /// A recording that this token may change; another one does not exist for it.
+    async fn within_reach(&self, id: &str) -> Result<EgressId, TwirpError> {
+        let id = egress_id(id)?;
+        match self.recordings(None, Some(id.clone()), false).await?.is_empty() {
+            true => Err(ApiError::NoSuchEgress.into()),
+            false => Ok(id),
+        }
+    }
+
+    /// Those that this token may know of.
+    async fn recordings(
+        &self,
+        room: Option<RoomName>,
+        egress: Option<EgressId>,
+        active: bool,
+    ) -> Result<Vec<Arc<Egress>>, TwirpError> {
+        match self.rooms.call(RoomCall::ListEgress { room, egress, active }).await? {
+            RoomReply::Egresses(all) => {
+                Ok(all.into_iter().filter(|one| self.needs(|grant| is_of(grant, &one.room)).is_ok()).collect())
+            }
+            other => Err(unexpected(&other)),
+        }
     }
 
     async fn egress(&self, call: RoomCall) -> Answer {
@@ -61,16 +90,19 @@ impl Call<'_> {
         let egress = (!ask.egress_id.is_empty()).then(|| egress_id(&ask.egress_id)).transpose();
         let items = match (room, egress) {
             (Ok(room), Ok(egress)) => {
-                match self.rooms.call(RoomCall::ListEgress { room, egress, active: ask.active }).await? {
-                    RoomReply::Egresses(all) => all.iter().map(|one| livekit::egress_info(one)).collect(),
-                    other => return Err(unexpected(&other)),
-                }
+                let all = self.recordings(room, egress, ask.active).await?;
+                all.iter().map(|one| livekit::egress_info(one)).collect()
             }
             // What cannot be the name of one is the name of none.
             _ => Vec::new(),
         };
         Ok(self.format.write(&pb::ListEgressResponse { items, next_page_token: None }))
     }
+}
+
+/// Whoever is let into one room records that one and knows of no other.
+fn is_of(grant: &VideoGrant, room: &RoomName) -> bool {
+    grant.room.is_empty() || grant.room == room.as_str()
 }
 
 fn egress_id(text: &str) -> Result<EgressId, TwirpError> {

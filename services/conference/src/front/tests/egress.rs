@@ -384,6 +384,30 @@ async fn recording_needs_its_grant_and_a_recorder() {
 }
 
 #[actix_web::test]
+async fn whoever_is_let_into_one_room_records_no_other() {
+    let node = RecordingNode::new().await;
+    let app = doors!(node);
+    let start = json!({ "room_name": "standup", "file_outputs": [{ "filepath": "x" }] });
+    let (_, started) = answer!(app, "StartRoomCompositeEgress", start.clone());
+    let of = |room: &str| VideoGrant { room: room.into(), ..record() };
+    macro_rules! status {
+        ($method:expr, $room:expr, $body:expr) => {{
+            let request = ask($method, of($room), "application/json", $body.to_string()).to_request();
+            call_service(&app, request).await.status().as_u16()
+        }};
+    }
+    assert_eq!(status!("StartRoomCompositeEgress", "lunch", start), 401);
+    let id = json!({ "egress_id": started["egress_id"] });
+    assert_eq!(status!("StopEgress", "lunch", id), 404);
+    let layout = json!({ "egress_id": started["egress_id"], "layout": "grid" });
+    assert_eq!(status!("UpdateLayout", "lunch", layout), 404);
+    let list = ask("ListEgress", of("lunch"), "application/json", "{}").to_request();
+    let listed: Value = read_body_json(call_service(&app, list).await).await;
+    assert_eq!(listed["items"], json!([]));
+    assert_eq!(status!("StopEgress", "standup", id), 200);
+}
+
+#[actix_web::test]
 async fn a_room_can_be_made_with_its_recording() {
     let node = Arc::new(FakeNode::default());
     let app = doors!(node);
