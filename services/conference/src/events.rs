@@ -269,6 +269,7 @@ impl RecordingEnded<'_> {
         let unfinished = files.iter().filter(|file| !file.is_complete).count();
         info!(recording = self.recording, reason, files = files.len(), unfinished, "recording ended");
         instruments().recordings_ended.add(1, &[KeyValue::new("reason", reason)]);
+        instruments().recording_bytes.add(files.iter().map(|file| file.bytes).sum(), &[]);
     }
 }
 

@@ -44,7 +44,9 @@ pub struct Instruments {
     pub webhooks_failed: Counter<u64>,
     pub webhooks_dropped: Counter<u64>,
     pub webhooks_age: Gauge<f64>,
+    pub recordings: UpDownCounter<i64>,
     pub recordings_begun: Counter<u64>,
+    pub recording_bytes: Counter<u64>,
     pub recordings_ended: Counter<u64>,
     pub recording_overruns: Counter<u64>,
     pub panics: Counter<u64>,
@@ -148,6 +150,12 @@ impl Instruments {
                 .with_unit("s")
                 .with_description("The oldest change that this node last tried to tell, by the URL's place in the list")
                 .build(),
+            recordings: level(
+                "plenary.recording.active",
+                "{recording}",
+                "Recordings that this node makes, or whose files it makes",
+            ),
+            recording_bytes: counter("plenary.recording.bytes", "By", "Files of tracks that were completed here"),
             recordings_begun: counter(
                 "plenary.recording.begun",
                 "{recording}",

@@ -42,6 +42,7 @@ use crate::{
     lease,
     letters::Letters,
     media_router::{MediaRouterHandle, RouterIndex, Tell},
+    metrics::instruments,
     neighbours::{self, Neighbours, slot},
     participant::Shutdown,
     reach::Reach,
@@ -325,6 +326,7 @@ impl Shared {
     /// Counts a recording until what this gives back is dropped.
     pub fn recording_opens(self: &Arc<Self>) -> RecordingCounted {
         self.recordings.fetch_add(1, Ordering::Relaxed);
+        instruments().recordings.add(1, &[]);
         RecordingCounted(self.clone())
     }
 
@@ -361,6 +363,7 @@ pub struct RecordingCounted(Arc<Shared>);
 impl Drop for RecordingCounted {
     fn drop(&mut self) {
         self.0.recordings.fetch_sub(1, Ordering::Relaxed);
+        instruments().recordings.add(-1, &[]);
     }
 }
 

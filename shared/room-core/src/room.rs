@@ -522,6 +522,8 @@ impl Room {
     }
 
     fn watch(&mut self, watches: bool) {
+        // Whoever watches already hears of those who have just left.
+        self.tell_people();
         self.watched = watches.then(|| self.people.register());
         // Whoever watches keeps the room here.
         self.recount = true;

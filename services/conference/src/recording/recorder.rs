@@ -42,6 +42,8 @@ pub struct Recorder {
     follows: bool,
     watch: Watch,
     tapped: BTreeMap<TrackSid, Tapped>,
+    /// Somebody looks at the files.
+    is_delivering: bool,
     /// Since when there is nothing left to record of what was.
     deserted: Option<Instant>,
     span: tracing::Span,
@@ -108,6 +110,7 @@ impl Recorder {
             phase: Phase::Opening,
             follows: false,
             tapped: BTreeMap::new(),
+            is_delivering: false,
             deserted: None,
             span,
         }
@@ -252,8 +255,12 @@ impl Recorder {
 
     /// Asked again with each tick until it is done.
     fn deliver(&mut self, reason: StopReason, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.is_delivering, true) {
+            return;
+        }
         let delivered = results::deliver(self.shared.recording.clone(), self.held.egress.clone(), reason);
         ctx.spawn(delivered.into_actor(self).map(|outcome, actor, ctx| {
+            actor.is_delivering = false;
             let Some(Outcome { status, error, files }) = outcome else { return };
             if matches!(actor.phase, Phase::Finishing(_)) {
                 actor.phase = Phase::Done;

@@ -14,6 +14,9 @@ use crate::{
     session_file::{self, Event, TrackEnd, TrackFile},
 };
 
+/// Whoever plays or renders a file begins at a key frame, and publishers send them only when asked: with none for so long, one is asked
+/// for. Seldom enough to cost a call nothing.
+const KEYFRAME_EVERY: Duration = Duration::from_secs(30);
 /// For so long after packets were dropped here, a hole is taken for theirs.
 const OVERRUN_MEMORY: Duration = Duration::from_secs(10);
 
@@ -35,6 +38,8 @@ struct Writing {
     writer: Writer,
     /// When the open cluster got its first frame.
     cluster_since: Option<Instant>,
+    /// When the last key frame was written or asked for.
+    keyframe: Instant,
 }
 
 impl Recorded {
@@ -112,7 +117,7 @@ impl Recorded {
 
     fn begin(&mut self, codec_private: Option<Bytes>, size: Option<Size>, zero: Instant, out: &mut Out) {
         let (writer, header) = Writer::new(&info(self.codec, codec_private, size));
-        self.writing = Some(Writing { writer, cluster_since: None });
+        self.writing = Some(Writing { writer, cluster_since: None, keyframe: out.now });
         let event = Event::Track {
             file: self.file.clone(),
             participant: self.participant.clone(),
@@ -131,6 +136,12 @@ impl Recorded {
             writing.cluster_since = None;
         }
         writing.cluster_since.get_or_insert(out.now);
+        if frame.is_key {
+            writing.keyframe = out.now;
+        } else if out.now.saturating_duration_since(writing.keyframe) >= KEYFRAME_EVERY {
+            writing.keyframe = out.now;
+            out.queue.push_back(Output::KeyframeNeeded(self.file.track().clone()));
+        }
     }
 
     fn gap(&mut self, from: Duration, to: Duration, reason: GapReason, out: &mut Out) {

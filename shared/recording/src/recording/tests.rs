@@ -161,6 +161,8 @@ struct Meeting {
     recording: Recording,
     disk: Disk,
     publishers: Vec<Publisher>,
+    /// Pictures from one key frame to the next.
+    key_every: u32,
     needed: Vec<TrackSid>,
     ended: Option<Ended>,
     /// How many operations there were before somebody ended it.
@@ -186,7 +188,17 @@ impl Meeting {
         change(&mut settings);
         let recording = Recording::new(began, UNIX_US, settings);
         let (disk, publishers, needed) = (Disk::default(), Vec::new(), Vec::new());
-        Self { began, now: began, recording, disk, publishers, needed, ended: None, operations_before_stop: None }
+        Self {
+            began,
+            now: began,
+            recording,
+            disk,
+            publishers,
+            key_every: 25,
+            needed,
+            ended: None,
+            operations_before_stop: None,
+        }
     }
 
     fn handle(&mut self, input: Input) -> Result<(), Refusal> {
@@ -227,12 +239,12 @@ impl Meeting {
         Ok(())
     }
 
-    /// A frame of each, of video every 25th a key frame, and of those packets only some.
+    /// A frame of each, of video some of them key frames, and of those packets only some.
     fn step(&mut self, mut arrives: impl FnMut(&TrackSid) -> bool) {
         self.now += 20 * MS;
         let mut inputs = Vec::new();
         for Publisher { track, sender, timestamp, pictures } in &mut self.publishers {
-            let picture = sender.picture(*pictures % 25 == 0);
+            let picture = sender.picture(*pictures % self.key_every == 0);
             *timestamp = timestamp.wrapping_add(if sender.codec == Codec::Opus { 960 } else { 1_800 });
             *pictures += 1;
             for packet in sender.packets(&picture, *timestamp, self.now) {
@@ -280,6 +292,18 @@ impl Meeting {
 
 fn file(track: &str, number: u32, container: Container) -> TrackFile {
     TrackFile::new(EPOCH, &TrackSid::from(track), number, container).unwrap()
+}
+
+#[test]
+fn a_key_frame_is_asked_for_where_none_came_for_half_a_minute() {
+    let mut meeting = Meeting::new();
+    meeting.key_every = 3_000;
+    meeting.publish("TR_VC", Codec::Vp8).unwrap();
+    meeting.publish("TR_AM", Codec::Opus).unwrap();
+    meeting.steps(1_500);
+    assert_eq!(meeting.needed.len(), 1, "the first of all");
+    meeting.steps(3_010);
+    assert_eq!(meeting.needed, vec![TrackSid::from("TR_VC"); 3], "at 30 and 90 s, with one at 60");
 }
 
 #[test]
