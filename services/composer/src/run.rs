@@ -4,8 +4,9 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     fmt,
-    fs::{self, File, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
     io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -174,7 +175,7 @@ impl Work {
         name.push(".work");
         let directory = output.with_file_name(name);
         let disk = |error| ComposeError::Disk { path: directory.clone(), error };
-        match fs::create_dir(&directory) {
+        match DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(disk(error)),
             _ => {}
         }
@@ -268,7 +269,12 @@ fn failed(step: &Step, error: RunError) -> ComposeError {
 }
 
 /// A name stands for a whole file, also after a loss of power.
+/// For nobody's eyes but those that a recording's own files are for.
 fn rename_whole(from: &Path, to: &Path) -> Result<(), ComposeError> {
-    let renamed = File::open(from).and_then(|file| file.sync_all()).and_then(|()| fs::rename(from, to));
+    let finish = |file: File| {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        file.sync_all()
+    };
+    let renamed = File::open(from).and_then(finish).and_then(|()| fs::rename(from, to));
     renamed.map_err(|error| ComposeError::Disk { path: to.to_owned(), error })
 }

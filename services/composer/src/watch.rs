@@ -6,8 +6,9 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
     io::{self, Read},
+    os::unix::fs::DirBuilderExt,
     path::{Component, Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, SystemTime},
@@ -293,7 +294,7 @@ fn render(
     let path = path.filter(|path| is_output(path, request.format)).ok_or(RenderError::Output(request.format))?;
     let output = root.join(&path);
     if let Some(parent) = output.parent() {
-        fs::create_dir_all(parent)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     }
     let settings = Settings {
         layout: request.layout,

@@ -200,7 +200,12 @@ pub struct RenderingGoesOn<'a> {
 
 impl RenderingGoesOn<'_> {
     pub fn emit(self) {
-        info!(recording = %self.recording.display(), progress = %self.progress, "rendering goes on");
+        let Self { recording, progress } = self;
+        match progress {
+            // Hundreds, of a long meeting.
+            Progress::Step { .. } => debug!(recording = %recording.display(), %progress, "rendering goes on"),
+            _ => info!(recording = %recording.display(), %progress, "rendering"),
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    os::unix::fs::MetadataExt,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -186,7 +187,7 @@ fn link_as(root: &Path, from: &Path, path: &str, id: &EgressId) -> io::Result<St
         };
         let to = root.join(&name);
         if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         }
         match fs::hard_link(from, &to) {
             Ok(()) => return Ok(name),
