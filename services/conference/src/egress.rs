@@ -1,5 +1,6 @@
 //! Recordings that host apps ask for: kept by the store, and carried out by whoever claims them there ([`keeper`]).
 
+mod automatic;
 mod keeper;
 mod path;
 #[cfg(test)]
@@ -64,7 +65,12 @@ pub struct Egresses {
     store: Arc<dyn Store>,
     node: NodeId,
     /// None where nothing is recorded.
-    recording: OnceLock<(Arc<Keeper>, JoinHandle<()>)>,
+    recording: OnceLock<Recording>,
+}
+
+struct Recording {
+    keeper: Arc<Keeper>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Egresses {
@@ -74,25 +80,26 @@ impl Egresses {
     }
 
     /// Has this node claim recordings and make them. Needs a running runtime; once.
-    pub fn record(&self, recorder: Arc<dyn Recorder>) {
+    pub fn record(self: &Arc<Self>, recorder: Arc<dyn Recorder>) {
         self.recording.get_or_init(|| {
             let keeper = Arc::new(Keeper::new(self.store.clone(), self.node.clone(), recorder));
-            (keeper.clone(), tokio::spawn(keeper.run()))
+            let tasks = [tokio::spawn(keeper.clone().run()), tokio::spawn(automatic::begin(self.clone()))];
+            Recording { keeper, tasks }
         });
     }
 
     /// Leaves everything that this node records to others, and claims nothing more; or claims again.
     pub fn hand_over(&self, leaves: bool) {
-        if let Some((keeper, _)) = self.recording.get() {
-            keeper.hand_over(leaves);
+        if let Some(recording) = self.recording.get() {
+            recording.keeper.hand_over(leaves);
         }
     }
 
     /// Waits for the last words of what is recorded here, for this long at most.
     pub async fn finish(&self, within: Duration) {
-        if let Some((keeper, task)) = self.recording.get() {
+        if let Some(Recording { keeper, tasks }) = self.recording.get() {
             keeper.finished(within).await;
-            task.abort();
+            tasks.iter().for_each(JoinHandle::abort);
         }
     }
 
@@ -102,8 +109,14 @@ impl Egresses {
     }
 
     pub async fn start(&self, ask: EgressAsk) -> Result<Arc<Egress>, ApiError> {
-        let keeper = self.keeper()?;
+        self.ready()?;
         let snapshot = self.with_source(&ask).await?;
+        self.start_as(ids::egress(), ask, snapshot).await
+    }
+
+    /// The same id is started once.
+    async fn start_as(&self, id: EgressId, ask: EgressAsk, snapshot: RoomSnapshot) -> Result<Arc<Egress>, ApiError> {
+        let keeper = self.keeper()?;
         let now_ms = unix_ms();
         let facts = Facts {
             room_name: ask.room.as_str(),
@@ -112,9 +125,9 @@ impl Egresses {
             ..of_source(&ask.source, &snapshot)?
         };
         let default = default_name(&ask.source);
-        let id = ids::egress();
         let others = self.list(EgressFilter { room: Some(ask.room.clone()), ..EgressFilter::default() }).await?;
-        let is_taken = |path: &str| others.iter().flat_map(|one| &one.outputs).any(|output| output.path == path);
+        let others = others.iter().filter(|one| one.id != id);
+        let is_taken = |path: &str| others.clone().flat_map(|one| &one.outputs).any(|output| output.path == path);
         let output = |one: &FileAsk| {
             let path = path::expand(&one.template, default, ending(one.kind, &facts), &facts)?;
             let path = if is_taken(&path) { apart(&path, &id) } else { path };
@@ -216,8 +229,22 @@ impl Egresses {
     }
 
     fn keeper(&self) -> Result<&Arc<Keeper>, ApiError> {
-        self.recording.get().map(|(keeper, _)| keeper).ok_or(ApiError::NothingRecorded)
+        self.recording.get().map(|recording| &recording.keeper).ok_or(ApiError::NothingRecorded)
     }
+}
+
+/// Whether its paths can be, whatever they name.
+pub fn check_paths(ask: &EgressAsk) -> Result<(), PathError> {
+    let anybody = Some("anybody");
+    let track = TrackFacts { id: "TR_any", kind: "audio", source: "microphone", container: Container::WebM };
+    let (publisher_identity, track) = match ask.source {
+        EgressSource::Room { .. } => (None, None),
+        EgressSource::Participant { .. } | EgressSource::Tracks { .. } => (anybody, None),
+        EgressSource::Track { .. } => (anybody, Some(track)),
+    };
+    let facts = Facts { room_name: ask.room.as_str(), publisher_identity, track, ..Facts::default() };
+    let mut templates = ask.outputs.iter().map(|one| &one.template);
+    templates.try_for_each(|template| path::expand(template, default_name(&ask.source), "mp4", &facts).map(drop))
 }
 
 /// What a path may name of it. Tracks have to be there; people may come later.

@@ -916,6 +916,35 @@ impl EgressFenced<'_> {
     }
 }
 
+/// What a room was to record by itself is not recorded.
+#[derive(Debug)]
+pub struct AutoEgressFailed<'a> {
+    pub room: &'a RoomName,
+    /// `room`, `participant` or `track`.
+    pub kind: &'static str,
+    pub why: &'a str,
+}
+
+impl AutoEgressFailed<'_> {
+    pub fn emit(self) {
+        error!(room = %self.room, kind = self.kind, why = self.why, "automatic recording not begun");
+    }
+}
+
+/// More happened in rooms that record by themselves than could wait.
+#[derive(Debug)]
+pub struct AutoEgressesDropped {
+    pub changes: u64,
+}
+
+impl AutoEgressesDropped {
+    pub fn emit(self) {
+        if self.changes > 0 {
+            error!(changes = self.changes, "too much waits to be recorded, the oldest was dropped");
+        }
+    }
+}
+
 /// A fault of ours, at the moment it happens, whoever catches it.
 #[derive(Debug)]
 pub struct Panicked<'a> {

@@ -8,7 +8,7 @@ pub mod authorize;
 pub mod convert;
 pub mod cors;
 pub mod dev_token;
-mod egress;
+pub mod egress;
 pub mod health;
 mod listen;
 pub mod livekit_socket;

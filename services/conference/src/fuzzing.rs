@@ -251,6 +251,7 @@ fn room() -> RoomInfo {
         publishers: 0,
         active_recording: false,
         has_active_egress: false,
+        auto_egress: Default::default(),
     }
 }
 

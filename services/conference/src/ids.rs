@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aws_lc_rs::digest;
 use plenary_media_core::IceCredentials;
 use plenary_model::{EgressId, NodeId, ParticipantSid, PeerId, RoomSid};
 
@@ -26,6 +27,22 @@ pub fn room() -> RoomSid {
 
 pub fn egress() -> EgressId {
     format!("EG_{}", text::<SID_CHARACTERS>()).into()
+}
+
+/// The same for the same subjects.
+pub fn egress_of(subjects: [&str; 3]) -> EgressId {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for subject in subjects {
+        context.update(subject.as_bytes());
+        context.update(b"\0");
+    }
+    let digest = context.finish();
+    let letters = digest.as_ref().iter().take(SID_CHARACTERS);
+    letters
+        .fold("EG_".to_owned(), |id, byte| {
+            id + char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()]).encode_utf8(&mut [0; 4])
+        })
+        .into()
 }
 
 pub fn node() -> NodeId {

@@ -18,7 +18,7 @@ use std::{
 
 use actix::{Actor, Addr, Arbiter};
 use actix_web::dev::ServerHandle;
-use plenary_cluster::{Bus, InProcess, NewRoom, Observer, Redis, RedisConfig, RoomDefaults, Store};
+use plenary_cluster::{AUTOMATIC_EGRESS, Bus, InProcess, NewRoom, Observer, Redis, RedisConfig, RoomDefaults, Store};
 use plenary_media_core::{Command, DtlsIdentity, Router};
 use plenary_model::{LeaveReason, NodeId, NodeState, RoomName};
 use plenary_protocol::token::Claims;
@@ -36,7 +36,7 @@ use crate::{
     config::{self, KeySettings, Settings},
     egress::Egresses,
     events::{self, NodeStarted, NodeStopping},
-    front::{self, Opened, convert::ServerIdentity, health::Unready},
+    front::{self, Opened, convert::ServerIdentity, health::Unready, twirp::TwirpError},
     ids,
     keys::{self, KeyRing},
     lease,
@@ -68,7 +68,7 @@ pub struct Shared {
     pub neighbours: Arc<Neighbours>,
     pub reach: Arc<Reach>,
     pub letters: Arc<Letters>,
-    egresses: Egresses,
+    egresses: Arc<Egresses>,
     pub recording: config::Recording,
     /// Tells this process from others that believe to record the same.
     pub boot: u64,
@@ -125,8 +125,7 @@ impl Shared {
             neighbours: Arc::new(Neighbours::new(node.clone())),
             reach: Arc::default(),
             letters: Arc::new(Letters::new(bus.clone())),
-            // Nothing here records yet.
-            egresses: Egresses::new(store.clone(), node.clone()),
+            egresses: Egresses::new(store.clone(), node.clone()).into(),
             recording: settings.recording.clone(),
             boot: ids::seed(),
             node,
@@ -258,18 +257,23 @@ impl Shared {
         self.room.auto_create || claims.video.room_create
     }
 
-    /// The room a join or a call may make, with what its token configures.
-    pub fn new_room(&self, name: RoomName, claims: &Claims) -> NewRoom {
+    /// The room a join or a call may make, with what its token configures. Refused if that is to be recorded and cannot be.
+    pub fn new_room(&self, name: RoomName, claims: &Claims) -> Result<NewRoom, TwirpError> {
         // A configuration that cannot be read configures nothing; the token is otherwise good.
         let asked = claims.room_configuration().ok().flatten().unwrap_or_default();
         let number = |value: u32| (value > 0).then_some(value);
-        NewRoom {
+        let auto_egress = front::egress::kept(asked.egress.as_ref(), &name)?;
+        if !auto_egress.is_empty() {
+            self.egresses.ready()?;
+        }
+        Ok(NewRoom {
+            auto_egress,
             metadata: (!asked.metadata.is_empty()).then_some(asked.metadata),
             empty_timeout_s: number(asked.empty_timeout),
             departure_timeout_s: number(asked.departure_timeout),
             max_participants: number(asked.max_participants),
             ..self.blank_room(name)
-        }
+        })
     }
 
     fn blank_room(&self, name: RoomName) -> NewRoom {
@@ -287,6 +291,7 @@ impl Shared {
             empty_timeout_s: None,
             departure_timeout_s: None,
             max_participants: None,
+            auto_egress: Default::default(),
             defaults: RoomDefaults {
                 empty_timeout_s: seconds(self.room.empty_timeout),
                 departure_timeout_s: seconds(self.room.departure_timeout),
@@ -519,7 +524,8 @@ async fn serve(shared: Arc<Shared>, supervisor: Addr<Supervisor>) -> Option<()> 
 
 /// What is true of rooms, and who hears of it: in this process for a node that is alone.
 fn cluster(settings: &Settings, node: &NodeId) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Bus>)> {
-    let destinations: Vec<_> = settings.webhook.iter().flat_map(webhooks::destinations).collect();
+    let records = settings.recording.directory.is_some().then(|| AUTOMATIC_EGRESS.to_owned());
+    let destinations: Vec<_> = settings.webhook.iter().flat_map(webhooks::destinations).chain(records).collect();
     let Some(config::Cluster { redis, authority, keys, prefix, .. }) = &settings.cluster else {
         let alone = Arc::new(if destinations.is_empty() { InProcess::new() } else { InProcess::telling(destinations) });
         return Ok((alone.clone(), alone));

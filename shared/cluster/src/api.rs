@@ -169,6 +169,8 @@ pub struct NewRoom {
     pub empty_timeout_s: Option<u32>,
     pub departure_timeout_s: Option<u32>,
     pub max_participants: Option<u32>,
+    /// Used if the room does not exist yet, see [`RoomInfo`].
+    pub auto_egress: Bytes,
     pub defaults: RoomDefaults,
 }
 

@@ -31,6 +31,7 @@ macro_rules! conformance_suite {
         $crate::conformance_suite! { $make =>
             what_happens_waits_in_its_order_for_every_destination,
             what_nobody_outside_is_told_of_waits_for_nobody,
+            rooms_that_record_by_themselves_are_told_of_where_that_begins,
             who_is_replaced_has_left_and_who_never_came_did_not,
             a_room_that_is_deleted_sends_its_people_off_first,
             what_a_store_gets_back_is_not_told_again,
@@ -797,6 +798,7 @@ pub fn new_room(room: &str, view: u64) -> NewRoom {
         empty_timeout_s: None,
         departure_timeout_s: None,
         max_participants: None,
+        auto_egress: Default::default(),
         defaults: RoomDefaults { empty_timeout_s: 300, departure_timeout_s: 20, max_participants: 0 },
     }
 }

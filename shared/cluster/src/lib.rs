@@ -27,6 +27,6 @@ pub use in_process::InProcess;
 pub use in_process::Stored;
 pub use lease::{Lease, RENEW_INTERVAL};
 pub use observe::{CallOutcome, MissReason, Observation, Observer};
-pub use outbox::{Changed, Happening, Leased, OUTBOX_LEASE_LIFE, Occurrence, OutboxLease, Waiting};
+pub use outbox::{AUTOMATIC_EGRESS, Changed, Happening, Leased, OUTBOX_LEASE_LIFE, Occurrence, OutboxLease, Waiting};
 pub use receive::{Ask, Event, Inbox, RoomEvent, Subscription};
 pub use redis::{Redis, RedisConfig, RedisConfigError};

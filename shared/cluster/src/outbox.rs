@@ -176,6 +176,9 @@ pub struct Waiting {
     pub tries: u32,
 }
 
+/// The destination that is told of rooms that record by themselves, and of no others.
+pub const AUTOMATIC_EGRESS: &str = "egress";
+
 /// How long a lease of an outbox runs without being used.
 pub const OUTBOX_LEASE_LIFE: Duration = Duration::from_secs(10);
 

@@ -337,8 +337,8 @@ impl Store for Redis {
     fn create(&self, room: NewRoom) -> BoxFuture<'_, Result<RoomInfo, StoreError>> {
         Box::pin(async move {
             let place = self.place(&room.name);
-            let Settings { sid, view, created, given, metadata, empty, departure, cap } = room.into();
-            let args: [&[u8]; 8] = [
+            let Settings { sid, view, created, given, metadata, empty, departure, cap, auto } = room.into();
+            let args: [&[u8]; 9] = [
                 sid.as_bytes(),
                 &view,
                 created.as_bytes(),
@@ -347,6 +347,7 @@ impl Store for Redis {
                 empty.as_bytes(),
                 departure.as_bytes(),
                 cap.as_bytes(),
+                &auto,
             ];
             Ok(wire::room_info(&place.run(&CREATE, &args).await?.bytes()?)?)
         })
@@ -382,9 +383,9 @@ impl Store for Redis {
                 may_create,
             ];
             let new = create.map(Settings::from);
-            if let Some(Settings { sid, view, created, metadata, empty, departure, cap, .. }) = &new {
+            if let Some(Settings { sid, view, created, metadata, empty, departure, cap, auto, .. }) = &new {
                 args.extend([sid.as_bytes(), view, created.as_bytes(), metadata.as_bytes()]);
-                args.extend([empty.as_bytes(), departure.as_bytes(), cap.as_bytes()]);
+                args.extend([empty.as_bytes(), departure.as_bytes(), cap.as_bytes(), auto]);
             }
             let mut answer = place.run(&JOIN, &args).await?;
             let record = wire::record(&answer.bytes()?)?;
@@ -500,7 +501,7 @@ impl Store for Redis {
                     batch.iter().map(|record| WrittenRecord::new(record, self.is_telling())).collect();
                 let mut args: Vec<&[u8]> = vec![&view, seq.as_bytes(), info.sid.as_str().as_bytes()];
                 args.extend([created.as_bytes(), info.metadata.as_bytes()]);
-                args.extend([empty.as_bytes(), departure.as_bytes(), cap.as_bytes()]);
+                args.extend([empty.as_bytes(), departure.as_bytes(), cap.as_bytes(), &info.auto_egress]);
                 args.extend(written.iter().flat_map(WrittenRecord::args));
                 let ended = place.run(&RESTORE, &args).await?.texts()?;
                 over.extend(ended.into_iter().map(ParticipantSid::from));

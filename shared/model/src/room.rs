@@ -1,5 +1,7 @@
 //! A room as its members see it.
 
+use bytes::Bytes;
+
 use crate::{RoomName, RoomSid};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,4 +23,6 @@ pub struct RoomInfo {
     pub active_recording: bool,
     /// A recording of it is active.
     pub has_active_egress: bool,
+    /// What it records by itself, in the words of who made it; empty if nothing. Fixed when it is made.
+    pub auto_egress: Bytes,
 }

@@ -446,6 +446,7 @@ mod tests {
             publishers: 2,
             active_recording: true,
             has_active_egress: false,
+            auto_egress: Default::default(),
         };
         let room = room(&info, &[Codec::Vp9, Codec::Opus]);
         assert_eq!(

@@ -3,7 +3,7 @@
 //! It reads the token and the query and knows nothing of rooms; what only the rooms know (full, not found) comes from
 //! [`RoomGate`]. Neither token nor query string is ever logged or repeated.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode, http::header, web};
 use base64::{
@@ -200,7 +200,7 @@ pub fn authorization(request: &HttpRequest) -> Option<&str> {
 }
 
 /// Why somebody may not join: status and text of the answer, and by [`Refusal::reason`] the log field and metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("no token: send it as bearer or as access_token")]
     NoToken,
@@ -228,6 +228,8 @@ pub enum Refusal {
     /// JavaScript clients look for this very text.
     #[error("requested room does not exist")]
     RoomNotFound,
+    #[error("the room is to be recorded: {0}")]
+    CannotRecord(Cow<'static, str>),
     #[error("room has exceeded its max participants")]
     RoomFull,
     /// 403 ends a client's reconnecting, as 401 does.
@@ -247,7 +249,7 @@ impl Refusal {
             Self::NoToken | Self::JoinNotGranted | Self::AttributesNotGranted => 401,
             Self::Token(error) => error.http_status(),
             Self::NoRoom | Self::RoomName(_) | Self::NoIdentity | Self::Identity(_) => 400,
-            Self::TooLarge(_) | Self::BadQuery(_) => 400,
+            Self::TooLarge(_) | Self::BadQuery(_) | Self::CannotRecord(_) => 400,
             Self::SinglePeerConnection | Self::RoomNotFound => 404,
             Self::RoomFull | Self::Banned | Self::Revoked => 403,
             Self::TooManyStrangers => 429,
@@ -268,6 +270,7 @@ impl Refusal {
             Self::BadQuery(_) => "bad_query",
             Self::SinglePeerConnection => "single_peer_connection",
             Self::RoomNotFound => "room_not_found",
+            Self::CannotRecord(_) => "cannot_record",
             Self::RoomFull => "room_full",
             Self::Banned => "banned",
             Self::Revoked => "revoked",

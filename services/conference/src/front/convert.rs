@@ -200,6 +200,7 @@ mod tests {
             publishers: 0,
             active_recording: false,
             has_active_egress: false,
+            auto_egress: Default::default(),
         };
         let join = Join {
             room: room.clone(),

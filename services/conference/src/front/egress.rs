@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use livekit_protocol as pb;
 use pb::{
     encoded_file_output, media_source, output, room_composite_egress_request, start_egress_request,
@@ -109,7 +110,7 @@ fn egress_id(text: &str) -> Result<EgressId, TwirpError> {
     if (1..=SID_BYTES_MAX).contains(&text.len()) { Ok(text.into()) } else { Err(ApiError::NoSuchEgress.into()) }
 }
 
-type Asked = Result<EgressAsk, TwirpError>;
+pub type Asked = Result<EgressAsk, TwirpError>;
 
 #[allow(deprecated)]
 fn room_composite(ask: &pb::RoomCompositeEgressRequest) -> Asked {
@@ -192,19 +193,65 @@ fn unified(ask: &pb::StartEgressRequest) -> Asked {
     asked(&ask.room_name, source, outputs, EgressRequestKind::Unified, ask)
 }
 
-/// What a room shall record by itself from its beginning on. Asked for with the room, so it need not name it.
-pub fn automatic(ask: &pb::RoomEgress, room: &RoomName) -> Result<Option<EgressAsk>, TwirpError> {
-    if ask.participant.is_some() {
-        return Err(not_done("automatic recording of participants"));
+/// What a room records by itself, as it is kept with the room. Empty if nothing. All of it can be recorded.
+pub fn kept(ask: Option<&pb::RoomEgress>, room: &RoomName) -> Result<Bytes, TwirpError> {
+    let Some(ask) = ask else { return Ok(Bytes::new()) };
+    let anybody = Identity::try_from("anybody").map_err(|_| ApiError::Fault)?;
+    let of_each = [of_room(ask, room), of_who_joins(ask, room, &anybody), of_what_is_published(ask, room, "TR_any")];
+    for asked in of_each.into_iter().flatten() {
+        crate::egress::check_paths(&asked?).map_err(ApiError::BadPath)?;
     }
-    if ask.tracks.is_some() {
-        return Err(not_done("automatic recording of tracks"));
+    let kept = ask.encode_to_vec();
+    if kept.len() > AUTOMATIC_BYTES_MAX {
+        return Err(TwirpError::new(Code::InvalidArgument, "the automatic recordings are too large"));
     }
-    let Some(composite) = &ask.room else { return Ok(None) };
+    Ok(kept.into())
+}
+
+/// From the room's beginning on. Asked for with the room, so it need not name it.
+pub fn of_room(ask: &pb::RoomEgress, room: &RoomName) -> Option<Asked> {
+    let composite = ask.room.as_ref()?;
     if !composite.room_name.is_empty() && composite.room_name != room.as_str() {
-        return Err(missing("room_name"));
+        return Some(Err(missing("room_name")));
     }
-    room_composite(&pb::RoomCompositeEgressRequest { room_name: room.to_string(), ..composite.clone() }).map(Some)
+    Some(room_composite(&pb::RoomCompositeEgressRequest { room_name: room.to_string(), ..composite.clone() }))
+}
+
+/// For each participant.
+pub fn of_who_joins(ask: &pb::RoomEgress, room: &RoomName, identity: &Identity) -> Option<Asked> {
+    use pb::{auto_participant_egress::Options as Automatic, participant_egress_request::Options};
+    let pb::AutoParticipantEgress { file_outputs, segment_outputs, options } = ask.participant.clone()?;
+    let options = options.map(|options| match options {
+        Automatic::Preset(preset) => Options::Preset(preset),
+        Automatic::Advanced(advanced) => Options::Advanced(advanced),
+    });
+    Some(participant(&pb::ParticipantEgressRequest {
+        room_name: room.to_string(),
+        identity: identity.to_string(),
+        file_outputs,
+        segment_outputs,
+        options,
+        ..pb::ParticipantEgressRequest::default()
+    }))
+}
+
+/// For each track.
+pub fn of_what_is_published(ask: &pb::RoomEgress, room: &RoomName, track_id: &str) -> Option<Asked> {
+    use pb::{auto_track_egress::Output as Automatic, direct_file_output::Output};
+    let pb::AutoTrackEgress { filepath, disable_manifest, output } = ask.tracks.clone()?;
+    let output = output.map(|output| match output {
+        Automatic::S3(upload) => Output::S3(upload),
+        Automatic::Gcp(upload) => Output::Gcp(upload),
+        Automatic::Azure(upload) => Output::Azure(upload),
+        Automatic::AliOss(upload) => Output::AliOss(upload),
+    });
+    let file = pb::DirectFileOutput { filepath, disable_manifest, output };
+    Some(track(&pb::TrackEgressRequest {
+        room_name: room.to_string(),
+        track_id: track_id.to_owned(),
+        output: Some(track_egress_request::Output::File(file)),
+        ..pb::TrackEgressRequest::default()
+    }))
 }
 
 /// Layouts that can be rendered, by LiveKit's names; dark and light are the same here.
@@ -391,6 +438,9 @@ const LAYOUTS: [&str; 5] = ["", "grid", "speaker", "single-speaker", "screen-sha
 
 /// Of a request, which is kept and given back whole.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
+
+/// Of what a room records by itself, which goes with all that is told of the room.
+const AUTOMATIC_BYTES_MAX: usize = 4 * 1024;
 
 /// Longer than any sid of ours.
 const SID_BYTES_MAX: usize = 64;

@@ -80,7 +80,9 @@ async fn join(shared: &Arc<Shared>, ask: JoinAsk, unfit: UnfitCodecs) -> Result<
     if gives_way(shared, &ask.room).await {
         return Err(Refusal::NodeUnavailable("more of the room are on a node that is out of reach"));
     }
-    let create = shared.may_create(&ask.claims).then(|| shared.new_room(ask.room.clone(), &ask.claims));
+    let create = shared.may_create(&ask.claims).then(|| shared.new_room(ask.room.clone(), &ask.claims)).transpose();
+    // Who may not make a room may join it.
+    let (create, not_made) = create.map_or_else(|why| (None, Some(why)), |create| (create, None));
     let client = Client {
         protocol: ask.client.protocol,
         client_protocol: ask.client.client_protocol,
@@ -99,7 +101,9 @@ async fn join(shared: &Arc<Shared>, ask: JoinAsk, unfit: UnfitCodecs) -> Result<
     rooms.do_send(JoinRoom { room: ask.room, join });
     match timeout(JOIN_WITHIN, answer).await {
         Ok(Ok(Ok(participant))) => Ok(Upgrade { participant, resumption: None }),
-        Ok(Ok(Err(StoreError::NoSuchRoom))) => Err(Refusal::RoomNotFound),
+        Ok(Ok(Err(StoreError::NoSuchRoom))) => {
+            Err(not_made.map_or(Refusal::RoomNotFound, |why| Refusal::CannotRecord(why.message)))
+        }
         Ok(Ok(Err(StoreError::Full))) => Err(Refusal::RoomFull),
         Ok(Ok(Err(StoreError::Banned))) => Err(Refusal::Banned),
         Ok(Ok(Err(StoreError::Revoked))) => Err(Refusal::Revoked),

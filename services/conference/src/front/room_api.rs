@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use plenary_model::{
     Admin, AdminRefusal, Ban, Codec, Egress, EgressId, EgressStatus, Identity, NodeId, NodeInfo, Participant, RoomInfo,
@@ -101,8 +102,8 @@ pub struct CreateRoom {
     pub empty_timeout_s: Option<u32>,
     pub departure_timeout_s: Option<u32>,
     pub max_participants: Option<u32>,
-    /// What a new room records from its beginning on.
-    pub egress: Option<EgressAsk>,
+    /// What a new room records by itself.
+    pub auto_egress: Bytes,
 }
 
 #[derive(Debug, Clone, PartialEq)]

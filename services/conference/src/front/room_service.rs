@@ -104,10 +104,10 @@ impl Call<'_> {
         let given = |value: u32| (value > 0).then_some(value);
         let name = RoomName::try_from(&*ask.name).map_err(|error| invalid(format!("room name {error}")))?;
         // Better refused than a recording that never was.
-        let egress = ask.egress.as_ref().map(|ask| egress::automatic(ask, &name)).transpose()?.flatten();
+        let auto_egress = egress::kept(ask.egress.as_ref(), &name)?;
         let create = CreateRoom {
             name,
-            egress,
+            auto_egress,
             metadata: (!ask.metadata.is_empty()).then_some(ask.metadata),
             empty_timeout_s: given(ask.empty_timeout),
             departure_timeout_s: given(ask.departure_timeout),

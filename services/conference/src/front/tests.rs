@@ -78,7 +78,7 @@ impl RoomApi for FakeNode {
 
 impl RoomGate for FakeNode {
     fn admit<'a>(&'a self, _: &'a JoinAsk) -> LocalBoxFuture<'a, Result<(), Refusal>> {
-        let verdict = *self.turns_away.lock().unwrap();
+        let verdict = self.turns_away.lock().unwrap().clone();
         Box::pin(async move { verdict.map_or(Ok(()), Err) })
     }
 }
@@ -107,6 +107,7 @@ fn room() -> RoomInfo {
         publishers: 0,
         active_recording: false,
         has_active_egress: false,
+        auto_egress: Default::default(),
     }
 }
 
@@ -282,7 +283,7 @@ async fn validate_gives_the_verdict_of_the_socket() {
     for (refusal, status) in
         [(Refusal::RoomNotFound, 404), (Refusal::RoomFull, 403), (Refusal::NodeUnavailable("draining"), 503)]
     {
-        *node.turns_away.lock().unwrap() = Some(refusal);
+        *node.turns_away.lock().unwrap() = Some(refusal.clone());
         let response = call_service(&app, TestRequest::get().uri(&good).to_request()).await;
         assert_eq!(response.status().as_u16(), status);
         assert!(is_open_to_browsers(&response));

@@ -48,7 +48,10 @@ impl RoomGate for Shared {
                 Err(StoreError::NoSuchRoom) if !self.has_place_for_a_room() => {
                     Err(Refusal::NodeUnavailable("it has as many rooms as it may"))
                 }
-                Err(StoreError::NoSuchRoom) => Ok(()),
+                Err(StoreError::NoSuchRoom) => {
+                    let new = self.new_room(ask.room.clone(), &ask.claims);
+                    new.map(drop).map_err(|why| Refusal::CannotRecord(why.message))
+                }
                 Err(_) => Err(Refusal::NodeUnavailable("the store did not answer")),
             }
         })
@@ -168,7 +171,7 @@ impl Shared {
         if create.metadata.as_ref().is_some_and(|metadata| metadata.len() > self.limits.metadata_bytes) {
             return Err(ApiError::TooLarge);
         }
-        if create.egress.is_some() {
+        if !create.auto_egress.is_empty() {
             self.egresses.ready()?;
         }
         let name = create.name.clone();
@@ -180,15 +183,12 @@ impl Shared {
             empty_timeout_s: create.empty_timeout_s,
             departure_timeout_s: create.departure_timeout_s,
             max_participants: create.max_participants,
+            auto_egress: create.auto_egress,
             ..self.blank_room(create.name)
         };
-        let sid = new.sid.clone();
         let info = self.store.create(new).await?;
         // Somebody has to close it if nobody comes.
         self.rooms_for(&name).do_send(HostRoom(name.clone()));
-        if let Some(egress) = create.egress.filter(|_| info.sid == sid) {
-            self.egresses.start(egress).await?;
-        }
         Ok(RoomReply::Room(info))
     }
 

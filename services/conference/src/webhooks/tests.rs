@@ -146,6 +146,7 @@ impl Site {
             empty_timeout_s: None,
             departure_timeout_s: None,
             max_participants: None,
+            auto_egress: Default::default(),
             defaults: RoomDefaults { empty_timeout_s: 1, departure_timeout_s: 1, max_participants: 0 },
         };
         self.store.create(new).await.unwrap()

@@ -1,8 +1,11 @@
 """The Egress API through LiveKit's Python server SDK, where nothing is recorded: what is refused, and under which name."""
 
+import aiohttp
 import pytest
 import pytest_asyncio
-from livekit import api
+from livekit import api, rtc
+
+from harness import KEY, SECRET
 
 NOTHING_RECORDED = ("failed_precondition", 412, "this server records nothing: recording.directory is not set")
 FILE = api.EncodedFileOutput(filepath="{room_name}-{time}")
@@ -47,6 +50,35 @@ async def test_a_room_that_shall_record_itself_is_not_made(room_api, room):
     asked = api.RoomEgress(room=api.RoomCompositeEgressRequest(file_outputs=[FILE]))
     assert await refusal(room_api.create_room(api.CreateRoomRequest(name=room, egress=asked))) == NOTHING_RECORDED
     assert not (await room_api.list_rooms(api.ListRoomsRequest(names=[room]))).rooms
+
+
+async def test_a_token_that_has_its_room_recorded_makes_none(server, room_api, room):
+    def token(egress: api.RoomEgress) -> str:
+        grants = api.VideoGrants(room_join=True, room=room)
+        made = api.AccessToken(KEY, SECRET).with_identity("ann").with_grants(grants)
+        return made.with_room_config(api.RoomConfiguration(egress=egress)).to_jwt()
+
+    async def answer(asked: str) -> tuple[int, str]:
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{server.http}/rtc/validate?access_token={asked}") as response:
+                return response.status, await response.text()
+
+    s3 = api.EncodedFileOutput(filepath="x", s3=api.S3Upload(bucket="b", access_key="a", secret="hidden"))
+    to_s3 = token(api.RoomEgress(participant=api.AutoParticipantEgress(file_outputs=[s3])))
+    of_tracks = token(api.RoomEgress(tracks=api.AutoTrackEgress(filepath="x")))
+    said = "the room is to be recorded: "
+    assert await answer(to_s3) == (400, f"{said}S3 uploads: not supported by this server")
+    assert await answer(of_tracks) == (400, said + NOTHING_RECORDED[2])
+    with pytest.raises(rtc.ConnectError):
+        await rtc.Room().connect(server.url, of_tracks)
+    assert not (await room_api.list_rooms(api.ListRoomsRequest(names=[room]))).rooms
+
+    # What it configures is of the room that it makes.
+    await room_api.create_room(api.CreateRoomRequest(name=room))
+    assert (await answer(of_tracks))[0] == 200
+    ann = rtc.Room()
+    await ann.connect(server.url, of_tracks)
+    await ann.disconnect()
 
 
 async def test_what_this_server_cannot_record_is_refused_by_name(egress, room):

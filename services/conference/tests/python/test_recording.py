@@ -52,11 +52,17 @@ async def egress(server):
 
 
 async def reaches(egress, egress_id: str, status: Status, within: float = 10) -> api.EgressInfo:
+    seen = []
+
     async def reached():
         (info,) = (await egress.list_egress(api.ListEgressRequest(egress_id=egress_id))).items
+        seen[:] = [info]
         return info if info.status == status else None
 
-    return await until(f"{egress_id} is {Status.Name(status)}", reached, within)
+    try:
+        return await until(f"{egress_id} is {Status.Name(status)}", reached, within)
+    except AssertionError as late:
+        raise AssertionError(f"{late}: {seen}") from None
 
 
 async def is_recorded(room_api, room: str) -> bool:
@@ -77,6 +83,7 @@ async def test_a_track_is_recorded_until_it_is_stopped(directory, egress, host_a
     assert active.started_at > 0 and active.ended_at == 0
     (listed,) = (await egress.list_egress(api.ListEgressRequest(room_name=room, active=True))).items
     assert listed.egress_id == started.egress_id
+    await until("it has something", lambda: list(directory.glob("EG_*/*.part")))
 
     stopped = await egress.stop_egress(api.StopEgressRequest(egress_id=started.egress_id))
     assert stopped.status == Status.EGRESS_ENDING
@@ -139,7 +146,6 @@ async def test_a_recording_ends_with_its_room(directory, egress, join, room, roo
         await reaches(egress, started.egress_id, Status.EGRESS_COMPLETE, within=30)
 
 
-@pytest.mark.skip(reason="rooms do not record themselves yet")
 async def test_who_publishes_in_a_room_that_records_itself_is_recorded(directory, egress, join, room, room_api):
     tracks = api.AutoTrackEgress(filepath="{publisher_identity}-{track_source}")
     await room_api.create_room(api.CreateRoomRequest(name=room, egress=api.RoomEgress(tracks=tracks)))
@@ -152,6 +158,7 @@ async def test_who_publishes_in_a_room_that_records_itself_is_recorded(directory
     (info,) = await until("the track is recorded", of_room)
     assert info.track.track_id == track.sid
     await reaches(egress, info.egress_id, Status.EGRESS_ACTIVE)
-    await ann.leave()
+    await until("it has something", lambda: list(directory.glob("EG_*/*.part")))
+    await room_api.delete_room(api.DeleteRoomRequest(room=room))
     await reaches(egress, info.egress_id, Status.EGRESS_COMPLETE)
     assert (directory / "ann-microphone.webm").read_bytes().startswith(EBML)

@@ -229,7 +229,7 @@ pub async fn recordings_are_told_of_even_when_the_room_is_gone(cluster: Arc<impl
     let complete = next(&ending, EgressStatus::Complete);
     cluster.put_egress(complete.clone(), None).await.unwrap();
     cluster.restore_egress(egress("EG_2", "r"), recorder("ND_1", 1)).await.unwrap();
-    for destination in super::DESTINATIONS {
+    for destination in super::outbox::OF_EVERYTHING {
         let (waiting, told) = emptied(&cluster, destination).await;
         let expected = [
             "room_started",

@@ -8,7 +8,10 @@ use super::{Cluster, leave, name, new_room, newer, node, seat};
 use crate::{outbox::OUTBOX_MAX, *};
 
 /// Whom the clusters of these tests tell.
-pub const DESTINATIONS: [&str; 2] = ["one", "two"];
+pub const DESTINATIONS: [&str; 3] = ["one", "two", AUTOMATIC_EGRESS];
+
+/// Of those who is told of everything.
+pub(super) const OF_EVERYTHING: [&str; 2] = ["one", "two"];
 
 pub async fn what_happens_waits_in_its_order_for_every_destination(cluster: Arc<impl Cluster>) {
     let filled = cluster.outboxes_filled();
@@ -21,7 +24,7 @@ pub async fn what_happens_waits_in_its_order_for_every_destination(cluster: Arc<
     let replaced = put(&cluster, &muted, |person| person.tracks = vec![track("TR_2"), track("TR_3")]).await;
     leave(&cluster, &replaced).await.unwrap();
     assert_eq!(cluster.delete_if_empty(name("r")).await, Ok(true));
-    for destination in DESTINATIONS {
+    for destination in OF_EVERYTHING {
         let (waiting, told) = emptied(&cluster, destination).await;
         let expected = [
             "room_started",
@@ -63,6 +66,34 @@ pub async fn what_nobody_outside_is_told_of_waits_for_nobody(cluster: Arc<impl C
     cluster.put(name("r"), late).await.unwrap();
     assert_eq!(cluster.lease_outboxes("one", 9).await, Ok(Leased::default()));
     assert_eq!(cluster.lease_outboxes("three", 9).await, Ok(Leased::default()), "nobody of that name is told");
+}
+
+pub async fn rooms_that_record_by_themselves_are_told_of_where_that_begins(cluster: Arc<impl Cluster>) {
+    let auto_egress = bytes::Bytes::from_static(b"what is asked");
+    let records = || NewRoom { auto_egress: auto_egress.clone(), ..new_room("s", 2) };
+    cluster.create(new_room("r", 1)).await.unwrap();
+    cluster.create(NewRoom { auto_egress: auto_egress.clone(), ..new_room("r", 1) }).await.unwrap();
+    cluster.join(name("r"), seat("ann", "PA_1")).await.unwrap();
+    let bob = Seat { create: Some(records()), ..seat("bob", "PA_2") };
+    let bob = cluster.join(name("s"), bob).await.unwrap();
+    let published = newer(&bob.record, |person| person.tracks = vec![track("TR_1")]);
+    cluster.put(name("s"), published).await.unwrap();
+    let recorded = super::egress("EG_1", "s");
+    cluster.start_egress(recorded).await.unwrap();
+    let (waiting, told) = emptied(&cluster, AUTOMATIC_EGRESS).await;
+    assert_eq!(told, ["room_started", "bob published TR_1"], "neither of those that are made, nor of other rooms");
+    assert!(waiting.iter().all(|one| one.happening.room.auto_egress == auto_egress));
+
+    let before = cluster.snapshot(name("s")).await.unwrap();
+    assert_eq!(before.room.auto_egress, auto_egress);
+    let meta = cluster.set_meta(name("s"), RoomInfo { auto_egress: bytes::Bytes::new(), ..before.room.clone() }).await;
+    meta.unwrap();
+    assert_eq!(cluster.snapshot(name("s")).await.unwrap().room.auto_egress, auto_egress, "as it was made");
+    cluster.delete(name("s"), LeaveReason::RoomDeleted).await.unwrap();
+    assert_eq!(emptied(&cluster, AUTOMATIC_EGRESS).await.1.last().unwrap(), "room_finished RoomDeleted");
+    let lost = Lost { view: 9, seq: 1, info: before.room, records: Vec::new() };
+    cluster.restore(name("s"), lost).await.unwrap();
+    assert_eq!(cluster.snapshot(name("s")).await.unwrap().room.auto_egress, auto_egress, "put back with the room");
 }
 
 pub async fn who_is_replaced_has_left_and_who_never_came_did_not(cluster: Arc<impl Cluster>) {

@@ -10,7 +10,7 @@ use plenary_model::RoomName;
 use tokio::sync::watch;
 
 use crate::{
-    Happening, Leased, OUTBOX_LEASE_LIFE, OutboxLease, Reached, StoreError, Waiting,
+    AUTOMATIC_EGRESS, Happening, Leased, OUTBOX_LEASE_LIFE, OutboxLease, Reached, StoreError, Waiting,
     outbox::{OUTBOX_MAX, OUTBOXES_MAX},
 };
 
@@ -59,8 +59,10 @@ impl Outboxes {
     pub(super) fn add(&mut self, happening: Happening, now_ms: u64) {
         let name = self.number();
         let entry = Entry { name, since_ms: now_ms, happening: Arc::new(happening) };
-        for destination in self.destinations.values_mut() {
-            destination.add(entry.clone(), now_ms);
+        for (name, destination) in &mut self.destinations {
+            if name != AUTOMATIC_EGRESS || !entry.happening.room.auto_egress.is_empty() {
+                destination.add(entry.clone(), now_ms);
+            }
         }
         self.filled.send_replace(());
     }

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use plenary_model::{
     Departed, Egress, Identity, LeaveReason, NodeId, Participant, ParticipantSid, Record, RoomChange, RoomDelta,
     RoomInfo, RoomName, RoomSid, RoomSnapshot,
@@ -310,6 +311,7 @@ impl Rooms {
             publishers: 0,
             active_recording: false,
             has_active_egress: false,
+            auto_egress: Bytes::new(),
         };
         tell(&mut self.happenings, room, Changed::Egress(egress.clone()));
     }
@@ -331,6 +333,7 @@ impl Rooms {
             publishers: 0,
             active_recording: false,
             has_active_egress: false,
+            auto_egress: new.auto_egress,
         };
         Ok(self.insert(info, new.view, 0))
     }

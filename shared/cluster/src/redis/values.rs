@@ -1,5 +1,6 @@
 //! Values on their way into the scripts and out of their answers.
 
+use bytes::Bytes;
 use plenary_model::{BanEntry, Departed, Identity, LeaveReason, Participant, Record, RoomName, RoomSnapshot};
 use prost::Message;
 use redis::Value;
@@ -88,6 +89,7 @@ pub(super) struct Settings {
     pub(super) empty: String,
     pub(super) departure: String,
     pub(super) cap: String,
+    pub(super) auto: Bytes,
 }
 
 impl From<NewRoom> for Settings {
@@ -108,6 +110,7 @@ impl From<NewRoom> for Settings {
             empty: new.empty_timeout_s.unwrap_or(defaults.empty_timeout_s).to_string(),
             departure: new.departure_timeout_s.unwrap_or(defaults.departure_timeout_s).to_string(),
             cap: new.max_participants.unwrap_or(defaults.max_participants).to_string(),
+            auto: new.auto_egress,
         }
     }
 }

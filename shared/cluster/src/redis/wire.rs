@@ -422,6 +422,7 @@ impl TryFrom<RoomInfo> for model::RoomInfo {
             publishers: from.publishers,
             active_recording: from.active_recording,
             has_active_egress: from.has_active_egress,
+            auto_egress: from.auto_egress,
         })
     }
 }

@@ -175,6 +175,7 @@ impl World {
                 publishers: 0,
                 active_recording: false,
                 has_active_egress: false,
+                auto_egress: Default::default(),
             };
             Client::new(Welcome { own: Arc::new(person("nobody", "PA_nobody")), room, others: Vec::new() })
         };
@@ -600,6 +601,7 @@ pub fn new_room(view: u64) -> NewRoom {
         empty_timeout_s: None,
         departure_timeout_s: None,
         max_participants: None,
+        auto_egress: Default::default(),
         defaults: RoomDefaults { empty_timeout_s: 300, departure_timeout_s: 20, max_participants: 0 },
     }
 }

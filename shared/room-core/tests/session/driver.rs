@@ -311,6 +311,7 @@ pub fn room() -> RoomInfo {
         publishers: 0,
         active_recording: false,
         has_active_egress: false,
+        auto_egress: Default::default(),
     }
 }
 

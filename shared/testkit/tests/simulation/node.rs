@@ -199,6 +199,7 @@ impl World {
             empty_timeout_s: None,
             departure_timeout_s: None,
             max_participants: None,
+            auto_egress: Default::default(),
             defaults: RoomDefaults { empty_timeout_s: 10, departure_timeout_s: 5, max_participants: self.plan.cap },
         };
         let seat = Seat {

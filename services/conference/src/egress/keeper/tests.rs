@@ -1,14 +1,11 @@
-use plenary_cluster::{EGRESS_LEASE_LIFE, InProcess, NewRoom, RoomDefaults, Seat, Stored};
-use plenary_model::{
-    EgressFileKind, EgressOutput, EgressRequest, EgressRequestKind, LeaveReason, MediaKind, ParticipantKind,
-    ParticipantState, Permission, RoomName, TrackSid,
-};
+use plenary_cluster::{EGRESS_LEASE_LIFE, InProcess, NewRoom, Seat, Stored};
+use plenary_model::{EgressFileKind, EgressOutput, EgressRequest, EgressRequestKind, LeaveReason, RoomName};
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::egress::{
     EgressAsk, Egresses, FileAsk,
-    testing::{FakeRecorder, Told as Heard},
+    testing::{FakeRecorder, Told as Heard, name, person, standup, track},
 };
 
 /// Nodes around one store, and time that passes for both.
@@ -18,7 +15,7 @@ struct Site {
 }
 
 struct Node {
-    egresses: Egresses,
+    egresses: Arc<Egresses>,
     heard: mpsc::UnboundedReceiver<Heard>,
 }
 
@@ -33,7 +30,7 @@ impl Site {
 
     fn node(&self, name: &str) -> Node {
         let (recorder, heard) = FakeRecorder::new();
-        let egresses = Egresses::new(self.store.clone(), name.into());
+        let egresses = Arc::new(Egresses::new(self.store.clone(), name.into()));
         egresses.record(recorder);
         Node { egresses, heard }
     }
@@ -87,7 +84,7 @@ impl Node {
 
     /// As if its process were.
     fn kill(self) -> mpsc::UnboundedReceiver<Heard> {
-        self.egresses.recording.get().unwrap().1.abort();
+        self.egresses.recording.get().unwrap().tasks.iter().for_each(tokio::task::JoinHandle::abort);
         self.heard
     }
 }
@@ -388,24 +385,6 @@ async fn the_file_of_a_track_is_called_after_what_it_is_in() {
     }
 }
 
-fn name() -> RoomName {
-    RoomName::try_from("standup").unwrap()
-}
-
-fn standup(sid: &str) -> NewRoom {
-    NewRoom {
-        name: name(),
-        sid: sid.into(),
-        view: 1,
-        now_unix_ms: 1,
-        metadata: None,
-        empty_timeout_s: None,
-        departure_timeout_s: None,
-        max_participants: None,
-        defaults: RoomDefaults { empty_timeout_s: 3000, departure_timeout_s: 20, max_participants: 0 },
-    }
-}
-
 fn of_everybody() -> EgressAsk {
     EgressAsk {
         room: name(),
@@ -436,52 +415,6 @@ fn egress() -> Egress {
 
 fn file() -> EgressFile {
     EgressFile { path: "x.mp4".into(), started_at_ns: 5, ended_at_ns: 7, duration_ns: 2, bytes: 3 }
-}
-
-fn person(identity: &str, tracks: &[&str]) -> Participant {
-    Participant {
-        sid: format!("PA_{identity}").into(),
-        identity: identity.try_into().unwrap(),
-        name: String::new(),
-        metadata: String::new(),
-        attributes: Default::default(),
-        state: ParticipantState::Active,
-        kind: ParticipantKind::Standard,
-        permission: Permission::default(),
-        tracks: tracks.iter().map(|sid| track(sid)).collect(),
-        audience: Default::default(),
-        data_tracks: Vec::new(),
-        joined_at_ms: 1,
-        version: 1,
-        is_publisher: true,
-        leave_reason: LeaveReason::Unknown,
-        client_protocol: 0,
-        capabilities: Vec::new(),
-    }
-}
-
-fn track(sid: &str) -> Track {
-    Track {
-        sid: TrackSid::from(sid),
-        kind: MediaKind::Video,
-        source: Source::Camera,
-        name: String::new(),
-        muted: false,
-        width: 0,
-        height: 0,
-        simulcast: false,
-        stream: String::new(),
-        mime: "video/VP8".into(),
-        mid: "0".into(),
-        codecs: Vec::new(),
-        layers: Vec::new(),
-        encryption: Default::default(),
-        disable_red: false,
-        audio_features: Vec::new(),
-        trailer_features: Vec::new(),
-        backup_codec_policy: Default::default(),
-        version: Default::default(),
-    }
 }
 
 const STEP: Duration = Duration::from_millis(100);

@@ -17,14 +17,14 @@ struct RecordingNode {
     node: FakeNode,
     store: Arc<InProcess>,
     told: tokio::sync::Mutex<mpsc::UnboundedReceiver<Told>>,
-    egresses: Egresses,
+    egresses: Arc<Egresses>,
 }
 
 impl RecordingNode {
     /// With the room `standup`, in which ann has a microphone open.
     async fn new() -> Arc<Self> {
         let (store, (recorder, told)) = (Arc::new(InProcess::new()), FakeRecorder::new());
-        let egresses = Egresses::new(store.clone(), NodeId::from("ND_1"));
+        let egresses = Arc::new(Egresses::new(store.clone(), NodeId::from("ND_1")));
         egresses.record(recorder);
         let seat = Seat {
             participant: (*ann()).clone(),
@@ -101,6 +101,7 @@ fn standup() -> NewRoom {
         empty_timeout_s: None,
         departure_timeout_s: None,
         max_participants: None,
+        auto_egress: Default::default(),
         defaults: RoomDefaults { empty_timeout_s: 300, departure_timeout_s: 20, max_participants: 0 },
     }
 }
@@ -374,7 +375,7 @@ async fn recording_needs_its_grant_and_a_recorder() {
         node: FakeNode::default(),
         store: node.store.clone(),
         told: FakeRecorder::new().1.into(),
-        egresses: Egresses::new(node.store.clone(), NodeId::from("ND_1")),
+        egresses: Egresses::new(node.store.clone(), NodeId::from("ND_1")).into(),
     });
     let app = doors!(bare);
     let start = json!({ "room_name": "standup", "file_outputs": [{}] });
@@ -412,21 +413,32 @@ async fn a_room_can_be_made_with_its_recording() {
     let node = Arc::new(FakeNode::default());
     let app = doors!(node);
     let make = |egress: Value| call_json("CreateRoom", everything(), json!({ "name": "standup", "egress": egress }));
-    for (egress, text) in [
-        (json!({ "participant": { "file_outputs": [{}] } }), "automatic recording of participants"),
-        (json!({ "tracks": { "filepath": "x" } }), "automatic recording of tracks"),
-        (json!({ "room": { "file_outputs": [{ "s3": {} }] } }), "S3 uploads"),
+    for (egress, status, text) in [
+        (json!({ "room": { "file_outputs": [{ "s3": {} }] } }), 501, "S3 uploads"),
+        (json!({ "room": { "room_name": "other", "file_outputs": [{}] } }), 400, "field: room_name"),
+        (json!({ "room": { "file_outputs": [{ "filepath": "{track_id}" }] } }), 400, "filepath names {track_id}"),
+        (json!({ "participant": { "segment_outputs": [{}] } }), 501, "segment outputs"),
+        (json!({ "participant": { "file_outputs": [{ "filepath": "../x" }] } }), 400, "filepath must not contain"),
+        (json!({ "tracks": { "gcp": {} } }), 501, "uploads to cloud storage"),
+        (json!({ "tracks": { "filepath": "x".repeat(5000) } }), 400, "filepath has more than"),
     ] {
         let response = call_service(&app, make(egress).to_request()).await;
-        assert_eq!(response.status().as_u16(), 501);
-        assert!(read_body_json::<Value, _>(response).await["msg"].as_str().unwrap().contains(text));
+        assert_eq!(response.status().as_u16(), status);
+        let said = read_body_json::<Value, _>(response).await;
+        assert!(said["msg"].as_str().unwrap().contains(text), "{said}");
     }
-    let response = call_service(&app, make(json!({ "room": { "file_outputs": [{ "filepath": "x" }] } })).to_request());
-    assert_eq!(response.await.status(), StatusCode::OK);
+    let asked = json!({
+        "room": { "file_outputs": [{ "filepath": "x" }] },
+        "participant": { "preset": "H264_1080P_30", "file_outputs": [{ "filepath": "{publisher_identity}" }] },
+        "tracks": { "filepath": "{track_source}" },
+    });
+    assert_eq!(call_service(&app, make(asked).to_request()).await.status(), StatusCode::OK);
     let calls = node.calls.lock().unwrap();
     let [RoomCall::CreateRoom(create)] = calls.as_slice() else { panic!("{calls:?}") };
-    let asked = create.egress.as_ref().unwrap();
-    assert_eq!((asked.room.as_str(), asked.outputs[0].template.as_str()), ("standup", "x"));
+    let kept = pb::RoomEgress::decode(create.auto_egress.clone()).unwrap();
+    assert_eq!(kept.room.unwrap().file_outputs[0].filepath, "x");
+    assert_eq!(kept.participant.unwrap().file_outputs[0].filepath, "{publisher_identity}");
+    assert_eq!(kept.tracks.unwrap().filepath, "{track_source}");
 }
 
 /// For what happens at once; a machine may be slow.

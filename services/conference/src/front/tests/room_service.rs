@@ -24,7 +24,7 @@ async fn every_call_reaches_the_rooms_in_both_encodings() {
                 empty_timeout_s: Some(60),
                 departure_timeout_s: None,
                 max_participants: Some(5),
-                egress: None,
+                auto_egress: Default::default(),
             }),
         ),
         ("ListRooms", json!({}), Vec::new(), RoomCall::ListRooms { names: None }),

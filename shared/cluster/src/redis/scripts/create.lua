@@ -1,7 +1,7 @@
 -- Makes the room or updates its settings. `given` says with four digits which of them the caller named.
-local sid, view, created, given, metadata, empty, departure, cap = unpack(ARGV, 4)
+local sid, view, created, given, metadata, empty, departure, cap, auto = unpack(ARGV, 4)
 if not exists() then
-  make(sid, view, created, metadata, empty, departure, cap)
+  make(sid, view, created, metadata, empty, departure, cap, auto)
   tell(number(5, STARTED))
 else
   local asked = { 'metadata', metadata, 'empty', empty, 'departure', departure, 'cap', cap }

@@ -15,7 +15,7 @@ if is_revoked then return { 'revoked' } end
 
 if not exists() then
   if may_create ~= '1' then return { 'no room' } end
-  make(unpack(ARGV, 16, 22))
+  make(unpack(ARGV, 16, 23))
   tell(number(5, STARTED))
 end
 local held = seat(identity)

@@ -1,6 +1,7 @@
 -- Goes before every script of a room: its keys, and the rules that several scripts share.
 --
--- x: hash of the room: view, seq, sid, created, metadata, empty, departure, cap, recorded: 1 while a recording of it is active
+-- x: hash of the room: view, seq, sid, created, metadata, empty, departure, cap, recorded: 1 while a recording of it is active,
+--    auto: what it records by itself, if anything
 -- p: hash identity -> Record (cluster.proto)
 -- i: hash identity -> "generation version flags node sid"; under '' the sums of the flags. Behind the four flags there is a mark
 --    of what host apps know of the session, where they are told
@@ -26,6 +27,7 @@ local IS_TOLD = #KEYS > OWN_KEYS
 local STARTED, FINISHED, RECORDED = 1, 2, 3
 local OUTBOX_MAX = 1000
 local OUTBOXES_MAX = 100000
+local AUTOMATIC = ':w:egress'
 -- Nobody has looked into it for so long that nobody will.
 local OUTBOX_LIFE_MS = 24 * 60 * 60 * 1000
 
@@ -79,32 +81,41 @@ local function sit(identity, generation, version, flags, node, sid, record, held
 end
 
 local function info()
-  local x = redis.call('HMGET', X, 'sid', 'created', 'metadata', 'empty', 'departure', 'cap', 'recorded')
+  local x = redis.call('HMGET', X, 'sid', 'created', 'metadata', 'empty', 'departure', 'cap', 'recorded', 'auto')
   local all = sums()
   local recorded = x[7] == '1'
   return bytes(1, x[1]) .. bytes(2, NAME) .. number(3, tonumber(x[2])) .. bytes(4, x[3]) .. number(5, tonumber(x[4]))
     .. number(6, tonumber(x[5])) .. number(7, tonumber(x[6])) .. number(8, all[1]) .. number(9, all[2])
     .. number(10, (recorded or all[3] > 0) and 1 or 0) .. number(11, recorded and 1 or 0)
+    .. (x[8] and bytes(12, x[8]) or '')
+end
+
+-- Whoever begins what rooms record by themselves is told of those rooms, and not of recordings.
+local function is_told(outbox, room)
+  if string.sub(outbox, -#AUTOMATIC) ~= AUTOMATIC then return true end
+  return not room and redis.call('HEXISTS', X, 'auto') == 1
 end
 
 -- Fills the outboxes, if somebody is told. `what`: the other fields of the Happening; `room` as it is unless it is given.
 local function tell(what, room)
   for at = OWN_KEYS + 1, #KEYS, 3 do
     local DUE, STATE, OUTBOX = unpack(KEYS, at, at + 2)
-    local here = redis.call('XLEN', OUTBOX)
-    local all = tonumber(redis.call('HGET', STATE, 'waiting') or 0)
-    local is_full = here >= OUTBOX_MAX or all >= OUTBOXES_MAX
-    if is_full then
-      redis.call('HINCRBY', STATE, 'dropped', 1)
-      redis.call('HINCRBY', STATE, 'waiting', 0 - redis.call('XTRIM', OUTBOX, 'MAXLEN', math.max(here - 1, 0)))
-    end
-    if here > 0 or not is_full then
-      redis.call('XADD', OUTBOX, '*', 'h', bytes(1, room or info()) .. what)
-      redis.call('HINCRBY', STATE, 'waiting', 1)
-      redis.call('ZADD', DUE, 'NX', decimal(now_ms()), OUTBOX)
-    end
-    for _, key in ipairs({ DUE, STATE, OUTBOX }) do
-      redis.call('PEXPIRE', key, OUTBOX_LIFE_MS)
+    if is_told(OUTBOX, room) then
+      local here = redis.call('XLEN', OUTBOX)
+      local all = tonumber(redis.call('HGET', STATE, 'waiting') or 0)
+      local is_full = here >= OUTBOX_MAX or all >= OUTBOXES_MAX
+      if is_full then
+        redis.call('HINCRBY', STATE, 'dropped', 1)
+        redis.call('HINCRBY', STATE, 'waiting', 0 - redis.call('XTRIM', OUTBOX, 'MAXLEN', math.max(here - 1, 0)))
+      end
+      if here > 0 or not is_full then
+        redis.call('XADD', OUTBOX, '*', 'h', bytes(1, room or info()) .. what)
+        redis.call('HINCRBY', STATE, 'waiting', 1)
+        redis.call('ZADD', DUE, 'NX', decimal(now_ms()), OUTBOX)
+      end
+      for _, key in ipairs({ DUE, STATE, OUTBOX }) do
+        redis.call('PEXPIRE', key, OUTBOX_LIFE_MS)
+      end
     end
   end
 end
@@ -131,10 +142,11 @@ local function live()
   redis.call('ZADD', ROOMS, decimal(now_ms()), NAME)
 end
 
-local function make(sid, view, created, metadata, empty, departure, cap)
+local function make(sid, view, created, metadata, empty, departure, cap, auto)
   redis.call('DEL', P, I, G)
   redis.call('HSET', X, 'view', view, 'seq', 0, 'sid', sid, 'created', created, 'metadata', metadata,
     'empty', empty, 'departure', departure, 'cap', cap)
+  if auto ~= '' then redis.call('HSET', X, 'auto', auto) end
   redis.call('HSET', I, '', '0 0 0 0')
 end
 

@@ -7,13 +7,13 @@ for _, ended in ipairs(redis.call('LRANGE', ENDED, 0, -1)) do
 end
 if not exists() then
   if is_ended then return { 'no room' } end
-  make(ARGV[6], view, unpack(ARGV, 7, 11))
+  make(ARGV[6], view, unpack(ARGV, 7, 12))
 end
 if redis.call('HGET', X, 'view') == view and tonumber(seq()) < known then
   redis.call('HSET', X, 'seq', decimal(known))
 end
 local over = {}
-for at = 12, #ARGV, 7 do
+for at = 13, #ARGV, 7 do
   local identity, sid, generation, version, flags, node, record = unpack(ARGV, at, at + 6)
   local held = seat(identity)
   local line = redis.call('HGET', G, identity)
