@@ -42,7 +42,10 @@ use self::{
     room_api::RoomApi,
     strangers::Strangers,
 };
-use crate::{config::Settings, keys::KeyRing};
+use crate::{
+    config::{Recording, Settings},
+    keys::KeyRing,
+};
 
 /// What the doors need of the node, and what they keep between requests. Shared by all HTTP threads.
 #[derive(Clone)]
@@ -53,6 +56,7 @@ pub struct Doors {
     rooms: Data<dyn RoomApi>,
     gate: Data<dyn RoomGate>,
     health: Data<dyn Health>,
+    recording: Data<Recording>,
     http_body_bytes: usize,
 }
 
@@ -65,6 +69,7 @@ impl Doors {
             rooms: Data::from(node.clone() as Arc<dyn RoomApi>),
             gate: Data::from(node.clone() as Arc<dyn RoomGate>),
             health: Data::from(node as Arc<dyn Health>),
+            recording: Data::new(settings.recording.clone()),
             http_body_bytes: settings.limits.http_body_bytes,
         }
     }
@@ -82,6 +87,7 @@ impl Doors {
             .app_data(self.rooms.clone())
             .app_data(self.gate.clone())
             .app_data(self.health.clone())
+            .app_data(self.recording.clone())
             .app_data(PayloadConfig::new(self.http_body_bytes))
             .service(routes::resource("/").route(get_or_head().to(health::root_endpoint)))
             .service(routes::resource("/healthz").route(get_or_head().to(health::alive_endpoint)))

@@ -12,6 +12,7 @@ import { perTab, recall, remember } from './dom.js';
  * @property {string} name the name the token carries, or what this browser used last
  * @property {boolean} canRename whether the person may choose the name
  * @property {string} foreignHost the server's host when it is not the page's own, else empty
+ * @property {boolean} canRecord whether the token lets the person record the room
  */
 
 /** Why no token could be had. */
@@ -32,7 +33,7 @@ export function readAccess() {
   const token = fragment.get('token') ?? '';
   if (!token) {
     const room = new URLSearchParams(location.search).get('room')?.trim() || DEFAULT_ROOM;
-    return { kind: 'open', url: ownUrl(), token: '', room, name: '', canRename: true, foreignHost: '' };
+    return { kind: 'open', url: ownUrl(), token: '', room, name: '', canRename: true, foreignHost: '', canRecord: false };
   }
   const claims = readClaims(token);
   const url = signallingUrl(fragment.get('url'));
@@ -45,6 +46,7 @@ export function readAccess() {
     name: text(claims.name) || text(claims.sub),
     canRename: claims.video?.canUpdateOwnMetadata === true,
     foreignHost: host === location.host ? '' : host,
+    canRecord: mayRecord(claims),
   };
 }
 
@@ -62,7 +64,7 @@ export async function requestToken(access, room, name) {
   if (!response.ok) throw new AccessError('not-allowed', await errorText(response));
   const answer = await response.json().catch(() => ({}));
   if (typeof answer.token !== 'string') throw new AccessError('unreachable', 'The server sent no token.');
-  return { ...access, token: answer.token, room: text(answer.room) || room, name };
+  return { ...access, token: answer.token, room: text(answer.room) || room, name, canRecord: mayRecord(readClaims(answer.token)) };
 }
 
 /**
@@ -164,7 +166,7 @@ function ownUrl() {
 
 /**
  * @param {string} token
- * @returns {{ sub?: unknown, name?: unknown, video?: { room?: unknown, canUpdateOwnMetadata?: unknown } }}
+ * @returns {{ sub?: unknown, name?: unknown, video?: { room?: unknown, canUpdateOwnMetadata?: unknown, roomRecord?: unknown } }}
  */
 function readClaims(token) {
   try {
@@ -175,6 +177,11 @@ function readClaims(token) {
   } catch {
     return {};
   }
+}
+
+/** @param {ReturnType<typeof readClaims>} claims */
+function mayRecord(claims) {
+  return claims.video?.roomRecord === true;
 }
 
 /** @param {Response} response */

@@ -24,7 +24,9 @@ export class CallView {
   #known = null;
   #startedAt = Date.now();
   #clock = h('span', { class: 'clock', 'aria-label': 'Time in the call' });
-  #recording = h('span', { class: 'recording', hidden: true }, 'Recording');
+  #recording = h('span', { class: 'recording', role: 'status', 'data-testid': 'recording' });
+  /** Whether everybody was told that the call is recorded. */
+  #toldRecording = false;
   #alone = h('div', { class: 'alone', hidden: true });
   #reconnecting = banner('reconnecting-banner', 'offline', 'Connection lost. Reconnecting…');
   #sound = banner('audio-banner', 'volume', 'Your browser is holding back the sound.', ['Click to hear', () => void this.#session.startAudio()]);
@@ -51,6 +53,7 @@ export class CallView {
       camera: () => this.#toggle('camera', () => session.setCamera(!this.#me?.cameraOn)),
       share: () => this.#share(),
       layout: () => this.#stage.toggleMode(),
+      record: session.mayRecord ? () => this.#toggle('record', () => session.setRecording(!session.recording)) : null,
       chat: () => this.#show(this.#panel === 'chat' ? null : 'chat'),
       people: () => this.#show(this.#panel === 'people' ? null : 'people'),
       settings: () => openSettings({ active: (kind) => session.activeDevice(kind), pick: (kind, id) => session.pickDevice(kind, id) }),
@@ -94,7 +97,7 @@ export class CallView {
     setAttribute(this.element, 'data-reconnecting', session.reconnecting);
     this.#sound.hidden = session.canHear;
     this.#sharing.hidden = !this.#me?.sharing;
-    this.#recording.hidden = !session.recording;
+    this.#tellRecording();
     this.#alone.hidden = this.#people.length !== 1 || session.reconnecting;
     this.#tellComings();
     this.#drawToolbar();
@@ -129,7 +132,7 @@ export class CallView {
    * @param {() => Promise<void>} action
    */
   #toggle(name, action) {
-    if (this.#busy.has(name) || (!this.#session.permissions.publish)) return;
+    if (this.#busy.has(name) || (name !== 'record' && !this.#session.permissions.publish)) return;
     this.#busy.add(name);
     this.#drawToolbar();
     void action().finally(() => {
@@ -175,6 +178,16 @@ export class CallView {
     tell([...known].filter(([identity]) => !now.has(identity)).map(([, name]) => name), 'left');
   }
 
+  /** The mark is a live region of its own, so the first notice is for eyes only. While reconnecting nobody knows. */
+  #tellRecording() {
+    const on = this.#session.recording;
+    if (on === this.#toldRecording || this.#session.reconnecting) return;
+    this.#toldRecording = on;
+    this.#recording.replaceChildren(...(on ? ['Recording', h('span', { class: 'visually-hidden' }, ' is on: this call is being recorded')] : []));
+    if (on) toast('This call is being recorded.', { icon: 'record', silent: true });
+    else toast('The recording has ended.', { icon: 'record' });
+  }
+
   #drawToolbar() {
     const me = this.#me;
     if (!me) return;
@@ -186,6 +199,7 @@ export class CallView {
       mayPublish: this.#session.permissions.publish,
       busy: this.#busy,
       layout: this.#stage.mode,
+      recording: this.#session.recording,
       panel: this.#panel,
       unread,
       people: this.#people.length,

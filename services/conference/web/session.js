@@ -4,6 +4,7 @@
 import { AccessError } from './access.js';
 import { captureProblem, preferredDevice } from './devices.js';
 import { away, describe, displayName } from './person.js';
+import { Recorder } from './recorder.js';
 import { outcomeOfDisconnect } from './states.js';
 import { ConnectionState, Room, RoomEvent, Track } from './vendor/livekit-client.esm.mjs';
 
@@ -42,6 +43,8 @@ export class Session {
     dataStream: { maxPayloadByteLength: CHAT_BYTES_MAX },
   });
   #audio = document.createElement('div');
+  /** @type {Recorder | null} */
+  #recorder = null;
 
   /** @param {Hooks} hooks */
   constructor(hooks) {
@@ -59,6 +62,8 @@ export class Session {
   async join(access, wants) {
     await this.#connect(access);
     this.#joined = true;
+    // The page asks only the server it came from for more than a call.
+    if (access.canRecord && !access.foreignHost) this.#recorder = new Recorder(access.room, () => this.#freshToken() || access.token);
     if (access.kind === 'invitation' && access.canRename && wants.name !== access.name) {
       void this.#room.localParticipant.setName(wants.name).catch(() => {});
     }
@@ -119,6 +124,24 @@ export class Session {
     return this.#room.isRecording;
   }
 
+  get mayRecord() {
+    return this.#recorder !== null;
+  }
+
+  /**
+   * Resolves when the room says so, or will not.
+   * @param {boolean} on
+   */
+  async setRecording(on) {
+    try {
+      await (on ? this.#recorder?.start() : this.#recorder?.stop());
+      await this.#untilRecording(on);
+    } catch (error) {
+      const title = on ? 'The recording did not begin' : 'The recording was not stopped';
+      this.#hooks.onProblem({ title, text: error instanceof Error ? error.message : '' });
+    }
+  }
+
   get canHear() {
     return this.#room.canPlaybackAudio;
   }
@@ -168,6 +191,26 @@ export class Session {
     const info = await this.#room.localParticipant.sendText(text, { topic: CHAT_TOPIC });
     const me = this.#room.localParticipant;
     this.#hooks.onChat({ id: info.id, from: me.identity, name: displayName(me), own: true, at: new Date(), text });
+  }
+
+  /** @param {boolean} on */
+  #untilRecording(on) {
+    if (this.recording === on) return Promise.resolve();
+    return new Promise((resolve) => {
+      const done = (/** @type {unknown} */ _) => {
+        clearTimeout(patience);
+        this.#room.off(RoomEvent.RecordingStatusChanged, done);
+        resolve(undefined);
+      };
+      const patience = setTimeout(done, RECORDING_PATIENCE_MS);
+      this.#room.on(RoomEvent.RecordingStatusChanged, done);
+    });
+  }
+
+  /** The server sends a new one from time to time, and the library offers it to nobody. */
+  #freshToken() {
+    const { engine } = /** @type {any} */ (this.#room);
+    return typeof engine?.token === 'string' ? engine.token : '';
   }
 
   /** @param {{ microphone: boolean, camera: boolean, tracks: LocalTrack[] }} wants */
@@ -258,6 +301,7 @@ function wish(kind) {
 }
 
 const JOIN_DEADLINE_MS = 45_000;
+const RECORDING_PATIENCE_MS = 5000;
 const CHAT_TOPIC = 'lk.chat';
 const CHAT_BYTES_MAX = 64 * 1024;
 const DAY_MS = 86_400_000;

@@ -9,6 +9,7 @@ import { icon, setIcon } from './icons.js';
  * @property {() => void} camera
  * @property {() => void} share
  * @property {() => void} layout
+ * @property {(() => void) | null} record
  * @property {() => void} chat
  * @property {() => void} people
  * @property {() => void} settings
@@ -25,6 +26,7 @@ import { icon, setIcon } from './icons.js';
  * @property {boolean} mayPublish
  * @property {Set<string>} busy actions that are under way
  * @property {'grid' | 'speaker'} layout
+ * @property {boolean} recording
  * @property {'chat' | 'people' | null} panel
  * @property {number} unread
  * @property {number} people
@@ -49,6 +51,7 @@ export class Toolbar {
       camera: control('camera-toggle', 'camera', actions.camera),
       share: canShare ? control('share-toggle', 'screen', actions.share) : null,
       layout: control('layout-toggle', 'speaker', actions.layout),
+      record: actions.record ? control('record-toggle', 'record', actions.record) : null,
       chat: control('chat-toggle', 'chat', actions.chat),
       people: control('people-toggle', 'people', actions.people),
       settings: control('settings-button', 'settings', actions.settings),
@@ -56,7 +59,7 @@ export class Toolbar {
       help: control('help-button', 'keyboard', actions.help),
       leave: control('leave-button', 'leave', actions.leave),
     };
-    const { microphone, camera, share, layout, chat, people, settings, invite, help, leave } = this.#buttons;
+    const { microphone, camera, share, layout, record, chat, people, settings, invite, help, leave } = this.#buttons;
     label(layout, 'Layout', 'Change layout', 'L');
     label(settings, 'Devices', 'Devices: camera and sound');
     label(help, 'Shortcuts', 'Keyboard shortcuts', '?');
@@ -66,7 +69,7 @@ export class Toolbar {
     chat.append(' ', this.#badge);
     people.append(' ', this.#count);
     for (const panel of [chat, people]) setAttribute(panel, 'aria-controls', panel === chat ? 'chat-panel' : 'people-panel');
-    this.#tray = h('div', { class: 'tray', id: 'tray' }, ...[share, layout, settings, help, invite, people].filter((button) => button !== null));
+    this.#tray = h('div', { class: 'tray', id: 'tray' }, ...[share, layout, record, settings, help, invite, people].filter((button) => button !== null));
     this.#tray.addEventListener('click', () => this.#openTray(false));
     this.#more = control('more-button', 'more', () => this.#openTray(!this.#tray.hasAttribute('data-open')));
     label(this.#more, 'More', 'More controls');
@@ -103,7 +106,7 @@ export class Toolbar {
 
   /** @param {View} view */
   update(view) {
-    const { microphone, camera, share, layout, chat, people } = this.#buttons;
+    const { microphone, camera, share, layout, record, chat, people } = this.#buttons;
     device(microphone, view.microphone, view.mayPublish, 'microphone', 'M');
     device(camera, view.camera, view.mayPublish, 'camera', 'V');
     if (share) {
@@ -111,6 +114,11 @@ export class Toolbar {
       label(share, view.sharing ? 'Stop sharing' : 'Share', view.sharing ? 'Stop sharing your screen' : 'Share your screen', 'S');
       setAttribute(share, 'aria-pressed', String(view.sharing));
       share.disabled = !view.mayPublish;
+    }
+    if (record) {
+      setIcon(record, view.recording ? 'record-stop' : 'record');
+      label(record, view.recording ? 'Stop recording' : 'Record', view.recording ? 'Stop the recording' : 'Record this call');
+      setAttribute(record, 'data-recording', view.recording);
     }
     for (const [name, button] of Object.entries(this.#buttons)) if (button) setAttribute(button, 'aria-busy', view.busy.has(name) ? 'true' : false);
     setIcon(layout, view.layout === 'grid' ? 'speaker' : 'grid');

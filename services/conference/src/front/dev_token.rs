@@ -18,7 +18,7 @@ use plenary_protocol::token::{Claims, DEVELOPMENT_KEY, VideoGrant};
 use serde::Deserialize;
 
 use super::{not_found_endpoint, plain};
-use crate::{keys::KeyRing, tokens::unix_seconds};
+use crate::{config::Recording, keys::KeyRing, tokens::unix_seconds};
 
 #[derive(Debug, Deserialize)]
 pub struct Ask {
@@ -28,7 +28,12 @@ pub struct Ask {
     name: String,
 }
 
-pub async fn dev_token_endpoint(request: HttpRequest, keys: Data<KeyRing>, ask: Option<Json<Ask>>) -> HttpResponse {
+pub async fn dev_token_endpoint(
+    request: HttpRequest,
+    keys: Data<KeyRing>,
+    recording: Data<Recording>,
+    ask: Option<Json<Ask>>,
+) -> HttpResponse {
     if !keys.is_development() || !is_of_this_machine(&request) {
         return not_found_endpoint().await;
     }
@@ -47,6 +52,7 @@ pub async fn dev_token_endpoint(request: HttpRequest, keys: Data<KeyRing>, ask: 
             room_join: true,
             room: room.to_string(),
             can_update_own_metadata: Some(true),
+            room_record: recording.directory.is_some(),
             ..VideoGrant::default()
         },
         ..Claims::default()

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use super::{
     Doors,
-    authorize::{Access, JoinAsk, Refusal, RoomGate},
+    authorize::{Access, Authorizer, JoinAsk, Refusal, RoomGate},
     health::{Health, Unready},
     room_api::{ApiError, RoomApi, RoomCall, RoomReply},
 };
@@ -386,6 +386,26 @@ async fn development_tokens_are_for_this_machine_alone() {
         StatusCode::NOT_FOUND,
         "with keys it is gone"
     );
+}
+
+#[actix_web::test]
+async fn development_tokens_record_where_recordings_are_kept() {
+    let node = Arc::new(FakeNode::default());
+    for directory in [None, Some("/var/lib/plenary".into())] {
+        let mut settings = settings();
+        settings.recording.directory = directory.clone();
+        let app = doors!(node, settings);
+        let ask = TestRequest::post()
+            .uri("/dev/token")
+            .peer_addr("127.0.0.1:50000".parse().unwrap())
+            .insert_header((header::HOST, "localhost:7880"))
+            .set_json(json!({ "room": "demo", "identity": "guest-1" }));
+        let answer: Value = read_body_json(call_service(&app, ask.to_request()).await).await;
+        let authorizer = Authorizer::new(&settings, Access::new(&settings));
+        let bearer = format!("Bearer {}", answer["token"].as_str().unwrap());
+        let claims = authorizer.bearer(Some(&bearer), unix_seconds()).await.unwrap();
+        assert_eq!(claims.video.room_record, directory.is_some());
+    }
 }
 
 #[actix_web::test]

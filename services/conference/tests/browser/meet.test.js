@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { Guest } from './harness/meet.js';
+import { RecordedRoom } from './harness/recorded.js';
 import { Relay } from './harness/relay.js';
 import { Server } from './harness/server.js';
 import { stage } from './harness/stage.js';
@@ -179,6 +180,68 @@ for (const width of [360, 320]) {
     await picture(phone, `phone-${width}-chat`);
   });
 }
+
+for (const viewport of [undefined, { width: 390, height: 800 }, { width: 320, height: 700 }]) {
+  const width = viewport?.width ?? 1280;
+  test(`everybody_is_told_of_a_recording_on_${width}_pixels`, async (call) => {
+    const room = new RecordedRoom();
+    const ann = await invited(call, 'ann with quite a long name', { ...ANN, viewport, prepare: (context) => room.route(context) });
+    await ann.join();
+    const mark = ann.get('recording');
+    assert.equal(await mark.textContent(), '', 'nothing is said of a recording that there is not');
+    room.isRecorded(true);
+    await ann.toasts('This call is being recorded.');
+    assert.equal(await mark.getAttribute('role'), 'status');
+    await mark.getByText('Recording', { exact: false }).waitFor();
+    const box = await mark.boundingBox();
+    assert.ok(box && box.width > 40 && box.x >= 0 && box.x + box.width <= width, JSON.stringify(box));
+    assert.equal(await ann.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0);
+    await picture(ann, `recorded-${width}`);
+    room.isRecorded(false);
+    await ann.toasts('The recording has ended.');
+    assert.equal(await mark.textContent(), '');
+    assert.equal(await ann.get('record-toggle').count(), 0, 'the token does not let this person record');
+    assert.deepEqual(ann.complaints(), []);
+  });
+}
+
+test('who_may_record_starts_and_stops_it', async (call) => {
+  const room = new RecordedRoom();
+  const ann = await invited(call, 'ann', { ...ANN, prepare: (context) => room.route(context) }, { grant: { roomRecord: true } });
+  await ann.join();
+  await ann.press('record-toggle');
+  await ann.toasts('This call is being recorded.');
+  await picture(ann, 'recording-started');
+  await ann.press('record-toggle');
+  await ann.toasts('The recording has ended.');
+  assert.deepEqual(room.asked.map(({ method }) => method), ['StartRoomCompositeEgress', 'ListEgress', 'StopEgress']);
+  const [start, list, stop] = room.asked;
+  assert.deepEqual(start.body, { room_name: call.room, file_outputs: [{}] });
+  assert.deepEqual(list.body, { room_name: call.room, active: true });
+  assert.deepEqual(stop.body, { egress_id: 'EG_running' }, 'one that is ending already is left alone');
+  for (const { bearer } of room.asked) assert.equal(JSON.parse(atob(bearer.split('.')[1])).video.roomRecord, true);
+  assert.deepEqual(ann.complaints(), []);
+});
+
+test('what_keeps_a_recording_from_beginning_is_said_in_words', async (call) => {
+  const room = new RecordedRoom();
+  const viewport = { width: 390, height: 800 };
+  const ann = await invited(call, 'ann', { ...ANN, viewport, prepare: (context) => room.route(context) }, { grant: { roomRecord: true } });
+  await ann.join();
+  for (const [status, code, words] of [
+    [412, 'failed_precondition', 'This server does not record: it has no directory for recordings.'],
+    [404, 'bad_route', 'This server cannot record.'],
+    [401, 'unauthenticated', 'Your invitation does not allow recording, or it has expired.'],
+    [503, 'unavailable', 'The server said: the node is busy'],
+  ]) {
+    room.refusal = { status, body: { code, msg: 'the node is busy' } };
+    await ann.press('record-toggle');
+    await ann.toasts(`The recording did not begin. ${words}`);
+  }
+  await ann.get('more-button').click();
+  await picture(ann, 'not-recorded-phone');
+  assert.equal(await ann.get('recording').textContent(), '');
+});
 
 test('an_invitation_names_the_person_and_the_room', async (call) => {
   const guest = await invited(call, 'ann', ANN);

@@ -13,11 +13,12 @@ export class Guest {
    * Opens the page's lobby.
    * @param {import('playwright-core').Browser} browser
    * @param {string} address of the page
-   * @param {{ board?: number, tone?: number, viewport?: { width: number, height: number }, state?: string }} [options]
-   *   without `board` the browser's own fake devices are used; `state` is what the page shall show
+   * @param {{ board?: number, tone?: number, viewport?: { width: number, height: number }, state?: string, prepare?: (context: import('playwright-core').BrowserContext) => Promise<unknown> }} [options]
+   *   without `board` the browser's own fake devices are used; `state` is what the page shall show; `prepare` comes before the page
    */
-  static async open(browser, address, { board, tone = 0, viewport = { width: 1280, height: 720 }, state = 'lobby' } = {}) {
+  static async open(browser, address, { board, tone = 0, viewport = { width: 1280, height: 720 }, state = 'lobby', prepare } = {}) {
     const context = await browser.newContext({ viewport });
+    await prepare?.(context);
     // Under the page's own origin, so that its content security policy stays in force.
     await context.route('**/test-instruments/*', async (route) => {
       const name = new URL(route.request().url()).pathname.split('/').at(-1);
@@ -71,6 +72,11 @@ export class Guest {
   async reaches(state, within = 10_000) {
     const now = () => this.get('state').getAttribute('data-state');
     await until(`the page is ${state}`, async () => (await now()) === state, { within, seen: () => this.report() });
+  }
+
+  /** Waits until the page says this in passing. @param {string} text */
+  async toasts(text) {
+    await this.get('toast').filter({ hasText: text }).last().waitFor({ timeout: 10_000 });
   }
 
   /** Waits until a tile carries a mark. */
