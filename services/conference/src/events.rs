@@ -318,6 +318,19 @@ impl DrainAsked<'_> {
     }
 }
 
+/// Somebody may look at recordings for a while.
+#[derive(Debug)]
+pub struct RecordingsOpened<'a> {
+    /// The key of the token.
+    pub by: &'a str,
+}
+
+impl RecordingsOpened<'_> {
+    pub fn emit(self) {
+        info!(by = self.by, "recordings opened");
+    }
+}
+
 /// The node takes nobody any more and tells its people to go.
 #[derive(Debug)]
 pub struct NodeStopping;

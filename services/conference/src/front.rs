@@ -1,4 +1,4 @@
-//! The HTTP doors: health, signalling, the room API and the meet page.
+//! The HTTP doors: health, signalling, the room API and the meet page; for operators bans, drains and recordings.
 //!
 //! They decode, check who asks, and encode. What is asked goes to traits that the node implements, so that every door
 //! can be tried without a node behind it. No query string is ever logged: browsers carry their token there.
@@ -13,6 +13,7 @@ pub mod health;
 mod listen;
 pub mod livekit_socket;
 mod quirks;
+pub mod recordings;
 pub mod room_api;
 pub mod room_service;
 pub mod strangers;
@@ -57,19 +58,23 @@ pub struct Doors {
     gate: Data<dyn RoomGate>,
     health: Data<dyn Health>,
     recording: Data<Recording>,
+    recordings: Data<recordings::Door>,
     http_body_bytes: usize,
 }
 
 impl Doors {
     pub fn new<N: RoomApi + RoomGate + Health + 'static>(settings: &Settings, access: Access, node: Arc<N>) -> Self {
+        let keys = Data::from(access.keys.clone());
+        let authorizer = Data::new(Authorizer::new(settings, access));
         Self {
-            keys: Data::from(access.keys.clone()),
-            authorizer: Data::new(Authorizer::new(settings, access)),
+            keys,
             strangers: Data::new(Strangers::new(&settings.limits, &settings.http.trusted_proxies)),
             rooms: Data::from(node.clone() as Arc<dyn RoomApi>),
             gate: Data::from(node.clone() as Arc<dyn RoomGate>),
             health: Data::from(node as Arc<dyn Health>),
             recording: Data::new(settings.recording.clone()),
+            recordings: Data::new(recordings::Door::new(authorizer.clone(), settings.recording.directory.clone())),
+            authorizer,
             http_body_bytes: settings.limits.http_body_bytes,
         }
     }
@@ -103,8 +108,11 @@ impl Doors {
         config
             .app_data(self.authorizer.clone())
             .app_data(self.rooms.clone())
+            .app_data(self.recordings.clone())
             .app_data(PayloadConfig::new(admin::BODY_BYTES_MAX))
-            .configure(admin::configure);
+            .configure(admin::configure)
+            .configure(recordings::configure)
+            .configure(web::configure_recordings);
     }
 
     /// The whole application of one HTTP thread; `signalling` adds the socket's route.

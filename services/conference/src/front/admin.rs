@@ -196,7 +196,7 @@ async fn ask_of_node(
 }
 
 /// The room that is meant, if these claims may decide there.
-fn scope(claims: &Claims, room: Option<String>) -> Result<Option<RoomName>, TwirpError> {
+pub(super) fn scope(claims: &Claims, room: Option<String>) -> Result<Option<RoomName>, TwirpError> {
     let grant = &claims.video;
     let allowed = grant.room_admin
         && match &room {
@@ -220,7 +220,7 @@ fn unreadable(wanted: &str) -> TwirpError {
 }
 
 /// Errors as the room API writes them.
-async fn answer(outcome: impl Future<Output = Result<HttpResponse, TwirpError>>) -> HttpResponse {
+pub(super) async fn answer(outcome: impl Future<Output = Result<HttpResponse, TwirpError>>) -> HttpResponse {
     outcome.await.unwrap_or_else(|error| error.response())
 }
 

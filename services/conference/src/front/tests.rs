@@ -178,6 +178,7 @@ macro_rules! doors {
 
 mod admin;
 mod egress;
+mod recordings;
 mod room_service;
 
 fn token(video: VideoGrant) -> String {

@@ -1,4 +1,5 @@
-//! The meet page, out of the binary. No path of the file system is ever made from a request.
+//! The meet page and, for operators, the recordings page, out of the binary. No path of the file system is ever made from
+//! a request.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -22,19 +23,40 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 struct Page;
 
 pub fn configure(config: &mut ServiceConfig) {
-    let headers = DefaultHeaders::new()
-        .add((header::CONTENT_SECURITY_POLICY, POLICY))
-        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .add((header::REFERRER_POLICY, "no-referrer"))
-        .add((header::HeaderName::from_static("permissions-policy"), PERMISSIONS));
     config.service(
         routes::scope("/meet")
             .wrap(Compress::default())
-            .wrap(headers)
+            .wrap(headers(POLICY, PERMISSIONS))
             .route("", super::get_or_head().to(index_endpoint))
             .route("/", super::get_or_head().to(index_endpoint))
             .route("/{file:.+}", super::get_or_head().to(file_endpoint)),
     );
+}
+
+/// The recordings page. It shares its looks with the meet page, so all of both is under `/web`.
+pub fn configure_recordings(config: &mut ServiceConfig) {
+    let index = || super::get_or_head().to(recordings_endpoint);
+    config.service(
+        routes::scope("/recordings")
+            .wrap(Compress::default())
+            .wrap(headers(RECORDINGS_POLICY, RECORDINGS_PERMISSIONS))
+            .route("", index())
+            .route("/", index()),
+    );
+    config.service(
+        routes::scope("/web")
+            .wrap(Compress::default())
+            .wrap(headers(RECORDINGS_POLICY, RECORDINGS_PERMISSIONS))
+            .route("/{file:.+}", super::get_or_head().to(any_file_endpoint)),
+    );
+}
+
+fn headers(policy: &'static str, permissions: &'static str) -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((header::CONTENT_SECURITY_POLICY, policy))
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .add((header::REFERRER_POLICY, "no-referrer"))
+        .add((header::HeaderName::from_static("permissions-policy"), permissions))
 }
 
 async fn index_endpoint(request: HttpRequest) -> HttpResponse {
@@ -42,7 +64,19 @@ async fn index_endpoint(request: HttpRequest) -> HttpResponse {
 }
 
 async fn file_endpoint(request: HttpRequest, file: Path<String>) -> HttpResponse {
+    // Where that page leads is not here.
+    if file.starts_with(RECORDINGS) {
+        return HttpResponse::NotFound().finish();
+    }
     serve(&request, &file)
+}
+
+async fn any_file_endpoint(request: HttpRequest, file: Path<String>) -> HttpResponse {
+    serve(&request, &file)
+}
+
+async fn recordings_endpoint(request: HttpRequest) -> HttpResponse {
+    serve(&request, "recordings/index.html")
 }
 
 fn serve(request: &HttpRequest, name: &str) -> HttpResponse {
@@ -72,6 +106,16 @@ fn serve(request: &HttpRequest, name: &str) -> HttpResponse {
 const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; \
                       media-src 'self' blob: mediastream:; style-src 'self'; script-src 'self'; \
                       frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+const RECORDINGS: &str = "recordings/";
+
+/// Its forms are sent by script.
+const RECORDINGS_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self'; media-src 'self'; \
+                                 style-src 'self'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'; \
+                                 form-action 'none'";
+
+const RECORDINGS_PERMISSIONS: &str = "camera=(), microphone=(), display-capture=(), fullscreen=(self), autoplay=(self), \
+                                      geolocation=(), payment=(), usb=()";
 
 const PERMISSIONS: &str = "camera=(self), microphone=(self), display-capture=(self), fullscreen=(self), autoplay=(self), \
                            speaker-selection=(self), screen-wake-lock=(self), geolocation=(), payment=(), usb=()";

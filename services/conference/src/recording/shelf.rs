@@ -19,7 +19,10 @@ use plenary_recording::{
     RepairError, Repaired, repair,
     session_file::{self, Epoch, Event, Line, MergeError, ReadError, Session, SessionFile, StopReason, TrackFile},
 };
-use rustix::fs::OFlags;
+use rustix::{
+    fs::{Mode, OFlags, openat},
+    io::Errno,
+};
 
 /// More of a session file is not read.
 const SESSION_BYTES_MAX: u64 = 256 << 20;
@@ -30,6 +33,9 @@ const HEADLESS_BYTES_MAX: u64 = 4 << 10;
 const ID_BYTES_MAX: usize = 64;
 /// Files beside those of tracks: see `proto/plenary/v1/compose.md`.
 const COMPOSED: &str = "compose";
+
+/// The whole meeting in one video, which the composer leaves beside the tracks.
+pub const COMPOSED_VIDEOS: [&str; 2] = ["composed.mp4", "composed.webm"];
 
 /// Where a recording's files are; none if this is no id of one: `EG_` and letters, digits or underscores.
 pub fn directory(root: &Path, recording: &str) -> Option<PathBuf> {
@@ -134,7 +140,7 @@ pub struct Listed {
     pub state: State,
     /// From its session files, if one can be read.
     pub session: Option<Summary>,
-    /// Of its media, by name; unfinished ones end in `.part`.
+    /// Of its media, by name; unfinished ones end in `.part`. What was composed of them is among them.
     pub files: Vec<(String, u64)>,
 }
 
@@ -175,7 +181,7 @@ pub fn list(root: &Path) -> io::Result<Vec<Listed>> {
     let look = |(id, directory): (String, PathBuf)| match entries(&directory) {
         // Not one line could be written.
         Ok(entries) if entries.is_empty() => None,
-        Ok(entries) => Some(list_one(id, &directory, entries)),
+        Ok(entries) => Some(list_one(id, &directory, entries).0),
         Err(error) => Some(Listed {
             id,
             state: State::Unreadable(Unreadable::Io(error.kind())),
@@ -186,11 +192,55 @@ pub fn list(root: &Path) -> io::Result<Vec<Listed>> {
     Ok(recordings(root)?.into_iter().filter_map(look).collect())
 }
 
-fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> Listed {
+/// One recording, with all that its session files tell if they can be read. None if there is none of that id.
+///
+/// # Errors
+/// If its directory cannot be read.
+pub fn look(root: &Path, recording: &str) -> io::Result<Option<(Listed, Option<Session>)>> {
+    let Some(directory) = directory(root, recording) else { return Ok(None) };
+    match directory.symlink_metadata() {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let entries = entries(&directory)?;
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(list_one(recording.to_owned(), &directory, entries)))
+}
+
+/// Opens a media file that is complete, or what was composed. None for what is not named as these are, and for what is not a
+/// file of that very directory.
+///
+/// # Errors
+/// If it is there and cannot be opened.
+pub fn open_complete(root: &Path, recording: &str, name: &str) -> io::Result<Option<File>> {
+    let Some(directory) = directory(root, recording) else { return Ok(None) };
+    if !COMPOSED_VIDEOS.contains(&name) && name.parse::<TrackFile>().is_err() {
+        return Ok(None);
+    }
+    let within = |directory: &Path| {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(directory, flags | OFlags::DIRECTORY, Mode::empty())?;
+        // A pipe that somebody put there would hold up whoever opens it.
+        openat(directory, name, flags | OFlags::NONBLOCK, Mode::empty())
+    };
+    let file = match within(&directory) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
+fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> (Listed, Option<Session>) {
     let (mut files, mut sessions, mut unread) = (Vec::new(), Vec::new(), None);
     let mut is_recording = false;
     for Entry { name, bytes, kind } in entries {
         match kind {
+            Kind::Composed if COMPOSED_VIDEOS.contains(&&*name) => files.push((name, bytes)),
             Kind::Composed => {}
             Kind::Whole(_) | Kind::Part(_) => files.push((name, bytes)),
             Kind::Session(epoch) => {
@@ -212,7 +262,8 @@ fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> Listed {
             _ => State::Interrupted,
         },
     };
-    Listed { id, state, session: merged.ok().as_ref().and_then(Summary::of), files }
+    let session = merged.ok();
+    (Listed { id, state, session: session.as_ref().and_then(Summary::of), files }, session)
 }
 
 pub(super) fn read_session(directory: &Path, epoch: Epoch) -> Result<SessionFile, Unreadable> {

@@ -117,3 +117,62 @@ fn a_recording_is_kept_as_long_as_asked_for() {
     assert_eq!(remove_expired(root.path(), day, now + 2 * day).unwrap(), [directory]);
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn only_complete_files_of_the_recording_itself_are_opened() {
+    let (root, directory) = died();
+    let open = |recording: &str, name: &str| open_complete(root.path(), recording, name).unwrap().is_some();
+    let whole = part("TR_A").strip_suffix(".part").unwrap().to_owned();
+    assert!(!open("EG_x", &part("TR_A")) && !open("EG_x", &whole), "it is not complete");
+    repair_all(root.path()).unwrap();
+    assert!(open("EG_x", &whole));
+    for name in COMPOSED_VIDEOS {
+        assert!(!open("EG_x", name));
+        fs::write(directory.join(name), b"x").unwrap();
+        assert!(open("EG_x", name));
+    }
+    fs::write(root.path().join("secret"), b"x").unwrap();
+    fs::write(directory.join("secret.webm"), b"x").unwrap();
+    symlink(root.path().join("secret"), directory.join(part("TR_link").strip_suffix(".part").unwrap())).unwrap();
+    symlink(&directory, root.path().join("EG_link")).unwrap();
+    fs::create_dir(directory.join(part("TR_dir").strip_suffix(".part").unwrap())).unwrap();
+    let pipe = directory.join(part("TR_pipe").strip_suffix(".part").unwrap());
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+    for (recording, name) in [
+        ("EG_x", "secret.webm".to_owned()),
+        ("EG_x", "../secret".to_owned()),
+        ("EG_x", format!("../EG_x/{whole}")),
+        ("EG_x", format!("./{whole}")),
+        ("EG_x", format!("{whole}\0")),
+        ("EG_x", format!("{EPOCH}.session.jsonl")),
+        ("EG_x", part("TR_link").replace(".part", "")),
+        ("EG_x", part("TR_dir").replace(".part", "")),
+        ("EG_x", part("TR_pipe").replace(".part", "")),
+        ("EG_x", String::new()),
+        ("EG_link", whole.clone()),
+        ("EG_none", whole.clone()),
+        ("../EG_x", whole.clone()),
+        ("EG_x/../EG_x", whole.clone()),
+        ("", whole.clone()),
+    ] {
+        assert!(!open(recording, &name), "{recording} {name}");
+    }
+    assert!(look(root.path(), "EG_link").unwrap().is_none());
+    assert!(look(root.path(), "EG_none").unwrap().is_none());
+    assert!(look(root.path(), "../EG_x").unwrap().is_none());
+    let (listed, session) = look(root.path(), "EG_x").unwrap().unwrap();
+    assert_eq!(listed.files.len(), 3, "{listed:?}");
+    assert_eq!(session.unwrap().stretches.len(), 1);
+}
+
+#[test]
+fn what_was_composed_goes_with_the_recording() {
+    let (root, directory) = died();
+    for name in ["composed.mp4", "compose.result.json"] {
+        fs::write(directory.join(name), b"x").unwrap();
+    }
+    assert_eq!(list(root.path()).unwrap()[0].files.len(), 2, "one is the track's");
+    let later = SystemTime::now() + Duration::from_secs(1_000);
+    assert_eq!(remove_expired(root.path(), Duration::from_secs(100), later).unwrap(), std::slice::from_ref(&directory));
+    assert!(!directory.exists());
+}
