@@ -147,7 +147,15 @@ async fn close_endpoint(request: HttpRequest, door: Data<Door>) -> HttpResponse 
 async fn list_endpoint(request: HttpRequest, door: Data<Door>) -> HttpResponse {
     answer(async {
         let root = door.root(&request).await?;
-        let told = look(&door, move || Ok(told::list(&shelf::list(&root)?))).await?;
+        let list = move || {
+            let listed = shelf::list(&root)?.into_iter();
+            let with_videos = listed.map(|one| {
+                let composed = shelf::composed(&root, &one.id);
+                (one, composed)
+            });
+            Ok(told::list(&with_videos.collect::<Vec<_>>()))
+        };
+        let told = look(&door, list).await?;
         Ok(HttpResponse::Ok().json(told))
     })
     .await
@@ -158,7 +166,8 @@ async fn one_endpoint(request: HttpRequest, recording: Path<String>, door: Data<
         let root = door.root(&request).await?;
         let one = move || {
             let found = shelf::look(&root, &recording)?;
-            Ok(found.map(|(listed, session)| told::one(&listed, session.as_ref())))
+            let composed = shelf::composed(&root, &recording);
+            Ok(found.map(|(listed, session)| told::one(&listed, session.as_ref(), &composed)))
         };
         let told = look(&door, one).await?.ok_or_else(|| not_found("no such recording"))?;
         Ok(HttpResponse::Ok().json(told))
@@ -172,7 +181,7 @@ async fn file_endpoint(request: HttpRequest, names: Path<(String, String)>, door
         let (recording, name) = names.into_inner();
         let open = move || {
             let file = shelf::open_complete(&root, &recording, &name)?;
-            file.map(|file| NamedFile::from_file(file, &name)).transpose()
+            file.map(|(file, name)| NamedFile::from_file(file, name)).transpose()
         };
         let file = look(&door, open).await?.ok_or_else(|| not_found("no such file, or it is not complete yet"))?;
         Ok(file.into_response(&request))

@@ -11,10 +11,11 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
+use plenary_composer::watch::{Outcome as Answer, REQUEST, RESULT, ResultFile};
 use plenary_recording::{
     RepairError, Repaired, repair,
     session_file::{self, Epoch, Event, Line, MergeError, ReadError, Session, SessionFile, StopReason, TrackFile},
@@ -33,9 +34,12 @@ const HEADLESS_BYTES_MAX: u64 = 4 << 10;
 const ID_BYTES_MAX: usize = 64;
 /// Files beside those of tracks: see `proto/plenary/v1/compose.md`.
 const COMPOSED: &str = "compose";
-
-/// The whole meeting in one video, which the composer leaves beside the tracks.
-pub const COMPOSED_VIDEOS: [&str; 2] = ["composed.mp4", "composed.webm"];
+/// What the composer calls a video that it was to call nothing else.
+const COMPOSED_VIDEOS: [&str; 2] = ["composed.mp4", "composed.webm"];
+/// What its answers tell of is known by this name, and a number.
+const RENDERED: &str = "rendered";
+const RENDERED_EXTENSIONS: [&str; 4] = ["mp4", "webm", "ogg", "mp3"];
+const RESULT_BYTES_MAX: u64 = 1 << 20;
 
 /// Where a recording's files are; none if this is no id of one: `EG_` and letters, digits or underscores.
 pub fn directory(root: &Path, recording: &str) -> Option<PathBuf> {
@@ -140,7 +144,7 @@ pub struct Listed {
     pub state: State,
     /// From its session files, if one can be read.
     pub session: Option<Summary>,
-    /// Of its media, by name; unfinished ones end in `.part`. What was composed of them is among them.
+    /// Of its media, by name; unfinished ones end in `.part`.
     pub files: Vec<(String, u64)>,
 }
 
@@ -211,25 +215,103 @@ pub fn look(root: &Path, recording: &str) -> io::Result<Option<(Listed, Option<S
     Ok(Some(list_one(recording.to_owned(), &directory, entries)))
 }
 
-/// Opens a media file that is complete, or what was composed. None for what is not named as these are, and for what is not a
-/// file of that very directory.
+/// What the composer made of a recording, or is to make.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Composed {
+    /// By name.
+    pub videos: Vec<Video>,
+    pub is_awaited: bool,
+}
+
+/// One file with everybody in it, or as it was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Video {
+    /// For [`open_complete`]: of two ids of ours, and never where it is.
+    pub name: String,
+    pub file_name: String,
+    pub bytes: u64,
+}
+
+/// Empty for what cannot be read: the recording itself says so.
+pub fn composed(root: &Path, recording: &str) -> Composed {
+    let mut composed = Composed::default();
+    let entries = directory(root, recording).map(|directory| entries(&directory));
+    for Entry { name, .. } in entries.into_iter().flatten().flatten() {
+        composed.is_awaited |= name == REQUEST;
+        let name = video_of_result(&name).unwrap_or(name);
+        let is_video = COMPOSED_VIDEOS.contains(&&*name) || name.starts_with(RENDERED);
+        if is_video
+            && let Ok(Some((file, file_name))) = open_complete(root, recording, &name)
+            && let Ok(metadata) = file.metadata()
+        {
+            composed.videos.push(Video { name, file_name, bytes: metadata.len() });
+        }
+    }
+    composed
+}
+
+/// `rendered` for `compose.result.json`, `rendered-0` for `compose.result.0.json`.
+fn video_of_result(result: &str) -> Option<String> {
+    let number = result.strip_prefix("compose.result")?.strip_suffix(".json")?;
+    match number.strip_prefix('.') {
+        None => number.is_empty().then(|| RENDERED.to_owned()),
+        Some(number) => number.parse::<u32>().is_ok().then(|| format!("{RENDERED}-{number}")),
+    }
+}
+
+fn result_of_video(name: &str) -> Option<String> {
+    match name.strip_prefix(RENDERED)?.strip_prefix('-') {
+        None => (name == RENDERED).then(|| RESULT.to_owned()),
+        Some(number) => number.parse::<u32>().is_ok().then(|| format!("compose.result.{number}.json")),
+    }
+}
+
+/// Opens a media file that is complete, or what was composed, and says what it is called. None for what is not named as these
+/// are and for what is no file; no link is followed to it.
 ///
 /// # Errors
 /// If it is there and cannot be opened.
-pub fn open_complete(root: &Path, recording: &str, name: &str) -> io::Result<Option<File>> {
+pub fn open_complete(root: &Path, recording: &str, name: &str) -> io::Result<Option<(File, String)>> {
     let Some(directory) = directory(root, recording) else { return Ok(None) };
-    if !COMPOSED_VIDEOS.contains(&name) && name.parse::<TrackFile>().is_err() {
+    if COMPOSED_VIDEOS.contains(&name) || name.parse::<TrackFile>().is_ok() {
+        return Ok(open_below(&directory, Path::new(name))?.map(|file| (file, name.to_owned())));
+    }
+    let Some(result) = result_of_video(name) else { return Ok(None) };
+    let Some(result) = open_below(&directory, Path::new(&result))? else { return Ok(None) };
+    let mut text = Vec::new();
+    result.take(RESULT_BYTES_MAX).read_to_end(&mut text)?;
+    let Ok(ResultFile { outcome: Answer::Complete { path, .. }, .. }) = serde_json::from_slice(&text) else {
+        return Ok(None);
+    };
+    let is_beside = directory.strip_prefix(root).is_ok_and(|own| path.starts_with(own));
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(None) };
+    if is_beside || !RENDERED_EXTENSIONS.contains(&extension) {
         return Ok(None);
     }
-    let within = |directory: &Path| {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(directory, flags | OFlags::DIRECTORY, Mode::empty())?;
-        // A pipe that somebody put there would hold up whoever opens it.
-        openat(directory, name, flags | OFlags::NONBLOCK, Mode::empty())
+    Ok(open_below(root, &path)?.map(|file| (file, file_name.to_owned())))
+}
+
+/// A file below this directory, by no link and through none.
+fn open_below(directory: &Path, path: &Path) -> io::Result<Option<File>> {
+    // Anything but names leads elsewhere.
+    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let walk = || {
+        let mut place = rustix::fs::open(directory, flags | OFlags::DIRECTORY, Mode::empty())?;
+        let mut parts = path.components().peekable();
+        while let Some(part) = parts.next() {
+            // A pipe that somebody put there would hold up whoever opens it.
+            let kind = if parts.peek().is_some() { OFlags::DIRECTORY } else { OFlags::NONBLOCK };
+            place = openat(&place, part.as_os_str(), flags | kind, Mode::empty())?;
+        }
+        Ok(place)
     };
-    let file = match within(&directory) {
+    let file = match walk() {
         Ok(file) => File::from(file),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     Ok(file.metadata()?.is_file().then_some(file))
@@ -240,7 +322,6 @@ fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> (Listed, Optio
     let mut is_recording = false;
     for Entry { name, bytes, kind } in entries {
         match kind {
-            Kind::Composed if COMPOSED_VIDEOS.contains(&&*name) => files.push((name, bytes)),
             Kind::Composed => {}
             Kind::Whole(_) | Kind::Part(_) => files.push((name, bytes)),
             Kind::Session(epoch) => {

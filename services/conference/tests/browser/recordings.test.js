@@ -131,7 +131,7 @@ for (const [where, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
     assert.equal(rows.length, 3);
     assert.ok(rows[0].includes(ROOM) && rows[0].includes('Ended') && rows[0].includes('Yes'), rows[0]);
     assert.ok(rows[1].includes('All hands') && rows[1].includes('Recording now'), rows[1]);
-    assert.ok(rows[2].includes('Interviews') && rows[2].includes('Interrupted'), rows[2]);
+    assert.ok(rows[2].includes('Interviews') && rows[2].includes('Interrupted') && rows[2].includes('Under way'), rows[2]);
     await operator.fits();
     await operator.picture(`recordings-list-${where}`);
     await operator.page.keyboard.press('Tab');
@@ -139,7 +139,7 @@ for (const [where, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
     await operator.page.keyboard.press('Enter');
     await operator.reaches('recording');
     assert.equal(await operator.get('room').textContent(), ROOM);
-    await operator.plays('composed.mp4', 0);
+    await operator.plays('rendered-0', 0);
     await operator.fits();
     await operator.picture(`recordings-one-${where}`);
     await operator.page.goBack();
@@ -153,11 +153,11 @@ test('the_chat_follows_what_plays_and_leads_to_its_moment', async (call) => {
   const operator = await Operator.arrive(call, { hash: '#EG_ended' });
   await operator.logIn(await token(call));
   await operator.reaches('recording');
-  await operator.plays('composed.mp4', 0);
+  await operator.plays('rendered-0', 0);
   const message = (text) => operator.get('message').filter({ hasText: text });
   assert.equal(await operator.get('message').count(), 32);
   await message('Hello').getByRole('button').click();
-  await operator.plays('composed.mp4', 6);
+  await operator.plays('rendered-0', 6);
   const isCurrent = async (text) => (await message(text).first().getAttribute('aria-current')) === 'true';
   await until('the message of that moment is marked', () => isCurrent('Hello'));
   assert.equal(await message('Hello').locator('p').textContent(), 'Hello <script>window.injected = 2</script>');
@@ -175,11 +175,11 @@ test('the_chat_follows_what_plays_and_leads_to_its_moment', async (call) => {
 test('every_track_plays_at_the_same_moment_of_the_meeting', async (call) => {
   const operator = await Operator.arrive(call, { hash: '#EG_ended' });
   const statuses = new Set();
-  operator.page.on('response', (response) => /\.(webm|mp4)$/.test(response.url()) && statuses.add(response.status()));
+  operator.page.on('response', (response) => /\/(rendered-0|.*\.webm)$/.test(response.url()) && statuses.add(response.status()));
   await operator.logIn(await token(call));
   await operator.reaches('recording');
   await operator.get('message').filter({ hasText: 'Hello' }).getByRole('button').click();
-  await operator.plays('composed.mp4', 6);
+  await operator.plays('rendered-0', 6);
   const play = (file) => operator.track(file).getByTestId('play').click();
   const pause = () => operator.get('player').evaluate((video) => video.pause());
   await play(FILES.annCamera);

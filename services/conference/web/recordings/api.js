@@ -11,8 +11,11 @@
  * @property {string | null} reason
  * @property {number} tracks
  * @property {number} bytes
- * @property {{ file: string, bytes: number } | null} composed
+ * @property {Video[]} composed
+ * @property {boolean} composing whether another video is awaited
  */
+
+/** @typedef {{ file: string, name: string, bytes: number }} Video `file` is for the address, `name` what it is called */
 
 /** @typedef {{ from_us: number, until_us: number | null }} Span until null: to the end */
 

@@ -29,7 +29,7 @@ function table(recordings) {
 
 /** @param {Summary} recording */
 function row(recording) {
-  const { id, room, began_us: began, duration_us: duration, tracks, bytes, composed } = recording;
+  const { id, room, began_us: began, duration_us: duration, tracks, bytes, composed, composing } = recording;
   return h(
     'tr',
     { 'data-testid': 'recording-row', 'data-id': id },
@@ -39,7 +39,7 @@ function row(recording) {
     cell('State', h('span', { class: `state state-${recording.state}` }, state(recording))),
     cell('Tracks', String(tracks), 'number'),
     cell('Size', size(bytes), 'number'),
-    cell('Composed', composed ? 'Yes' : 'No'),
+    cell('Composed', composed.length ? 'Yes' : composing ? 'Under way' : 'No'),
   );
 }
 

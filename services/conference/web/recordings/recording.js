@@ -34,14 +34,14 @@ export class RecordingView {
     const name = recording.room || recording.id;
     document.title = `${name} – Recordings – Plenary`;
     const films = recording.files.toSorted((a, b) => a.name.localeCompare(b.name) || a.zero_us - b.zero_us);
-    const entries = [recording.composed ? this.#composed(recording.composed) : null, ...films.map((file) => this.#track(file))];
+    const entries = [...recording.composed.map((video) => this.#composed(video)), ...films.map((file) => this.#track(file))];
     this.element = h(
       'article',
       { class: 'recording-view' },
       h('header', { class: 'recording-head' }, h('a', { class: 'back', href: '#' }, icon('left'), 'All recordings'), h('h1', { tabindex: -1, dir: 'auto', 'data-testid': 'room' }, name), h('p', { class: 'quiet' }, this.#facts()), ...this.#notes()),
       this.#player.element,
       chat.element,
-      h('section', { class: 'tracks', 'aria-labelledby': 'tracks-title' }, h('h2', { id: 'tracks-title' }, 'What to play'), h('ul', { role: 'list' }, ...entries.filter((entry) => entry !== null))),
+      h('section', { class: 'tracks', 'aria-labelledby': 'tracks-title' }, h('h2', { id: 'tracks-title' }, 'What to play'), h('ul', { role: 'list' }, ...entries)),
       this.#people(),
     );
     const first = this.#firstFilm(films);
@@ -66,21 +66,23 @@ export class RecordingView {
   }
 
   #notes() {
-    const { state, strays, left_out: leftOut, chat, composed } = this.#recording;
+    const { state, strays, left_out: leftOut, chat, composed, composing } = this.#recording;
     const notes = [
       state === 'recording' ? 'This is being recorded. A file can be played when it is complete.' : null,
       state === 'interrupted' ? 'Nobody ended this recording in order. What was left unfinished is made whole when a node starts, or by “plenary recordings repair”.' : null,
-      state !== 'recording' && !composed ? 'It has not been composed into one video; here are its tracks.' : null,
+      state !== 'recording' && composing ? 'It is being composed into one video. Here are its tracks meanwhile.' : null,
+      state !== 'recording' && composed.length === 0 && !composing ? 'It has not been composed into one video; here are its tracks.' : null,
       leftOut ? `${counted(leftOut, 'fact')} of its session files (${chat.length ? 'messages, ' : ''}tracks, gaps or people) are more than this page shows.` : null,
       strays.length ? `${counted(strays.length, 'file')} that no session file tells of: ${strays.slice(0, STRAYS_SHOWN).join(', ')}${strays.length > STRAYS_SHOWN ? ', …' : ''}` : null,
     ];
     return notes.filter((note) => note !== null).map((note) => h('p', { class: 'note' }, note));
   }
 
-  /** @param {{ file: string, bytes: number }} composed */
-  #composed({ file, bytes }) {
-    const film = this.#filmOfComposed();
-    return this.#entry(file, 'Composed meeting', `Everybody in one video, ${size(bytes)}`, film, film ? null : 'This browser does not play it. Download it to watch it in a player.', []);
+  /** @param {import('./api.js').Video} video */
+  #composed(video) {
+    const { file, name, bytes } = video;
+    const film = this.#filmOfComposed(video);
+    return this.#entry(file, name, 'Composed meeting', `${name}, ${size(bytes)}`, film, film ? null : 'This browser does not play it. Download it to watch it in a player.', []);
   }
 
   /** @param {TrackFile} track */
@@ -95,7 +97,7 @@ export class RecordingView {
       ...muted.map((span) => ({ kind: /** @type {const} */ ('muted'), from_us: Math.max(zero, span.from_us), until_us: Math.min(until, span.until_us ?? until) })),
       ...track.gaps.map((gap) => ({ kind: /** @type {const} */ ('gap'), from_us: zero + gap.from_us, until_us: zero + gap.until_us })),
     ];
-    return this.#entry(file, titleOf(track), facts.join(', '), film, film ? null : whyNot(track), [
+    return this.#entry(file, file, titleOf(track), facts.join(', '), film, film ? null : whyNot(track), [
       spanBar(bars, this.#from, this.#until),
       flaws(track, muted),
     ]);
@@ -103,16 +105,17 @@ export class RecordingView {
 
   /**
    * @param {string} file
+   * @param {string} name it is kept under when it is downloaded
    * @param {string} title
    * @param {string} facts
    * @param {Film | null} film
    * @param {string | null} why it cannot be played
    * @param {(Node | null)[]} more
    */
-  #entry(file, title, facts, film, why, more) {
+  #entry(file, name, title, facts, film, why, more) {
     const here = film !== null || why?.includes('ownload');
     const play = film ? h('button', { type: 'button', class: 'play', 'aria-pressed': 'false', 'data-testid': 'play', onclick: () => this.#player.show(film, true) }, icon('play'), h('span', { dir: 'auto' }, title)) : h('span', { class: 'play', dir: 'auto' }, title);
-    const download = here ? h('a', { class: 'icon-button', href: addressOf(this.#recording.id, file), download: file, 'aria-label': `Download ${title}`, title: 'Download' }, icon('download')) : null;
+    const download = here ? h('a', { class: 'icon-button', href: addressOf(this.#recording.id, file), download: name, 'aria-label': `Download ${title}`, title: 'Download' }, icon('download')) : null;
     const entry = h('li', { class: 'track', 'data-testid': 'track', 'data-file': file }, h('div', { class: 'track-head' }, play, download), h('p', { class: 'quiet' }, facts), why ? h('p', { class: 'why-not' }, why) : null, ...more);
     this.#entries.set(file, entry);
     return entry;
@@ -120,16 +123,16 @@ export class RecordingView {
 
   /** @param {TrackFile[]} tracks */
   #firstFilm(tracks) {
-    const composed = this.#filmOfComposed();
-    const films = tracks.map((track) => this.#filmOf(track)).filter((film) => film !== null);
-    return composed ?? films.find((film) => !film.isSound) ?? films[0];
+    const composed = this.#recording.composed.map((video) => this.#filmOfComposed(video));
+    const films = [...composed, ...tracks.map((track) => this.#filmOf(track))].filter((film) => film !== null);
+    return films.find((film) => !film.isSound) ?? films[0];
   }
 
-  /** @returns {Film | null} */
-  #filmOfComposed() {
-    const { id, composed } = this.#recording;
-    if (!composed || !plays(composed.file.endsWith('.mp4') ? MP4 : WEBM)) return null;
-    return { file: composed.file, address: addressOf(id, composed.file), title: 'Composed meeting', zero_us: this.#from, isSound: false, gaps: [], muted: [] };
+  /** @param {import('./api.js').Video} video @returns {Film | null} */
+  #filmOfComposed({ file, name }) {
+    const kind = name.split('.').at(-1) ?? '';
+    if (!plays(COMPOSED[kind] ?? '')) return null;
+    return { file, address: addressOf(this.#recording.id, file), title: 'Composed meeting', zero_us: this.#from, isSound: kind === 'ogg' || kind === 'mp3', gaps: [], muted: [] };
   }
 
   /** @param {TrackFile} track @returns {Film | null} */
@@ -198,8 +201,8 @@ function plays(type) {
   return document.createElement('video').canPlayType(type) !== '';
 }
 
-const MP4 = 'video/mp4; codecs="avc1.42E01E, mp4a.40.2"';
-const WEBM = 'video/webm; codecs="vp9, opus"';
+/** @type {Record<string, string>} what the composer makes, by the end of its name */
+const COMPOSED = { mp4: 'video/mp4; codecs="avc1.42E01E, mp4a.40.2"', webm: 'video/webm; codecs="vp9, opus"', ogg: 'audio/ogg; codecs="opus"', mp3: 'audio/mpeg' };
 /** @type {Record<string, string>} */
 const PLAYED = { opus: 'audio/webm; codecs="opus"', vp8: 'video/webm; codecs="vp8"', vp9: 'video/webm; codecs="vp09.00.10.08"', av1: 'video/webm; codecs="av01.0.04M.08"' };
 

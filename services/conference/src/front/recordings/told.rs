@@ -8,23 +8,24 @@ use plenary_recording::session_file::{Event, GapReason, Session, TrackEnd, Track
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::recording::shelf::{COMPOSED_VIDEOS, Listed, State};
+use crate::recording::shelf::{Composed, Listed, State, Video};
 
 /// `{"recordings": […]}`, each as [`summary`] says.
-pub fn list(listed: &[Listed]) -> Value {
-    json!({ "recordings": listed.iter().map(summary).collect::<Vec<_>>() })
+pub fn list(listed: &[(Listed, Composed)]) -> Value {
+    json!({ "recordings": listed.iter().map(|(listed, composed)| summary(listed, composed)).collect::<Vec<_>>() })
 }
 
 /// `state` is `recording`, `ended`, `interrupted` or `unreadable`; `reason` says why it ended or cannot be read. Room, beginning
 /// and duration are null if they are not known.
-fn summary(Listed { id, state, session, files }: &Listed) -> Value {
+fn summary(Listed { id, state, session, files }: &Listed, Composed { videos, is_awaited }: &Composed) -> Value {
     let (state, reason) = match state {
         State::Recording => ("recording", Value::Null),
         State::Ended(reason) => ("ended", json!(reason)),
         State::Interrupted => ("interrupted", Value::Null),
         State::Unreadable(error) => ("unreadable", json!(error.to_string())),
     };
-    let composed = |(name, _): &&(String, u64)| COMPOSED_VIDEOS.contains(&name.as_str());
+    let video = |Video { name, file_name, bytes }: &Video| json!({ "file": name, "name": file_name, "bytes": bytes });
+    let bytes = files.iter().map(|(_, bytes)| bytes).chain(videos.iter().map(|video| &video.bytes));
     json!({
         "id": id,
         "room": session.as_ref().map(|session| &session.room_name),
@@ -32,15 +33,16 @@ fn summary(Listed { id, state, session, files }: &Listed) -> Value {
         "duration_us": session.as_ref().map(|session| us(session.duration)),
         "state": state,
         "reason": reason,
-        "tracks": files.iter().filter(|file| !composed(file)).count(),
-        "bytes": files.iter().map(|(_, bytes)| bytes).sum::<u64>(),
-        "composed": files.iter().find(composed).map(|(name, bytes)| json!({ "file": name, "bytes": bytes })),
+        "tracks": files.len(),
+        "bytes": bytes.fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)),
+        "composed": videos.iter().map(video).collect::<Vec<_>>(),
+        "composing": is_awaited,
     })
 }
 
 /// The summary with `people`, `files` and `chat`; how many `epochs` there were, and how much is `left_out` because it is more
 /// than is told.
-pub fn one(listed: &Listed, session: Option<&Session>) -> Value {
+pub fn one(listed: &Listed, session: Option<&Session>, composed: &Composed) -> Value {
     let mut told = Told::default();
     if let Some(session) = session {
         told.read(session);
@@ -49,7 +51,7 @@ pub fn one(listed: &Listed, session: Option<&Session>) -> Value {
     let named: BTreeSet<String> = told.tracks.iter().map(|track| track.file.to_string()).collect();
     let is_stray = |name: &str| {
         let name = name.strip_suffix(TrackFile::PART).unwrap_or(name);
-        !COMPOSED_VIDEOS.contains(&name) && !named.contains(name)
+        !named.contains(name)
     };
     let mutes = std::mem::take(&mut told.mutes);
     let tracks = told.tracks.iter().map(|track| {
@@ -68,7 +70,7 @@ pub fn one(listed: &Listed, session: Option<&Session>) -> Value {
             "muted": mutes.get(track.file.track().as_str()),
         })
     });
-    let mut value = summary(listed);
+    let mut value = summary(listed, composed);
     value["files"] = tracks.collect();
     value["strays"] = on_disk.iter().filter(|(name, _)| is_stray(name)).map(|(name, _)| *name).collect();
     value["people"] = json!(told.people);

@@ -161,8 +161,60 @@ fn only_complete_files_of_the_recording_itself_are_opened() {
     assert!(look(root.path(), "EG_none").unwrap().is_none());
     assert!(look(root.path(), "../EG_x").unwrap().is_none());
     let (listed, session) = look(root.path(), "EG_x").unwrap().unwrap();
-    assert_eq!(listed.files.len(), 3, "{listed:?}");
+    assert_eq!(listed.files.len(), 1, "{listed:?}");
     assert_eq!(session.unwrap().stretches.len(), 1);
+}
+
+#[test]
+fn what_the_composer_answers_leads_to_its_video_and_nowhere_else() {
+    let (root, directory) = died();
+    let answer = |result: &str, path: &str| {
+        let (path, missing) = (path.into(), Vec::new());
+        let outcome = Answer::Complete { path, size: 1, duration_us: 1, started_us: 1, ended_us: 2, missing };
+        let complete = serde_json::to_vec(&ResultFile { version: 1, outcome }).unwrap();
+        fs::write(directory.join(result), complete).unwrap();
+    };
+    fs::create_dir(root.path().join("calls")).unwrap();
+    fs::write(root.path().join("calls/standup.mp4"), b"video").unwrap();
+    fs::write(root.path().join("plenary.toml"), b"secret").unwrap();
+    symlink(root.path().join("calls"), root.path().join("elsewhere")).unwrap();
+    symlink(root.path().join("plenary.toml"), root.path().join("calls/link.mp4")).unwrap();
+    fs::create_dir(root.path().join("directory.mp4")).unwrap();
+    assert_eq!(composed(root.path(), "EG_x"), Composed::default());
+    fs::write(directory.join(REQUEST), b"{}").unwrap();
+    assert!(composed(root.path(), "EG_x").is_awaited);
+
+    for path in [
+        "plenary.toml",
+        "../standup.mp4",
+        "calls/../calls/standup.mp4",
+        "/etc/passwd.mp4",
+        "elsewhere/standup.mp4",
+        "calls/link.mp4",
+        "calls/nothing.mp4",
+        "calls/standup.mp4/x.mp4",
+        "directory.mp4",
+        "calls/standup\0.mp4",
+        "",
+    ] {
+        answer("compose.result.0.json", path);
+        assert_eq!(composed(root.path(), "EG_x").videos, [], "{path}");
+        assert!(open_complete(root.path(), "EG_x", "rendered-0").unwrap().is_none(), "{path}");
+    }
+    answer("compose.result.0.json", "calls/standup.mp4");
+    answer("compose.result.x.json", "calls/standup.mp4");
+    fs::write(directory.join("composed.webm"), b"beside").unwrap();
+    answer("compose.result.json", "EG_x/composed.webm");
+    let video = |name: &str, file_name: &str, bytes| Video { name: name.into(), file_name: file_name.into(), bytes };
+    let expected = [video("rendered-0", "standup.mp4", 5), video("composed.webm", "composed.webm", 6)];
+    assert_eq!(composed(root.path(), "EG_x").videos, expected);
+    for name in
+        ["rendered", "rendered-1", "rendered-x", "rendered-", "rendered-+0", "renderedx", "compose.result.0.json"]
+    {
+        assert!(open_complete(root.path(), "EG_x", name).unwrap().is_none(), "{name}");
+    }
+    fs::write(directory.join("compose.result.0.json"), b"{").unwrap();
+    assert!(open_complete(root.path(), "EG_x", "rendered-0").unwrap().is_none());
 }
 
 #[test]
@@ -171,7 +223,7 @@ fn what_was_composed_goes_with_the_recording() {
     for name in ["composed.mp4", "compose.result.json"] {
         fs::write(directory.join(name), b"x").unwrap();
     }
-    assert_eq!(list(root.path()).unwrap()[0].files.len(), 2, "one is the track's");
+    assert_eq!(list(root.path()).unwrap()[0].files.len(), 1, "the track's");
     let later = SystemTime::now() + Duration::from_secs(1_000);
     assert_eq!(remove_expired(root.path(), Duration::from_secs(100), later).unwrap(), std::slice::from_ref(&directory));
     assert!(!directory.exists());

@@ -24,6 +24,8 @@ export const FILES = {
   bobScreen: '1-000000000000feed-TR_VSbob-0.mkv',
 };
 
+export const COMPOSED = 'stand-up.mp4';
+
 /** How long the whole is, in seconds. */
 export const LENGTH_S = 12;
 
@@ -34,15 +36,19 @@ export const LENGTH_S = 12;
 export async function makeShelf() {
   const root = mkdtempSync(join(tmpdir(), 'plenary-recordings-'));
   const [ended, died, running] = ['EG_ended', 'EG_died', 'EG_running'].map((id) => join(root, id));
-  for (const directory of [ended, died, running]) mkdirSync(directory);
+  for (const directory of [ended, died, running, join(root, 'calls')]) mkdirSync(directory);
   await Promise.all([
     film(join(ended, FILES.annCamera), LENGTH_S - 1, 'testsrc2', ['-c:v', 'libvpx', '-an']),
     film(join(ended, FILES.bobCamera), LENGTH_S - BOB_LATER_S - 1, 'smptebars', ['-c:v', 'libvpx', '-an']),
     film(join(ended, FILES.annSound), LENGTH_S - 1, 'testsrc2', ['-vn', '-c:a', 'libopus']),
     film(join(ended, FILES.bobScreen), 2, 'mandelbrot', ['-c:v', 'libx264', '-preset', 'ultrafast', '-an']),
-    film(join(ended, 'composed.mp4'), LENGTH_S, 'testsrc2', ['-c:v', 'libx264', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p', '-c:a', 'aac', '-movflags', '+faststart']),
+    film(join(root, 'calls', COMPOSED), LENGTH_S, 'testsrc2', ['-c:v', 'libx264', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p', '-c:a', 'aac', '-movflags', '+faststart']),
   ]);
   writeFileSync(join(ended, '1-000000000000feed.session.jsonl'), meeting());
+  // What the composer was asked for it put where it was asked to.
+  const answer = { version: 1, state: 'complete', path: `calls/${COMPOSED}`, size: 1, duration_us: LENGTH_S * 1e6, started_us: us(0), ended_us: us(LENGTH_S) };
+  writeFileSync(join(ended, 'compose.result.0.json'), JSON.stringify(answer));
+  writeFileSync(join(died, 'compose.json'), '{}');
   writeFileSync(join(died, '1-000000000000feed.session.jsonl'), line(-3600, { event: 'started', version: 1, recording: 'EG_died', room: 'RM_d', room_name: 'Interviews', node: 'ND_n' }) + line(-3500, { event: 'chat', id: '1', participant: '', text: 'welcome' }));
   const session = join(running, '1-000000000000feed.session.jsonl');
   writeFileSync(session, line(-60, { event: 'started', version: 1, recording: 'EG_running', room: 'RM_r', room_name: 'All hands', node: 'ND_n' }) + line(-59, { event: 'track', file: FILES.annCamera, participant: 'PA_ann', source: 'camera', codec: 'vp8', zero_us: us(-59) }));

@@ -20,13 +20,17 @@ fn session(epochs: &[(u64, &[&str])]) -> Session {
 }
 
 fn told(session: &Session, files: &[(&str, u64)]) -> Value {
+    told_with(session, files, &Composed::default())
+}
+
+fn told_with(session: &Session, files: &[(&str, u64)], composed: &Composed) -> Value {
     let listed = Listed {
         id: "EG_x".into(),
         state: State::Interrupted,
         session: Some(Summary { room_name: "standup".into(), began_us: 1_000, duration: Default::default() }),
         files: files.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect(),
     };
-    one(&listed, Some(session))
+    one(&listed, Some(session), composed)
 }
 
 #[test]
@@ -53,7 +57,7 @@ fn who_was_there_and_what_each_file_lacks_is_told() {
             r#"{"at_us":6000,"event":"participant_left","participant":"PA_ann"}"#,
         ],
     )]);
-    let told = told(&session, &[(FILE, 7), ("1-000000000000feed-TR_B-0.webm.part", 8), ("composed.mp4", 9)]);
+    let told = told(&session, &[(FILE, 7), ("1-000000000000feed-TR_B-0.webm.part", 8)]);
     assert_eq!(
         told["people"],
         json!([{ "identity": "ann", "name": "Ann", "stays": [{ "from_us": 1500, "until_us": 6000 }] }])
@@ -69,8 +73,7 @@ fn who_was_there_and_what_each_file_lacks_is_told() {
     );
     assert_eq!(told["chat"][0], json!({ "at_us": 3900, "identity": "ann", "name": "Ann", "text": "<b>hi</b>" }));
     assert_eq!((&told["chat"][1]["name"], &told["chat"][1]["identity"]), (&json!(""), &json!("")));
-    assert_eq!((&told["tracks"], &told["bytes"], &told["left_out"]), (&json!(2), &json!(24), &json!(0)));
-    assert_eq!(told["composed"], json!({ "file": "composed.mp4", "bytes": 9 }));
+    assert_eq!((&told["tracks"], &told["bytes"], &told["left_out"]), (&json!(2), &json!(15), &json!(0)));
     assert_eq!(told["strays"], json!(["1-000000000000feed-TR_B-0.webm.part"]));
 }
 
@@ -135,4 +138,13 @@ fn more_than_is_told_is_counted() {
     assert!(told_chat * text.len() <= CHAT_BYTES_MAX && told_chat >= 40, "{told_chat}");
     assert_eq!(told["people"].as_array().unwrap().len(), PEOPLE_MAX);
     assert_eq!(told["left_out"], json!(50 - told_chat + 3));
+}
+
+#[test]
+fn what_was_composed_is_told_by_the_name_that_opens_it() {
+    let video = Video { name: "rendered-0".into(), file_name: "standup.mp4".into(), bytes: 9 };
+    let composed = Composed { videos: vec![video], is_awaited: true };
+    let told = told_with(&session(&[(1_000, &[])]), &[], &composed);
+    assert_eq!(told["composed"], json!([{ "file": "rendered-0", "name": "standup.mp4", "bytes": 9 }]));
+    assert_eq!((&told["composing"], &told["bytes"], &told["tracks"]), (&json!(true), &json!(9), &json!(0)));
 }
