@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use nix::sys::signal::{Signal, raise};
 use plenary_media_core::{TapItem, Tapped};
 use plenary_model::{Codec, Source};
 use plenary_recording::{
@@ -41,6 +42,12 @@ pub(crate) fn started(recording: &str) -> Started {
     }
 }
 
+/// Grey in VP8, 64×36, and more of the same, as libvpx has it. Decoders do not mind what follows.
+const KEY_FRAME: &[u8] = b"\x30\x03\x00\x9d\x01\x2a\x40\x00\x24\x00\x39\x05\x00\x01\x1c\x24\x0c\x2c\x2c\x44\x2c\x24\
+    \x40\x10\x00\x00\x34\x73\x10\x0a\x80\x1a\x6d\x04\x00\xfe\x68\x00";
+const OTHER_FRAME: &[u8] = b"\x11\x03\x00\xe3\xea\x98\x14\x47\xaf\x10\x4f\x4f\xae\x8f\x2f\xe0\xaa\xa0\x1f\xc0\x61\
+    \x60\xbf\xd0\x00\x22\x24\x00";
+
 /// Somebody's sound or pictures, one packet each [`STEP`].
 pub(crate) struct Publisher {
     track: &'static str,
@@ -52,11 +59,9 @@ impl Publisher {
     fn next(&mut self, received: Instant) -> Tapped {
         let (payload, ticks) = match self.codec {
             Codec::Opus => (vec![0xfc, 1, 2, 3], 960),
-            // RFC 7741 4.2 and 4.3, a key frame of 322×182 twice a second.
-            _ if self.sent.is_multiple_of(25) => {
-                ([&[0x10, 0x10, 0, 0, 0x9d, 0x01, 0x2a, 0x42, 0x01, 0xb6, 0x00][..], &[7; 900]].concat(), 1_800)
-            }
-            _ => ([&[0x10, 0x11, 0, 0][..], &[7; 300]].concat(), 1_800),
+            // RFC 7741 4.2, a key frame twice a second.
+            _ if self.sent.is_multiple_of(25) => ([&[0x10], KEY_FRAME, &[7; 860]].concat(), 1_800),
+            _ => ([&[0x10], OTHER_FRAME, &[7; 270]].concat(), 1_800),
         };
         let item = TapItem::Packet {
             ssrc: 1,
@@ -153,6 +158,7 @@ struct State {
     operations: usize,
     fails_at: Option<(usize, io::ErrorKind)>,
     panics_at: Option<usize>,
+    bytes_until_death: Option<usize>,
     hangs: bool,
     is_hanging: bool,
     syncs: usize,
@@ -168,6 +174,13 @@ impl Fate {
     pub(crate) fn panicking(at: usize) -> Self {
         let fate = Self::default();
         fate.change(|state| state.panics_at = Some(at));
+        fate
+    }
+
+    /// The process is killed when it has written so many bytes, in the middle of a write or not.
+    pub(crate) fn dying_after(bytes: usize) -> Self {
+        let fate = Self::default();
+        fate.change(|state| state.bytes_until_death = Some(bytes));
         fate
     }
 
@@ -219,6 +232,15 @@ impl Fate {
             (now, _, Some(at)) if now == at => panic!("on purpose"),
             _ => Ok(()),
         }
+    }
+
+    /// How many of so many bytes are the last that are written, if they are.
+    fn last_bytes(&self, wanted: usize) -> Option<usize> {
+        self.change(|state| {
+            let left = state.bytes_until_death?;
+            state.bytes_until_death = Some(left.saturating_sub(wanted));
+            (left < wanted).then_some(left)
+        })
     }
 }
 
@@ -275,6 +297,10 @@ impl Write for FatefulFile {
             self.file.write_all(&bytes[..bytes.len() / 2])?;
             return Err(error);
         }
+        if let Some(last) = self.fate.last_bytes(bytes.len()) {
+            self.file.write_all(&bytes[..last])?;
+            raise(Signal::SIGKILL)?;
+        }
         self.file.write(bytes)
     }
 
@@ -303,10 +329,27 @@ impl Storage for FatefulFile {
     }
 }
 
-/// How many frames are in a file, by a reader that is not ours.
-pub(crate) fn frames(path: &Path) -> usize {
+/// What is in a file, by a reader that is not ours.
+pub(crate) struct Content {
+    /// When each frame is shown.
+    pub(crate) times: Vec<Duration>,
+    pub(crate) duration: Duration,
+    /// What a decoder gives out before that.
+    pub(crate) delay: Duration,
+}
+
+pub(crate) fn content(path: &Path) -> Content {
     let mut file = matroska_demuxer::MatroskaFile::open(File::open(path).unwrap())
         .unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+    assert_eq!(file.info().timestamp_scale().get(), 1_000_000, "milliseconds");
+    let duration = Duration::from_secs_f64(file.info().duration().expect("a finished file has one") / 1_000.);
+    let delay = Duration::from_nanos(file.tracks()[0].codec_delay().unwrap_or_default());
     let mut next = matroska_demuxer::Frame::default();
-    std::iter::from_fn(|| file.next_frame(&mut next).unwrap().then_some(())).count()
+    let times =
+        std::iter::from_fn(|| file.next_frame(&mut next).unwrap().then(|| Duration::from_millis(next.timestamp)));
+    Content { times: times.collect(), duration, delay }
+}
+
+pub(crate) fn frames(path: &Path) -> usize {
+    content(path).times.len()
 }

@@ -1,19 +1,14 @@
-use std::{
-    fs,
-    io::Read,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+mod kills;
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use plenary_model::Codec;
 use plenary_recording::session_file::{Event, GapReason, SessionFile};
-use plenary_testkit::Random;
 use tempfile::tempdir;
 
 use super::*;
 use crate::recording::{
-    shelf::{self, Outcome, State},
+    shelf::{self, Outcome},
     testing::{EPOCH, Fate, FatefulDisk, Meeting, STEP, config, frames},
 };
 
@@ -186,100 +181,4 @@ fn a_panic_is_told_and_leaves_what_can_be_repaired() {
     assert_eq!(meeting.last_word(), Report::Crashed);
     let left = shelf::repair_all(root.path()).unwrap();
     assert!(left.iter().any(|left| matches!(left.outcome, Outcome::Repaired(_))), "{left:?}");
-}
-
-const CHILD: &str = "PLENARY_RECORDS_TO";
-const KILLS: usize = 36;
-const AT_ONCE: usize = 12;
-/// At 50 frames a second.
-const FRAMES_LOST_MAX: usize = 100;
-const LIFE_MAX_US: u64 = 3_200_000;
-
-/// Not a test by itself: records until it is killed, and says after each step how many there were.
-#[test]
-#[ignore = "started by a_recorder_that_is_killed_loses_two_seconds_at_most"]
-fn records_until_it_is_killed() {
-    let Some(root) = std::env::var_os(CHILD) else { return };
-    let mut meeting = Meeting::local(Path::new(&root));
-    meeting.publish("TR_A", Codec::Opus);
-    meeting.publish("TR_V", Codec::Vp8);
-    for step in 1u32.. {
-        // Something is always being finished.
-        match step % 10 {
-            1 => meeting.publish("TR_S", Codec::Vp8),
-            0 => meeting.unpublish("TR_S"),
-            _ => {}
-        }
-        thread::sleep(STEP.saturating_sub(meeting.now.elapsed()));
-        meeting.steps(1).unwrap();
-        std::io::stdout().write_all(format!("{step}\n").as_bytes()).unwrap();
-    }
-}
-
-#[test]
-fn a_recorder_that_is_killed_loses_two_seconds_at_most() {
-    let seed = plenary_testkit::seed(11);
-    let mut random = Random::seeded(seed);
-    let mut most = 0;
-    for _ in 0..KILLS / AT_ONCE {
-        let mut children: Vec<_> = (0..AT_ONCE)
-            .map(|_| {
-                let root = tempdir().unwrap();
-                let life = Duration::from_micros(random.below(LIFE_MAX_US));
-                (life, record_in_child(root.path()), root)
-            })
-            .collect();
-        children.sort_by_key(|(life, ..)| *life);
-        let began = Instant::now();
-        for (life, child, root) in children {
-            thread::sleep(life.saturating_sub(began.elapsed()));
-            let sent = kill(child);
-            most = most.max(check_killed(root.path(), sent, &format!("seed {seed}, killed after {life:?}")));
-        }
-    }
-    writeln!(std::io::stderr(), "{KILLS} kills, at most {:?} lost", STEP * most as u32).unwrap();
-}
-
-fn record_in_child(root: &Path) -> Child {
-    let name = "recording::writer::tests::records_until_it_is_killed";
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--ignored", "--nocapture"])
-        .env(CHILD, root)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-/// How many steps it said to have sent.
-fn kill(mut child: Child) -> usize {
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let mut said = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    said.lines().filter_map(|line| line.parse().ok()).next_back().unwrap_or_default()
-}
-
-/// How many frames were lost.
-fn check_killed(root: &Path, sent: usize, when: &str) -> usize {
-    for left in shelf::repair_all(root).unwrap() {
-        assert!(matches!(left.outcome, Outcome::Repaired(_) | Outcome::Removed), "{when}: {left:?}");
-    }
-    let Some(listed) = shelf::list(root).unwrap().pop() else {
-        assert!(sent <= FRAMES_LOST_MAX, "{when}");
-        return sent;
-    };
-    assert!(matches!(listed.state, State::Interrupted | State::Unreadable(_)), "{when}: {:?}", listed.state);
-    assert!(listed.session.is_some() || sent == 0, "{when}");
-    let mut lost = 0;
-    for track in ["TR_A", "TR_V"] {
-        let file = listed.files.iter().find(|(name, _)| name.contains(track));
-        let kept = file.map_or(0, |(name, _)| frames(&root.join("EG_local").join(name)));
-        assert!(sent.saturating_sub(kept) <= FRAMES_LOST_MAX, "{when}: {kept} of {sent} of {track}");
-        lost = lost.max(sent.saturating_sub(kept));
-    }
-    for (name, _) in &listed.files {
-        assert!(!name.ends_with(".part") && frames(&root.join("EG_local").join(name)) > 0, "{when}: {name}");
-    }
-    lost
 }
