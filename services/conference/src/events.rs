@@ -364,7 +364,7 @@ impl RoomOpened {
     }
 }
 
-/// The room left this node, after [`RoomOpened`].
+/// The room is over. [`RoomGone`] follows.
 #[derive(Debug)]
 pub struct RoomClosed {
     pub reason: LeaveReason,
@@ -377,7 +377,7 @@ impl RoomClosed {
     }
 }
 
-/// All of the room's people are on other nodes; this one hosts it no longer.
+/// All of the room's people are on other nodes; this one hosts it no longer. [`RoomGone`] follows.
 #[derive(Debug)]
 pub struct RoomLeft {
     pub after: Duration,

@@ -16,7 +16,7 @@ use std::{
 
 use plenary::{
     config::{Log, LogFormat},
-    events::{JoinAccepted, JoinRefused, ParticipantLeft, RoomClosed, RoomOpened, SocketEvicted},
+    events::{JoinAccepted, JoinRefused, ParticipantLeft, RoomClosed, RoomGone, RoomOpened, SocketEvicted},
     metrics::{Observed, observe},
     telemetry::{Telemetry, scrape_server},
 };
@@ -37,6 +37,7 @@ fn a_short_meeting() {
         ParticipantLeft { reason: LeaveReason::SignalClose, after: Duration::from_secs(1) }.emit();
         SocketEvicted { reason: "slow_reader" }.emit();
         RoomClosed { reason: LeaveReason::RoomDeleted, after: Duration::from_secs(2) }.emit();
+        RoomGone.emit();
     });
 }
 
