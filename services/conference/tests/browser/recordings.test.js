@@ -6,15 +6,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after } from 'node:test';
 
+import { Guest } from './harness/meet.js';
 import { freePort } from './harness/server.js';
 import { BEGAN_MS, BOB, BOB_LATER_S, FILES, ROOM, makeShelf } from './harness/shelf.js';
 import { stage } from './harness/stage.js';
 import { until } from './harness/until.js';
 
 const shelf = await makeShelf();
-after(() => shelf.remove());
 const admin = await freePort();
-const test = stage({ server: { PLENARY__RECORDING__DIRECTORY: shelf.root, PLENARY__ADMIN__BIND: `127.0.0.1:${admin}` } });
+const test = stage({ server: { PLENARY__RECORDING__DIRECTORY: shelf.root, PLENARY__RECORDING__FREE_BYTES_MIN: '0', PLENARY__ADMIN__BIND: `127.0.0.1:${admin}` } });
+// When the server has ended.
+after(() => shelf.remove());
 const PAGE = `http://127.0.0.1:${admin}/recordings`;
 
 const screenshots = process.env.PLENARY_SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'plenary-screenshots-'));
@@ -254,3 +256,35 @@ test('a_recording_that_is_not_over_is_told_as_such', async (call) => {
   assert.match(await operator.page.locator('main').innerText(), /not here/);
   await operator.picture('recordings-missing-phone');
 });
+
+test('what_the_meet_page_records_can_be_looked_at', async (call) => {
+  const invitation = await call.server.token(call.room, 'ann', { grant: { roomRecord: true }, options: { name: 'Ann' } });
+  const ann = await Guest.open(call.browser, `${call.server.http}/meet#token=${invitation}`, { board: 1, tone: 440 });
+  call.cleanup(() => ann.close());
+  await ann.join();
+  await ann.sees('ann', 1);
+  await ann.press('record-toggle');
+  await ann.toasts('This call is being recorded.');
+  await ann.press('chat-toggle');
+  await ann.get('chat-input').fill('Is this kept?');
+  await ann.get('chat-input').press('Enter');
+  const operator = await Operator.arrive(call);
+  await operator.logIn(await token(call));
+  await operator.reaches('list');
+  const row = operator.get('recording-row').filter({ hasText: call.room });
+  const reloaded = (text) => async () => {
+    await operator.page.reload();
+    await operator.reaches('list');
+    return (await row.count()) === 1 && (await row.innerText()).includes(text);
+  };
+  await until('it is listed while it is made', reloaded('Recording now'));
+  await ann.press('record-toggle');
+  await ann.toasts('The recording has ended.');
+  await until('it has ended', reloaded('Ended'));
+  await row.getByRole('link').click();
+  await operator.reaches('recording');
+  assert.deepEqual(await operator.get('message').allInnerTexts().then((texts) => texts.map((text) => text.includes('Ann') && text.includes('Is this kept?'))), [true]);
+  await operator.page.locator('button.play', { hasText: 'Ann · Camera' }).click();
+  await until('the camera plays', () => operator.get('player').evaluate((video) => video.videoWidth > 0 && video.currentTime > 0.2));
+  assert.deepEqual([...ann.complaints(), ...operator.complaints()], []);
+}, { timeout: 60_000 });
