@@ -79,6 +79,10 @@ class Server:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
     def resident_bytes(self) -> int:
         pages = pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
@@ -116,7 +120,7 @@ class Server:
 
     def stop(self) -> int:
         """Asks it to end, makes sure, and returns its exit code."""
-        if self._process.poll() is None:
+        if self.runs:
             self.terminate()
             try:
                 self._process.wait(STOP_SECONDS)
@@ -126,7 +130,7 @@ class Server:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and self.runs:
             try:
                 with urllib.request.urlopen(f"{self.http}/readyz", timeout=1):
                     return
