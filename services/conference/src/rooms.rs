@@ -27,8 +27,8 @@ use crate::{
 pub struct Rooms {
     shared: Arc<Shared>,
     rooms: HashMap<RoomName, Addr<Room>>,
-    /// Recordings of these rooms that this node makes.
-    recorders: HashMap<EgressId, Addr<Recorder>>,
+    /// Recordings of these rooms that this node makes, with their epochs.
+    recorders: BTreeMap<(EgressId, u64), Addr<Recorder>>,
     heartbeat: Heartbeat,
 }
 
@@ -166,7 +166,7 @@ impl Rooms {
         Self {
             shared,
             rooms: HashMap::new(),
-            recorders: HashMap::new(),
+            recorders: BTreeMap::new(),
             heartbeat: Heartbeat::start("room thread", Instant::now()),
         }
     }
@@ -237,8 +237,8 @@ impl Handler<StartRecording> for Rooms {
 
     fn handle(&mut self, StartRecording(held): StartRecording, _: &mut Self::Context) {
         self.recorders.retain(|_, recorder| recorder.connected());
-        let id = held.egress.id.clone();
-        self.recorders.insert(id, Recorder::new(self.shared.clone(), held).start());
+        let key = (held.egress.id.clone(), held.epoch);
+        self.recorders.insert(key, Recorder::new(self.shared.clone(), held).start());
     }
 }
 
@@ -246,7 +246,16 @@ impl Handler<ToRecorder> for Rooms {
     type Result = ();
 
     fn handle(&mut self, ToRecorder { recording, ask }: ToRecorder, _: &mut Self::Context) {
-        if let Some(recorder) = self.recorders.get(&recording) {
+        let recorder = match ask {
+            Ask::Fence { epoch } => self.recorders.get(&(recording, epoch)),
+            // Whoever had it before is about to be fenced.
+            _ => self
+                .recorders
+                .range((recording.clone(), 0)..=(recording, u64::MAX))
+                .next_back()
+                .map(|(_, newest)| newest),
+        };
+        if let Some(recorder) = recorder {
             recorder.do_send(ask);
         }
     }

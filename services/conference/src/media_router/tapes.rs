@@ -17,6 +17,7 @@ use crate::recording::WriterHandle;
 #[rtype(result = "()")]
 pub struct Record {
     pub recording: EgressId,
+    pub epoch: u64,
     /// Gets what there is of the track, until that ends.
     pub writer: WriterHandle,
     pub track: TrackSid,
@@ -29,12 +30,14 @@ pub struct Record {
 #[rtype(result = "()")]
 pub struct StopRecord {
     pub recording: EgressId,
+    pub epoch: u64,
     pub track: TrackSid,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Tapes {
-    tapes: BTreeMap<EgressId, Tape>,
+    /// By recording and epoch: a node that takes up again what it gave back has two for a while.
+    tapes: BTreeMap<(EgressId, u64), Tape>,
 }
 
 #[derive(Debug)]
@@ -46,13 +49,13 @@ struct Tape {
 }
 
 impl Tapes {
-    fn begin(&mut self, recording: EgressId, writer: WriterHandle, track: TrackSid) {
+    fn begin(&mut self, recording: (EgressId, u64), writer: WriterHandle, track: TrackSid) {
         let tape = || Tape { writer, tracks: BTreeSet::new(), batch: Vec::new() };
         self.tapes.entry(recording).or_insert_with(tape).tracks.insert(track);
     }
 
     /// True if nobody records the track here any more.
-    fn end(&mut self, recording: &EgressId, track: &TrackSid) -> bool {
+    fn end(&mut self, recording: &(EgressId, u64), track: &TrackSid) -> bool {
         let Some(tape) = self.tapes.get_mut(recording) else { return false };
         let was_recorded = tape.tracks.remove(track);
         if tape.tracks.is_empty() {
@@ -85,19 +88,19 @@ impl Tapes {
 impl<C: Core> Handler<Record> for MediaRouter<C> {
     type Result = ();
 
-    fn handle(&mut self, Record { recording, writer, track, from }: Record, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, Record { recording, epoch, writer, track, from }: Record, _ctx: &mut Context<Self>) {
         if !self.tapes.is_recorded(&track) {
             self.command(Command::Tap { track: track.clone(), from });
         }
-        self.tapes.begin(recording, writer, track);
+        self.tapes.begin((recording, epoch), writer, track);
     }
 }
 
 impl<C: Core> Handler<StopRecord> for MediaRouter<C> {
     type Result = ();
 
-    fn handle(&mut self, StopRecord { recording, track }: StopRecord, _ctx: &mut Context<Self>) {
-        if self.tapes.end(&recording, &track) {
+    fn handle(&mut self, StopRecord { recording, epoch, track }: StopRecord, _ctx: &mut Context<Self>) {
+        if self.tapes.end(&(recording, epoch), &track) {
             // What was tapped since the last turn is still that recording's.
             let now = tokio::time::Instant::now().into_std();
             self.core.handle(now, Input::Command(Command::Untap { track }));

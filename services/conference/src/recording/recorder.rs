@@ -89,7 +89,7 @@ pub enum Ask {
     Stop(Arc<Egress>),
     /// What is asked for has changed.
     Change(Arc<Egress>),
-    /// Somebody else has it.
+    /// Somebody else has it. To the recorder of this epoch.
     Fence { epoch: u64 },
 }
 
@@ -306,15 +306,16 @@ impl Recorder {
                 (router, from)
             }
         };
-        let (recording, track) = (self.id().clone(), track.clone());
-        router.addr.try_send(Record { recording, writer: writer.clone(), track, from }).ok().map(|()| router)
+        let (recording, epoch, writer) = (self.id().clone(), self.held.epoch, writer.clone());
+        let record = Record { recording, epoch, writer, track: track.clone(), from };
+        router.addr.try_send(record).ok().map(|()| router)
     }
 
     fn untap(&self, track: TrackSid, tapped: Tapped) {
         if let Some(router) = tapped.router {
-            let recording = self.id().clone();
+            let (recording, epoch) = (self.id().clone(), self.held.epoch);
             // A few per recording, and not to be lost: a track would be tapped for ever.
-            router.addr.do_send(StopRecord { recording, track });
+            router.addr.do_send(StopRecord { recording, epoch, track });
         }
     }
 
@@ -393,8 +394,7 @@ impl Handler<Ask> for Recorder {
                 self.stop(StopReason::Requested, ctx);
             }
             Ask::Change(egress) => self.held.egress = egress,
-            Ask::Fence { epoch } if epoch == self.held.epoch => self.stop_silently(ctx),
-            Ask::Fence { .. } => {}
+            Ask::Fence { .. } => self.stop_silently(ctx),
         }
     }
 }

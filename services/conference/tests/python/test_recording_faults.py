@@ -14,7 +14,8 @@ import pytest_asyncio
 from livekit import api
 
 from cluster import Cluster
-from harness import Server, binary, until
+from harness import Server, binary, free_port, until
+from test_drain import ask_admin
 from test_recorded_tracks import probe, status
 
 Status = api.EgressStatus
@@ -32,15 +33,20 @@ class Recorders:
     def __init__(self, cluster: Cluster, directory: pathlib.Path) -> None:
         self._cluster, self.directory = cluster, directory
         self._all: list[Server] = []
+        self.admin_ports: dict[Server, int] = {}
         self.complete()
 
     def complete(self) -> None:
         """A new one for each that has ended."""
         self.nodes = [node for node in self._all if node.runs]
         while len(self.nodes) < 2:
+            admin = f"127.0.0.1:{free_port()}"
             node = self._cluster.node(
-                PLENARY__RECORDING__DIRECTORY=str(self.directory), PLENARY__RECORDING__FREE_BYTES_MIN="0"
+                PLENARY__RECORDING__DIRECTORY=str(self.directory),
+                PLENARY__RECORDING__FREE_BYTES_MIN="0",
+                PLENARY__ADMIN__BIND=admin,
             )
+            self.admin_ports[node] = int(admin.rpartition(":")[2])
             self.nodes.append(node)
             self._all.append(node)
         self._cluster.nodes[1:] = self._all
@@ -244,6 +250,22 @@ async def test_a_recording_moves_before_its_node_leaves(join, record):
     assert gap <= ALIGNED_SECONDS
     old, new = sessions(recording.directory)
     assert (old[-1]["reason"], new[-1]["reason"]) == ("moved", "requested")
+
+
+async def test_a_node_that_gives_a_recording_back_and_takes_it_again_records_it_once(cluster, recorders, join, record):
+    ann = await join("ann")
+    recording = await record((await ann.publish_tone(440)).sid)
+    [(epoch, node)] = recording.claims()
+    [other] = [one for one in recorders.nodes if one is not node]
+    other.kill()
+    assert await ask_admin(node, recorders.admin_ports[node], "drain") == 204
+    redis = cluster.redis
+    [unheld] = redis.ask("KEYS", "*egresses:unheld").splitlines()
+    await until("it has given it back", lambda: redis.ask("ZSCORE", unheld, recording.id) == "0")
+    assert await ask_admin(node, recorders.admin_ports[node], "undrain") == 204
+    await recording.moves_from(epoch)
+    before, after = await recording.stops()
+    assert before.ends > after.begins
 
 
 async def test_a_recording_goes_on_when_redis_forgets_it(cluster, egress, join, record, room):
