@@ -42,7 +42,7 @@ pub struct Recorder {
     follows: bool,
     watch: Watch,
     tapped: BTreeMap<TrackSid, Tapped>,
-    /// Somebody looks at the files.
+    /// Somebody looks at the files, and may have their locks.
     is_delivering: bool,
     /// Since when there is nothing left to record of what was.
     deserted: Option<Instant>,
@@ -57,7 +57,10 @@ enum Phase {
     /// The writer has been told, and finishes its files.
     Closing,
     /// Its files become what was asked for.
-    Finishing(StopReason),
+    Finishing {
+        reason: StopReason,
+        since: Instant,
+    },
     /// Somebody else has it, or it is over.
     Done,
 }
@@ -248,21 +251,23 @@ impl Recorder {
     }
 
     fn finish(&mut self, reason: StopReason, ctx: &mut Context<Self>) {
-        self.phase = Phase::Finishing(reason);
+        let since = Instant::now();
+        self.phase = Phase::Finishing { reason, since };
         self.held.ended(unix_ns());
-        self.deliver(reason, ctx);
+        self.deliver(reason, since, ctx);
     }
 
     /// Asked again with each tick until it is done.
-    fn deliver(&mut self, reason: StopReason, ctx: &mut Context<Self>) {
+    fn deliver(&mut self, reason: StopReason, since: Instant, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.is_delivering, true) {
             return;
         }
-        let delivered = results::deliver(self.shared.recording.clone(), self.held.egress.clone(), reason);
+        let waits = since.elapsed() < FORMER_CLOSES_WITHIN;
+        let delivered = results::deliver(self.shared.recording.clone(), self.held.egress.clone(), reason, waits);
         ctx.spawn(delivered.into_actor(self).map(|outcome, actor, ctx| {
             actor.is_delivering = false;
             let Some(Outcome { status, error, files }) = outcome else { return };
-            if matches!(actor.phase, Phase::Finishing(_)) {
+            if matches!(actor.phase, Phase::Finishing { .. }) {
                 actor.phase = Phase::Done;
                 actor.held.over(status, error, files);
                 ctx.stop();
@@ -334,7 +339,7 @@ impl Recorder {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         self.tap_again();
         match self.phase {
-            Phase::Finishing(reason) => self.deliver(reason, ctx),
+            Phase::Finishing { reason, since } => self.deliver(reason, since, ctx),
             Phase::Writing(_) => {
                 let is_deserted = self.watch.is_deserted();
                 self.deserted = is_deserted.then(|| self.deserted.unwrap_or_else(Instant::now));
@@ -422,7 +427,7 @@ impl Handler<Shutdown> for Recorder {
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) {
         match self.phase {
             _ if !self.shared.is_alone() => {}
-            Phase::Finishing(_) => {
+            Phase::Finishing { .. } => {
                 self.phase = Phase::Done;
                 self.held.over(EgressStatus::Failed, STOPPED_EARLY.to_owned(), Vec::new());
                 ctx.stop();
@@ -436,6 +441,10 @@ const STOPPED_EARLY: &str = "this server stopped before its files were made";
 
 /// How often what could not be tapped is tried again, and whether files are ready.
 const TICK: Duration = Duration::from_secs(1);
+
+/// A node that gave the recording to this one has closed its files by then, unless it sleeps or its disk is slow: what it has is
+/// then left out of the results.
+const FORMER_CLOSES_WITHIN: Duration = Duration::from_secs(10);
 
 /// Somebody whose connection broke is back by then.
 const DESERTED_FOR: Duration = Duration::from_secs(10);

@@ -48,13 +48,18 @@ pub(super) async fn newest_epoch(config: config::Recording, id: EgressId, below:
     tokio::task::spawn_blocking(newest).await.ok().flatten()
 }
 
-/// None as long as the files are being made: to be asked again.
-pub(super) async fn deliver(config: config::Recording, egress: Arc<Egress>, reason: StopReason) -> Option<Outcome> {
-    let delivered = tokio::task::spawn_blocking(move || deliver_now(&config, &egress, reason));
+/// None as long as the files are being made: to be asked again. `waits`: also for what somebody else is still writing.
+pub(super) async fn deliver(
+    config: config::Recording,
+    egress: Arc<Egress>,
+    reason: StopReason,
+    waits: bool,
+) -> Option<Outcome> {
+    let delivered = tokio::task::spawn_blocking(move || deliver_now(&config, &egress, reason, waits));
     delivered.await.unwrap_or_else(|_| Some(Outcome::without_files(EgressStatus::Failed, "an error of this server")))
 }
 
-fn deliver_now(config: &config::Recording, egress: &Egress, reason: StopReason) -> Option<Outcome> {
+fn deliver_now(config: &config::Recording, egress: &Egress, reason: StopReason, waits: bool) -> Option<Outcome> {
     let ending = match reason {
         StopReason::DiskFull => return Some(failed(DiskFailure::Full)),
         StopReason::DiskSlow => return Some(failed(DiskFailure::Slow)),
@@ -64,7 +69,10 @@ fn deliver_now(config: &config::Recording, egress: &Egress, reason: StopReason) 
         _ => EgressStatus::Complete,
     };
     let root = config.directory.as_deref()?;
-    let made = Recorded::open(root, &egress.id).and_then(|recorded| recorded.deliver(root, egress));
+    let made = Recorded::open(root, &egress.id).and_then(|recorded| match recorded.is_being_written && waits {
+        true => Ok(None),
+        false => recorded.deliver(root, egress),
+    });
     Some(match made {
         Ok(None) => return None,
         Ok(Some(files)) if files.is_empty() => Outcome::without_files(EgressStatus::Aborted, NOTHING_PUBLISHED),
@@ -89,6 +97,8 @@ struct Recorded {
     /// Whole ones, in the order in which they were made.
     files: Vec<TrackFile>,
     session: Session,
+    /// There is more to come of somebody who recorded before.
+    is_being_written: bool,
 }
 
 /// When a file begins and ends, by the clock of the recording's first node.
@@ -102,7 +112,9 @@ impl Recorded {
     /// What a recorder that died left is repaired first.
     fn open(root: &Path, id: &EgressId) -> io::Result<Self> {
         let directory = shelf::directory(root, id.as_str()).ok_or(io::ErrorKind::InvalidInput)?;
+        let mut is_being_written = false;
         for left in shelf::repair_recording(&directory)? {
+            is_being_written |= matches!(left.outcome, shelf::Outcome::BeingRecorded);
             crate::events::LeftRecordingSeen { left }.emit();
         }
         let (mut files, mut sessions) = (Vec::new(), Vec::new());
@@ -115,7 +127,7 @@ impl Recorded {
         }
         files.sort();
         let session = session_file::merge(sessions).map_err(io::Error::other)?;
-        Ok(Self { directory, files, session })
+        Ok(Self { directory, files, session, is_being_written })
     }
 
     /// None as long as the composer has not answered.
