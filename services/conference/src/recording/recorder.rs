@@ -382,7 +382,10 @@ impl Handler<Unseen> for Recorder {
     fn handle(&mut self, Unseen { is_over }: Unseen, ctx: &mut Self::Context) {
         match self.phase {
             Phase::Writing(_) if is_over => self.stop(StopReason::RoomEnded, ctx),
-            Phase::Writing(_) => self.look_for_room(ctx),
+            Phase::Writing(_) => {
+                self.watch.lose_sight();
+                self.look_for_room(ctx);
+            }
             _ => {}
         }
     }

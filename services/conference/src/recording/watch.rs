@@ -1,6 +1,9 @@
 //! What of a room goes into a recording: told of the room as a client would be, it says what to write and which tracks to tap.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use plenary_model::{
     Codec, EgressMedia, EgressSource, Encryption, Identity, MediaKind, Participant, ParticipantSid, ParticipantState,
@@ -38,6 +41,8 @@ pub(super) struct Watch {
     chat: Chat,
     /// Something of what is recorded has been seen, by this recorder or one before.
     was_there: bool,
+    /// Who is told of next is everybody who is there.
+    was_blind: bool,
     orders: VecDeque<Order>,
 }
 
@@ -62,6 +67,7 @@ impl Watch {
         Self {
             source,
             was_there,
+            was_blind: false,
             people: BTreeMap::new(),
             speakers: BTreeMap::new(),
             chat: Chat::default(),
@@ -71,7 +77,12 @@ impl Watch {
 
     pub fn hear(&mut self, notice: Notice) {
         match notice {
-            Notice::Participants { changed } => changed.iter().for_each(|person| self.person(person)),
+            Notice::Participants { changed } => {
+                if std::mem::take(&mut self.was_blind) {
+                    self.keep_only(&changed);
+                }
+                changed.iter().for_each(|person| self.person(person));
+            }
             Notice::Speakers { speakers } if self.is_of_everybody() => {
                 let before = self.loudest_first();
                 for (sid, level) in speakers {
@@ -98,6 +109,14 @@ impl Watch {
         }
     }
 
+    /// Nobody tells of the room until somebody else does, who begins with everybody.
+    pub fn lose_sight(&mut self) {
+        self.was_blind = true;
+        if !std::mem::take(&mut self.speakers).is_empty() {
+            self.write(Input::Speakers(Vec::new()));
+        }
+    }
+
     /// Whether what is recorded was there and is not any more.
     pub fn is_deserted(&self) -> bool {
         let is_there = match &self.source {
@@ -112,6 +131,12 @@ impl Watch {
 
     pub fn poll(&mut self) -> Option<Order> {
         self.orders.pop_front()
+    }
+
+    fn keep_only(&mut self, there: &[Arc<Participant>]) {
+        let is_there = |identity: &Identity| there.iter().any(|person| person.identity == *identity);
+        let gone: Vec<_> = self.people.keys().filter(|identity| !is_there(identity)).cloned().collect();
+        gone.iter().for_each(|identity| self.gone(identity));
     }
 
     fn person(&mut self, person: &Participant) {
@@ -231,8 +256,6 @@ fn takes(source: &EgressSource, person: &Participant, track: &Track) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use plenary_model::{LeaveReason, ParticipantKind, Permission, SpeakerLevel};
 
     use super::*;
@@ -344,6 +367,21 @@ mod tests {
         assert_eq!(orders, [untap, ended, left("PA_1"), came("PA_2", "ann")]);
         assert_eq!(hear(&mut watch, &[gone(before)]), []);
         assert_eq!(hear(&mut watch, &[gone(person("ann", "PA_2", &[]))]), [left("PA_2")]);
+    }
+
+    #[test]
+    fn who_leaves_while_nobody_tells_of_the_room_is_gone_when_somebody_does_again() {
+        let mut watch = Watch::new(room(), false);
+        let (mic, cam) = (track("TR_1", "audio/opus"), track("TR_2", "video/VP8"));
+        let (ann, bob) = (person("ann", "PA_1", &[mic]), person("bob", "PA_2", &[cam]));
+        hear(&mut watch, &[ann.clone(), bob.clone()]);
+        watch.lose_sight();
+        let [untap, ended] = ends("TR_1");
+        assert_eq!(hear(&mut watch, std::slice::from_ref(&bob)), [untap, ended, left("PA_1")]);
+        let came_again = hear(&mut watch, &[ann]);
+        assert_eq!(came_again[0], came("PA_1", "ann"), "and only then: who is not told of has not changed");
+        assert_eq!(came_again.len(), 3);
+        assert_eq!(hear(&mut watch, &[bob]), []);
     }
 
     #[test]
