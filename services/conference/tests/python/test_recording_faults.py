@@ -301,7 +301,7 @@ async def test_a_recording_has_no_gap_while_redis_does_not_answer(cluster, join,
     await asyncio.sleep(9)
     made = await recording.stops()
     print(f"{len(made)} parts; gaps {gaps(made)}")
-    assert made[0].begins < paused and made[-1].ends > paused + 8
+    assert made[0].begins < paused + 1 and made[-1].ends > paused + 8
     # Somebody else may claim it first when Redis answers; until that is known both record.
     assert all(gap <= ALIGNED_SECONDS for gap in gaps(made))
 
