@@ -182,6 +182,8 @@ pub enum Refusal {
 pub struct Recording {
     settings: Settings,
     tracks: BTreeMap<TrackSid, Recorded>,
+    /// Not after the first deadline of a track: what follows a packet must not cost a look at all tracks.
+    due: Option<Instant>,
     /// One per publisher, so that sound and pictures keep the lip sync that they were sent with.
     clocks: BTreeMap<ParticipantSid, SenderClock>,
     /// Files of each track so far.
@@ -218,6 +220,7 @@ impl Recording {
         let mut recording = Self {
             settings,
             tracks: BTreeMap::new(),
+            due: None,
             clocks: BTreeMap::new(),
             numbers: BTreeMap::new(),
             files_begun: 0,
@@ -274,13 +277,14 @@ impl Recording {
         for recorded in self.tracks.values_mut() {
             recorded.advance(&mut self.out);
         }
+        self.due = self.tracks.values().filter_map(Recorded::next_deadline).min();
         self.keep_limits();
     }
 
+    /// May be early by as much as a track has done since.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let of_tracks = self.tracks.values().filter_map(Recorded::next_deadline).min();
         let end = self.settings.duration_max.and_then(|most| self.out.began.checked_add(most));
-        [of_tracks, end.filter(|_| self.stopping.is_none())].into_iter().flatten().min()
+        [self.due, end.filter(|_| self.stopping.is_none())].into_iter().flatten().min()
     }
 
     pub fn poll_output(&mut self) -> Option<Output> {
@@ -316,6 +320,7 @@ impl Recording {
         self.files_begun = self.files_begun.saturating_add(1);
         let mut recorded = Recorded::new(file, participant, source, codec, is_muted);
         recorded.advance(&mut self.out);
+        self.due = earliest(self.due, recorded.next_deadline());
         self.tracks.insert(track, recorded);
         Ok(())
     }
@@ -335,6 +340,7 @@ impl Recording {
             }
         };
         recorded.handle(input, &mut self.out);
+        self.due = earliest(self.due, recorded.next_deadline());
         Ok(())
     }
 
@@ -379,6 +385,7 @@ impl Recording {
 
     fn stop(&mut self, reason: StopReason) {
         self.stopping = Some(reason);
+        self.due = None;
         for recorded in std::mem::take(&mut self.tracks).into_values() {
             self.completing.extend(recorded.close(TrackEnd::Stopped, &mut self.out));
         }
@@ -434,6 +441,10 @@ impl Out {
             None => self.began_us.saturating_sub(microseconds(self.began.saturating_duration_since(at))),
         }
     }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    [one, other].into_iter().flatten().min()
 }
 
 fn microseconds(duration: Duration) -> u64 {

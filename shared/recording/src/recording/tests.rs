@@ -223,6 +223,11 @@ impl Meeting {
                 self.recording.handle(self.now, answer).unwrap();
             }
         }
+        let first = self.recording.tracks.values().filter_map(Recorded::next_deadline).min();
+        assert!(
+            first.is_none_or(|first| self.recording.next_deadline().is_some_and(|due| due <= first)),
+            "none is missed"
+        );
     }
 
     fn publish(&mut self, track: &str, codec: Codec) -> Result<(), Refusal> {
