@@ -42,6 +42,7 @@ use self::{
 pub(crate) use self::{
     frame::{Control, Frame, MEDIA, frames, media},
     handshake::{Authentic, ClusterKeys, named_router, router_name},
+    letters::LetterRead,
     message::{
         Accept, Ack, Bye, Gone, Hello, KeyRequest, LayerInfo, LetterPart, LetterTold, Ping, Report, StreamReport,
         TrackInfo, Want, WantedTrack,

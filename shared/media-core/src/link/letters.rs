@@ -17,6 +17,8 @@ use crate::{DropReason, ingress::after};
 pub(crate) struct Letters {
     outgoing: BTreeMap<u64, Outgoing>,
     incoming: BTreeMap<u64, Incoming>,
+    /// Those of theirs that came whole, until when: they may not have heard it.
+    whole: VecDeque<(u64, Instant)>,
     /// Before this no more parts are said, of any letter.
     rests_until: Option<Instant>,
 }
@@ -36,6 +38,16 @@ struct Outgoing {
 struct Incoming {
     parts: Vec<Option<Vec<u8>>>,
     until: Instant,
+}
+
+/// What a part has made of its letter.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum LetterRead {
+    /// Parts are missing, or it was said before that none are.
+    Nothing,
+    Whole(Bytes),
+    /// They have not heard that it came.
+    Again,
 }
 
 impl Letters {
@@ -71,6 +83,9 @@ impl Letters {
     pub(crate) fn poll(&mut self, now: Instant, is_up: bool, rtt: Duration) -> VecDeque<LetterPart> {
         self.outgoing.retain(|_, letter| letter.until > now);
         self.incoming.retain(|_, letter| letter.until > now);
+        while self.whole.front().is_some_and(|(_, until)| *until <= now) {
+            self.whole.pop_front();
+        }
         let mut said = VecDeque::new();
         if !is_up || self.rests_until.is_some_and(|until| until > now) {
             return said;
@@ -101,12 +116,16 @@ impl Letters {
         self.outgoing.remove(&number).is_some()
     }
 
-    /// A part of one of theirs: the whole, if it was the last that was missing.
-    pub(crate) fn read(&mut self, now: Instant, part: LetterPart) -> Result<Option<Bytes>, DropReason> {
+    /// A part of one of theirs.
+    pub(crate) fn read(&mut self, now: Instant, part: LetterPart) -> Result<LetterRead, DropReason> {
         let count = usize::try_from(part.parts).unwrap_or(usize::MAX);
         let at = usize::try_from(part.part).unwrap_or(usize::MAX);
         if count > parts(LETTER_BYTES_MAX) || at >= count || part.contents.len() > PART_BYTES {
             return Err(DropReason::LinkMalformed);
+        }
+        if self.whole.iter().any(|(number, until)| *number == part.number && *until > now) {
+            // They say all parts again: one answer to each burst.
+            return Ok(if at % PARTS_AT_ONCE == 0 { LetterRead::Again } else { LetterRead::Nothing });
         }
         if !self.incoming.contains_key(&part.number) {
             let waiting = self.incoming.values().map(|letter| letter.parts.len()).fold(count, usize::saturating_add);
@@ -121,10 +140,14 @@ impl Letters {
         *place.ok_or(DropReason::LinkMalformed)? = Some(part.contents);
         letter.until = after(now, KEPT);
         if letter.parts.iter().any(Option::is_none) {
-            return Ok(None);
+            return Ok(LetterRead::Nothing);
         }
+        if self.whole.len() >= LETTERS_MAX {
+            self.whole.pop_front();
+        }
+        self.whole.push_back((part.number, after(now, KEPT)));
         let letter = self.incoming.remove(&part.number).map(|letter| letter.parts).unwrap_or_default();
-        Ok(Some(letter.into_iter().flatten().flatten().collect()))
+        Ok(LetterRead::Whole(letter.into_iter().flatten().flatten().collect()))
     }
 }
 
@@ -168,14 +191,35 @@ mod tests {
                 for part in here.poll(now, true, Duration::ZERO) {
                     count += 1;
                     // Every third gets through.
-                    if count % 3 == 0 {
-                        arrived = there.read(now, part).unwrap().or(arrived);
+                    if count % 3 == 0
+                        && let LetterRead::Whole(letter) = there.read(now, part).unwrap()
+                    {
+                        arrived = Some(letter);
                     }
                 }
             }
             assert_eq!(arrived.unwrap(), contents(bytes));
             assert!(here.told(7) && !here.told(7) && !here.has_outgoing());
         }
+    }
+
+    #[test]
+    fn who_has_not_heard_that_a_letter_came_is_told_again_and_it_comes_once() {
+        let (mut here, mut there, now) = (Letters::default(), Letters::default(), Instant::now());
+        here.write(now, 7, contents(40 * PART_BYTES)).unwrap();
+        let (mut read, mut at) = (Vec::new(), now);
+        while at < now + 400 * Duration::from_millis(1) {
+            read.extend(here.poll(at, true, Duration::ZERO).into_iter().map(|part| there.read(at, part).unwrap()));
+            at = here.next_deadline(true).unwrap();
+        }
+        let count = |what: fn(&LetterRead) -> bool| read.iter().filter(|one| what(one)).count();
+        assert_eq!(
+            (count(|one| matches!(one, LetterRead::Whole(_))), count(|one| *one == LetterRead::Again)),
+            (1, 6),
+            "3 times"
+        );
+        there.poll(at + KEPT, true, Duration::ZERO);
+        assert!(there.whole.is_empty());
     }
 
     #[test]
@@ -198,12 +242,12 @@ mod tests {
         assert_eq!(letters.read(now, part(1, 0, 0, 1)), malformed);
         assert_eq!(letters.read(now, part(1, 0, u32::MAX, 1)), malformed);
         assert_eq!(letters.read(now, part(1, 0, 1, PART_BYTES + 1)), malformed);
-        assert_eq!(letters.read(now, part(1, 0, 2, 1)), Ok(None));
+        assert_eq!(letters.read(now, part(1, 0, 2, 1)), Ok(LetterRead::Nothing));
         assert_eq!(letters.read(now, part(1, 1, 3, 1)), malformed, "it had two");
         let open = (2..100).map(|number| letters.read(now, part(number, 0, 512, 1))).filter(Result::is_ok).count();
         assert_eq!(open, 15, "8 MiB with the one above");
         assert_eq!(letters.read(now, part(100, 0, 512, 1)), Err(DropReason::QueueFull));
         letters.poll(now + KEPT, true, Duration::ZERO);
-        assert_eq!(letters.read(now + KEPT, part(100, 0, 512, 1)), Ok(None), "those were forgotten");
+        assert_eq!(letters.read(now + KEPT, part(100, 0, 512, 1)), Ok(LetterRead::Nothing), "those were forgotten");
     }
 }

@@ -15,8 +15,8 @@ use crate::{
     egress::Class,
     ingress::{Ingested, after},
     link::{
-        ACCEPT, Ack, Bye, Change, ClusterKeys, Control, Frame, Fresh, Gone, HELLO, KeyRequest, LetterPart, LetterTold,
-        Link, MEDIA, Ping, Report, SEALED, TrackInfo, Want, frames, session_of,
+        ACCEPT, Ack, Bye, Change, ClusterKeys, Control, Frame, Fresh, Gone, HELLO, KeyRequest, LetterPart, LetterRead,
+        LetterTold, Link, MEDIA, Ping, Report, SEALED, TrackInfo, Want, frames, session_of,
     },
     rtp::{Header, StreamId},
 };
@@ -109,8 +109,11 @@ impl Router {
     fn on_letter(&mut self, now: Instant, slot: usize, part: LetterPart) -> Result<(), DropReason> {
         let entry = self.links.entry(slot).ok_or(DropReason::LinkUnknownSession)?;
         let number = part.number;
-        if let Some(letter) = entry.link.letters.read(now, part)? {
+        let read = entry.link.letters.read(now, part)?;
+        if read != LetterRead::Nothing {
             entry.link.send_control(now, &LetterTold { number }, &self.counters);
+        }
+        if let LetterRead::Whole(letter) = read {
             self.events.push_back(Event::LetterCame { letter });
         }
         Ok(())
