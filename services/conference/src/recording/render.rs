@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use plenary_composer::{
@@ -29,8 +30,12 @@ pub(super) fn rendered(
     if let Some(answer) = read(&kept)? {
         return file_of(answer).map(Some);
     }
-    if directory.join(REQUEST).is_file() {
+    if is_under_way(directory) {
         return Ok(None);
+    }
+    if directory.join(REQUEST).is_file() {
+        fs::remove_file(directory.join(REQUEST))?;
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody has rendered it within a day"));
     }
     let own = apart(&output.path, &egress.id);
     if let Some(answer) = read(&directory.join(RESULT))? {
@@ -47,6 +52,13 @@ pub(super) fn rendered(
     let is_taken = root.join(&output.path).symlink_metadata().is_ok();
     ask(directory, &request(egress, output.kind, if is_taken { own } else { output.path.clone() }))?;
     Ok(None)
+}
+
+/// Whether the composer has been asked and may yet answer.
+pub(super) fn is_under_way(directory: &Path) -> bool {
+    let asked = fs::metadata(directory.join(REQUEST)).and_then(|request| request.modified());
+    // A clock that was set back says nothing of the composer.
+    asked.is_ok_and(|asked| asked.elapsed().is_ok_and(|age| age < RENDERED_WITHIN) || asked > SystemTime::now())
 }
 
 fn file_of(answer: Outcome) -> io::Result<EgressFile> {
@@ -131,5 +143,107 @@ fn content_of(media: EgressMedia) -> Content {
         EgressMedia::Both => Content::All,
         EgressMedia::AudioOnly => Content::Audio,
         EgressMedia::VideoOnly => Content::Video,
+    }
+}
+
+/// A composer has this long to answer, whatever it has to render before.
+const RENDERED_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests {
+    use plenary_model::{EgressRequest, EgressRequestKind, EgressStatus, RoomName};
+    use tempfile::tempdir;
+
+    use super::*;
+
+    fn egress(source: EgressSource) -> Egress {
+        Egress {
+            id: "EG_x".into(),
+            room: RoomName::try_from("r").unwrap(),
+            room_sid: "RM_x".into(),
+            source,
+            outputs: Vec::new(),
+            request: EgressRequest { kind: EgressRequestKind::RoomComposite, message: Default::default() },
+            status: EgressStatus::Ending,
+            asked_at_ns: 1,
+            started_at_ns: 2,
+            ended_at_ns: 3,
+            updated_at_ns: 3,
+            error: String::new(),
+            files: Vec::new(),
+            version: 1,
+        }
+    }
+
+    fn room(layout: &str) -> Egress {
+        egress(EgressSource::Room { layout: layout.into(), media: EgressMedia::Both })
+    }
+
+    fn mp4(path: &str) -> EgressOutput {
+        EgressOutput { kind: EgressFileKind::Mp4, path: path.into() }
+    }
+
+    fn answer(directory: &Path, outcome: Outcome) {
+        let answer = ResultFile { version: 1, outcome };
+        fs::write(directory.join(RESULT), serde_json::to_vec(&answer).unwrap()).unwrap();
+        fs::remove_file(directory.join(REQUEST)).unwrap();
+    }
+
+    fn asked(directory: &Path) -> Request {
+        serde_json::from_slice(&fs::read(directory.join(REQUEST)).unwrap()).unwrap()
+    }
+
+    fn complete(path: PathBuf) -> Outcome {
+        Outcome::Complete { path, size: 9, duration_us: 4, started_us: 1, ended_us: 5, missing: Vec::new() }
+    }
+
+    #[test]
+    fn each_output_is_asked_for_once_and_its_answer_kept() {
+        let root = tempdir().unwrap();
+        let directory = root.path();
+        let egress = room("speaker-dark");
+        fs::write(root.path().join("b.mp4"), "somebody's").unwrap();
+        for (number, path, given) in [(0, "a.mp4", "a.mp4"), (1, "b.mp4", "b-EG_x.mp4")] {
+            let output = mp4(path);
+            let rendered = || rendered(root.path(), directory, &egress, &output, number);
+            assert_eq!(rendered().unwrap(), None);
+            assert_eq!(rendered().unwrap(), None, "nobody has answered");
+            let request = asked(directory);
+            assert_eq!((request.layout, request.names), (Layout::Speaker, true));
+            assert_eq!(request.output.as_deref(), Some(Path::new(given)));
+            answer(directory, complete(given.into()));
+            let file = EgressFile {
+                path: given.into(),
+                started_at_ns: 1_000,
+                ended_at_ns: 5_000,
+                duration_ns: 4_000,
+                bytes: 9,
+            };
+            assert_eq!(rendered().unwrap(), Some(file.clone()));
+            assert_eq!(rendered().unwrap(), Some(file), "asked again after a crash");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_rendered_says_why() {
+        let root = tempdir().unwrap();
+        let output = mp4("a.mp4");
+        let rendered = || rendered(root.path(), root.path(), &room(""), &output, 0);
+        assert_eq!(rendered().unwrap(), None);
+        let error = plenary_composer::watch::Failure::Disk;
+        answer(root.path(), Outcome::Failed { error, message: "the disk failed".into(), log: String::new() });
+        assert_eq!(rendered().unwrap_err().to_string(), "could not be rendered: the disk failed");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_composer_for_ever() {
+        let root = tempdir().unwrap();
+        let output = mp4("a.mp4");
+        let rendered = || rendered(root.path(), root.path(), &room(""), &output, 0);
+        assert_eq!(rendered().unwrap(), None);
+        let request = fs::File::open(root.path().join(REQUEST)).unwrap();
+        request.set_modified(SystemTime::now() - RENDERED_WITHIN).unwrap();
+        assert_eq!(rendered().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(!root.path().join(REQUEST).exists());
     }
 }

@@ -69,6 +69,10 @@ fn deliver_now(config: &config::Recording, egress: &Egress, reason: StopReason, 
         _ => EgressStatus::Complete,
     };
     let root = config.directory.as_deref()?;
+    // Asked each second, perhaps for hours: that costs no more than a look at one file.
+    if shelf::directory(root, egress.id.as_str()).is_some_and(|directory| render::is_under_way(&directory)) {
+        return None;
+    }
     let made = Recorded::open(root, &egress.id).and_then(|recorded| match recorded.is_being_written && waits {
         true => Ok(None),
         false => recorded.deliver(root, egress),
