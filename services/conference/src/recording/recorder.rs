@@ -137,11 +137,11 @@ impl Recorder {
             self.finish(StopReason::Requested, ctx);
             return;
         }
-        let before = results::newest_epoch(self.shared.recording.clone(), self.id().clone(), self.epoch());
+        let before = results::predecessor(self.shared.recording.clone(), self.id().clone(), self.epoch());
         ctx.spawn(before.into_actor(self).map(|before, actor, ctx| actor.begin(before, ctx)));
     }
 
-    fn begin(&mut self, before: Option<Epoch>, ctx: &mut Context<Self>) {
+    fn begin(&mut self, predecessor: Option<Predecessor>, ctx: &mut Context<Self>) {
         let _span = self.span.clone().entered();
         if !matches!(self.phase, Phase::Opening) {
             return;
@@ -152,8 +152,7 @@ impl Recorder {
             room: self.held.egress.room_sid.clone(),
             room_name: self.room_name().to_string(),
             node: self.shared.node.clone(),
-            // Others keep the clocks of nodes together.
-            predecessor: before.map(|epoch| Predecessor { epoch, clock_ahead_us: 0 }),
+            predecessor,
         };
         let reports = ctx.address();
         // The writer's thread must not wait, and says little.

@@ -7,12 +7,13 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use plenary_model::{Egress, EgressFile, EgressFileKind, EgressId, EgressSource, EgressStatus, TrackSid};
 use plenary_recording::{
     recording::DiskFailure,
-    session_file::{self, Epoch, Event, Session, StopReason, TrackFile},
+    session_file::{self, Epoch, Event, Predecessor, Session, StopReason, TrackFile},
 };
 
 use super::{
@@ -35,17 +36,38 @@ impl Outcome {
     }
 }
 
-/// The last epoch below this one of which there is a session file.
-pub(super) async fn newest_epoch(config: config::Recording, id: EgressId, below: Epoch) -> Option<Epoch> {
-    let newest = move || {
+/// Who recorded before this epoch, as far as there is a session file of it. To be asked when the epoch begins.
+pub(super) async fn predecessor(config: config::Recording, id: EgressId, own: Epoch) -> Option<Predecessor> {
+    let find = move || {
         let directory = shelf::directory(config.directory.as_deref()?, id.as_str())?;
         let epochs = shelf::entries(&directory).ok()?.into_iter().filter_map(|entry| match entry.kind {
             Kind::Session(epoch) => Some(epoch),
             _ => None,
         });
-        epochs.filter(|epoch| *epoch < below).max()
+        let epoch = epochs.filter(|epoch| *epoch < own).max()?;
+        let began_us = shelf::read_session(&directory, epoch).ok().map(|session| session.at_us);
+        let ahead = began_us.map(|began_us| clock_ahead_us((own, unix_us()), (epoch, began_us)));
+        Some(Predecessor { epoch, clock_ahead_us: ahead.unwrap_or_default() })
     };
-    tokio::task::spawn_blocking(newest).await.ok().flatten()
+    tokio::task::spawn_blocking(find).await.ok().flatten()
+}
+
+/// How far this node's clock is ahead of that of the node before. An epoch's number is what the store's clock showed in milliseconds
+/// when it was claimed, a moment before its session file began: so each file tells how its node's clock stood to that one.
+fn clock_ahead_us((own, now_us): (Epoch, u64), (before, began_us): (Epoch, u64)) -> i64 {
+    let ahead_of_store = |epoch: Epoch, at_us: u64| i128::from(at_us) - i128::from(epoch.number) * 1_000;
+    let ahead = ahead_of_store(own, now_us) - ahead_of_store(before, began_us);
+    // A store whose clock was set back counts on from the epoch before.
+    let is_counted_on = own.number <= before.number.saturating_add(1);
+    if is_counted_on || ahead.unsigned_abs() < CLOCKS_EQUAL_US {
+        return 0;
+    }
+    i64::try_from(ahead).unwrap_or_default()
+}
+
+fn unix_us() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or_default()
 }
 
 /// None as long as the files are being made: to be asked again. `waits`: also for what somebody else is still writing.
@@ -216,8 +238,34 @@ fn link_as(root: &Path, from: &Path, path: &str, id: &EgressId) -> io::Result<St
     Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{NAMES_TRIED_MAX} files are called like {path}")))
 }
 
+/// From a claim to the first line may take a busy node that long, and clocks that are kept by NTP differ by less.
+const CLOCKS_EQUAL_US: u128 = 250_000;
+
 const NOTHING_PUBLISHED: &str = "nothing was published while it was recorded";
 const LIMIT_REACHED: &str = "a limit of this server was reached";
 
 /// Files of one name.
 const NAMES_TRIED_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_told_by_the_stores_and_small_differences_are_none() {
+        let epoch = |number: u64| Epoch { number, boot: 1 };
+        let (first, second) = (1_000_000, 1_060_000);
+        // Lines of files that began 3 ms and 40 ms after their claims.
+        let began = |claimed: u64, took: u64, ahead_ms: u64| (claimed + took + ahead_ms) * 1_000;
+        let ahead = |own_ms, before_ms| {
+            let own = (epoch(second), began(second, 40, own_ms));
+            clock_ahead_us(own, (epoch(first), began(first, 3, before_ms)))
+        };
+        assert_eq!(ahead(0, 0), 0);
+        assert_eq!(ahead(0, 200), 0);
+        assert_eq!(ahead(3_600_000, 0), 3_600_037_000);
+        assert_eq!(ahead(0, 3_600_000), -3_599_963_000);
+        let counted_on = (epoch(first + 1), began(second, 40, 0));
+        assert_eq!(clock_ahead_us(counted_on, (epoch(first), began(first, 3, 0))), 0);
+    }
+}
