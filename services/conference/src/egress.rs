@@ -13,8 +13,8 @@ use std::{
 
 use plenary_cluster::{EgressFilter, EgressRefusal, Store, StoreError};
 use plenary_model::{
-    Codec, Egress, EgressFileKind, EgressId, EgressOutput, EgressRequest, EgressSource, EgressStatus, MediaKind,
-    NodeId, Participant, RoomName, RoomSnapshot, Source, Track, TrackSid,
+    Codec, Egress, EgressFileKind, EgressId, EgressMedia, EgressOutput, EgressRequest, EgressSource, EgressStatus,
+    MediaKind, NodeId, Participant, RoomName, RoomSnapshot, Source, Track, TrackSid,
 };
 use plenary_recording::Container;
 use tokio::{
@@ -276,6 +276,23 @@ fn of_source<'a>(source: &'a EgressSource, snapshot: &'a RoomSnapshot) -> Result
             Facts { publisher_identity: publisher(person), track: Some(track_facts(track)), ..Facts::default() }
         }
     })
+}
+
+/// Whether a recording of this has a track of this person in it.
+pub fn takes(source: &EgressSource, person: &Participant, track: &Track) -> bool {
+    match source {
+        EgressSource::Room { media, .. } => match media {
+            EgressMedia::Both => true,
+            EgressMedia::AudioOnly => track.kind == MediaKind::Audio,
+            EgressMedia::VideoOnly => track.kind == MediaKind::Video,
+        },
+        EgressSource::Participant { identity, screen_share } => {
+            let is_screen = matches!(track.source, Source::ScreenShare | Source::ScreenShareAudio);
+            person.identity == *identity && is_screen == *screen_share
+        }
+        EgressSource::Tracks { audio, video } => [audio, video].contains(&&Some(track.sid.clone())),
+        EgressSource::Track { track: wanted } => track.sid == *wanted,
+    }
 }
 
 fn track_facts(track: &Track) -> TrackFacts<'_> {

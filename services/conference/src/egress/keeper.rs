@@ -15,16 +15,14 @@ use std::{
 };
 
 use plenary_cluster::{EgressLease, EgressRefusal, Recorder as Claimant, Store, StoreError, StoredEgress};
-use plenary_model::{
-    Egress, EgressFile, EgressId, EgressSource, EgressStatus, NodeId, Participant, RoomSnapshot, Source, Track,
-};
+use plenary_model::{Egress, EgressFile, EgressId, EgressSource, EgressStatus, NodeId, RoomSnapshot};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{Recorder, nanoseconds};
+use super::{Recorder, nanoseconds, takes};
 use crate::{
     events::{EgressFenced, EgressHeld},
     ids,
@@ -311,24 +309,12 @@ fn is_nearest(node: &NodeId, source: &EgressSource, room: &RoomSnapshot) -> bool
     let mut tracks = BTreeMap::<_, usize>::new();
     for record in &room.records {
         let person = &record.participant;
-        let of_source = person.tracks.iter().filter(|track| is_of(source, person, track)).count();
+        let of_source = person.tracks.iter().filter(|track| takes(source, person, track)).count();
         let all = tracks.entry(&record.node).or_default();
         *all = all.saturating_add(of_source);
     }
     let own = tracks.get(node).copied().unwrap_or_default();
     tracks.values().all(|others| *others <= own)
-}
-
-fn is_of(source: &EgressSource, person: &Participant, track: &Track) -> bool {
-    match source {
-        EgressSource::Room { .. } => true,
-        EgressSource::Participant { identity, screen_share } => {
-            let is_screen = matches!(track.source, Source::ScreenShare | Source::ScreenShareAudio);
-            person.identity == *identity && is_screen == *screen_share
-        }
-        EgressSource::Tracks { audio, video } => [audio, video].into_iter().flatten().any(|sid| *sid == track.sid),
-        EgressSource::Track { track: sid } => *sid == track.sid,
-    }
 }
 
 /// Two renewals may be lost before a lease runs out.

@@ -6,13 +6,13 @@ use std::{
 };
 
 use plenary_model::{
-    Codec, EgressMedia, EgressSource, Encryption, Identity, MediaKind, Participant, ParticipantSid, ParticipantState,
-    Source, Track, TrackSid,
+    Codec, EgressSource, Encryption, Identity, Participant, ParticipantSid, ParticipantState, Track, TrackSid,
 };
 use plenary_recording::recording::Input;
 use plenary_room_core::notice::Notice;
 
 use super::chat::Chat;
+use crate::egress::takes;
 
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,27 +238,12 @@ fn end(orders: &mut VecDeque<Order>, track: TrackSid) {
     orders.push_back(Order::Write(Input::TrackEnded(track)));
 }
 
-fn takes(source: &EgressSource, person: &Participant, track: &Track) -> bool {
-    match source {
-        EgressSource::Room { media, .. } => match media {
-            EgressMedia::Both => true,
-            EgressMedia::AudioOnly => track.kind == MediaKind::Audio,
-            EgressMedia::VideoOnly => track.kind == MediaKind::Video,
-        },
-        EgressSource::Participant { identity, screen_share } => {
-            let is_screen = matches!(track.source, Source::ScreenShare | Source::ScreenShareAudio);
-            person.identity == *identity && is_screen == *screen_share
-        }
-        EgressSource::Tracks { audio, video } => [audio, video].contains(&&Some(track.sid.clone())),
-        EgressSource::Track { track: wanted } => track.sid == *wanted,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use plenary_model::{LeaveReason, ParticipantKind, Permission, SpeakerLevel};
+    use plenary_model::{EgressMedia, MediaKind, Source, SpeakerLevel};
 
     use super::*;
+    use crate::egress::testing;
 
     fn room() -> EgressSource {
         EgressSource::Room { layout: String::new(), media: EgressMedia::Both }
@@ -267,48 +252,15 @@ mod tests {
     fn track(sid: &str, mime: &str) -> Track {
         let codec = Codec::named(mime).unwrap_or(Codec::Vp8);
         let source = if codec.kind() == MediaKind::Audio { Source::Microphone } else { Source::Camera };
-        Track {
-            sid: sid.into(),
-            kind: codec.kind(),
-            source,
-            name: String::new(),
-            muted: false,
-            width: 0,
-            height: 0,
-            simulcast: false,
-            stream: String::new(),
-            mime: mime.into(),
-            mid: String::new(),
-            codecs: Vec::new(),
-            layers: Vec::new(),
-            encryption: Encryption::None,
-            disable_red: false,
-            audio_features: Vec::new(),
-            trailer_features: Vec::new(),
-            backup_codec_policy: Default::default(),
-            version: Default::default(),
-        }
+        Track { kind: codec.kind(), source, mime: mime.into(), ..testing::track(sid) }
     }
 
     fn person(identity: &str, sid: &str, tracks: &[Track]) -> Participant {
         Participant {
             sid: sid.into(),
-            identity: identity.try_into().unwrap(),
             name: identity.to_uppercase(),
-            metadata: String::new(),
-            attributes: BTreeMap::new(),
-            state: ParticipantState::Active,
-            kind: ParticipantKind::Standard,
-            permission: Permission::default(),
             tracks: tracks.to_vec(),
-            audience: Default::default(),
-            data_tracks: Vec::new(),
-            joined_at_ms: 1,
-            version: 1,
-            is_publisher: true,
-            leave_reason: LeaveReason::Unknown,
-            client_protocol: 0,
-            capabilities: Vec::new(),
+            ..testing::person(identity, &[])
         }
     }
 

@@ -1,5 +1,7 @@
 use plenary_cluster::{EGRESS_LEASE_LIFE, InProcess, NewRoom, Seat, Stored};
-use plenary_model::{EgressFileKind, EgressOutput, EgressRequest, EgressRequestKind, LeaveReason, RoomName};
+use plenary_model::{
+    EgressFileKind, EgressOutput, EgressRequest, EgressRequestKind, LeaveReason, Participant, RoomName, Track,
+};
 use tokio::sync::mpsc;
 
 use super::*;
