@@ -8,13 +8,13 @@ pub(crate) struct OutgoingHeader {
     pub(crate) mid: String,
     pub(crate) mid_id: Option<u8>,
     pub(crate) transport_sequence_id: Option<u8>,
-    /// Copied from the publisher's packets; at most [`PASSED_MAX`] are.
-    pub(crate) passed: Vec<PassedExtension>,
+    /// Copied from the publisher's packets.
+    pub(crate) audio_level: Option<PassedExtension>,
     /// The dependency descriptor, which changes on the way.
     pub(crate) dependency: Option<PassedExtension>,
 }
 
-/// An extension that means the same on both sides under different ids: audio level, orientation.
+/// An extension that means the same on both sides under different ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PassedExtension {
     pub(crate) from: u8,
@@ -73,10 +73,10 @@ impl<'p> Elements<'p> {
         if let Some(id) = outgoing.mid_id.filter(|_| with_mid && fits(outgoing.mid.len())) {
             elements.push(id, outgoing.mid.as_bytes());
         }
-        for extension in outgoing.passed.iter().take(PASSED_MAX) {
-            if let Some(data) = header.extension(packet, extension.from).filter(|data| fits(data.len())) {
-                elements.push(extension.to, data);
-            }
+        if let Some(level) = outgoing.audio_level
+            && let Some(data) = header.extension(packet, level.from).filter(|data| fits(data.len()))
+        {
+            elements.push(level.to, data);
         }
         if let Some((id, data)) = dependency {
             elements.push(id, data);
@@ -159,9 +159,8 @@ fn fits(bytes: usize) -> bool {
     bytes <= ELEMENT_BYTES_MAX
 }
 
-pub(super) const PASSED_MAX: usize = 4;
-/// Besides those the `mid` and the dependency descriptor. The stamp has no place of its own, since its data comes last.
-const ELEMENTS_MAX: usize = PASSED_MAX + 2;
+/// Level, `mid` and dependency descriptor. The stamp has no place of its own, since its data comes last.
+const ELEMENTS_MAX: usize = 3;
 const SHORT_ID_MAX: u8 = 14;
 const SHORT_BYTES_MAX: usize = 16;
 /// What we copy must not push a packet of usual size over the MTU.

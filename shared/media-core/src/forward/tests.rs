@@ -19,7 +19,7 @@ const NO_MID: OutgoingHeader = OutgoingHeader {
     mid: String::new(),
     mid_id: None,
     transport_sequence_id: None,
-    passed: Vec::new(),
+    audio_level: None,
     dependency: None,
 };
 
@@ -36,7 +36,7 @@ fn config(codec: Codec) -> ForwarderConfig {
             mid: "7".into(),
             mid_id: Some(4),
             transport_sequence_id: Some(3),
-            passed: vec![PassedExtension { from: 9, to: 1 }],
+            audio_level: Some(PassedExtension { from: 9, to: 1 }),
             dependency: None,
         },
         cuts_trailers: false,
@@ -551,7 +551,7 @@ fn rewriting_is_idempotent_on_its_own_output() {
     let packet = layers[0].packet(0, true, b"opus");
     let (_, once) = pass(&mut forwarder, &mut layers[0], now, &packet).unwrap();
     // The same configuration, fed with what it wrote: its own audio level now has id 1.
-    let same = OutgoingHeader { passed: vec![PassedExtension { from: 1, to: 1 }], ..config(Codec::Audio).header };
+    let same = OutgoingHeader { audio_level: Some(PassedExtension { from: 1, to: 1 }), ..config(Codec::Audio).header };
     let mut again = Forwarder::new(now, ForwarderConfig { header: same, ..config(Codec::Audio) });
     again.set_target(all_of(0));
     let mut layer = Layer::new(0, 0, 0, Codec::Audio);

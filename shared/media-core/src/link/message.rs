@@ -126,8 +126,6 @@ pub(crate) struct TrackInfo {
     pub(crate) svc: bool,
     #[prost(uint32, tag = "12")]
     pub(crate) audio_level_id: u32,
-    #[prost(uint32, tag = "13")]
-    pub(crate) orientation_id: u32,
     #[prost(uint32, tag = "14")]
     pub(crate) dependency_id: u32,
     #[prost(message, repeated, tag = "15")]

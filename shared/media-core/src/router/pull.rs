@@ -477,7 +477,6 @@ fn remote_track(slot: usize, info: &TrackInfo) -> Option<Track> {
         || Encoding { stream: None, keyframes: KeyframeRequests::new(LAYER_INTERVAL), remote: RemoteStream::default() };
     let mut extensions = Extensions::default();
     extensions.audio_level = id(info.audio_level_id);
-    extensions.orientation = id(info.orientation_id);
     extensions.dependency = id(info.dependency_id);
     Some(Track {
         sid: info.track.as_str().into(),

@@ -336,7 +336,6 @@ fn info(track: &Track) -> TrackInfo {
         muted: track.muted,
         svc: track.layering == Layering::Svc,
         audio_level_id: id(track.extensions.audio_level),
-        orientation_id: id(track.extensions.orientation),
         dependency_id: id(track.extensions.dependency),
         layers: track.sizes.iter().map(layer).collect(),
         streams: streams.collect(),

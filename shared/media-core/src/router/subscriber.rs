@@ -693,10 +693,7 @@ fn outgoing_header(section: &SendSection, track: &Track) -> OutgoingHeader {
         mid: section.mid.clone(),
         mid_id: section.extensions.mid,
         transport_sequence_id: section.extensions.transport_sequence,
-        passed: [(from.audio_level, to.audio_level), (from.orientation, to.orientation)]
-            .into_iter()
-            .filter_map(passed)
-            .collect(),
+        audio_level: passed((from.audio_level, to.audio_level)),
         dependency: passed((from.dependency, to.dependency)),
     }
 }

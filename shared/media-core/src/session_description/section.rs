@@ -101,8 +101,6 @@ pub(crate) struct Extensions {
     /// Only together with the feedback of the same name.
     pub(crate) transport_sequence: Option<u8>,
     pub(crate) audio_level: Option<u8>,
-    /// How a phone is held; passed on, or its video arrives on its side.
-    pub(crate) orientation: Option<u8>,
     /// Which frames need which (AV1 RTP payload format, appendix A).
     pub(crate) dependency: Option<u8>,
     /// Ids, one bit each, that the client offered for the way from itself alone.
@@ -154,7 +152,6 @@ impl Extensions {
             repaired_rid: self.repaired_rid.filter(|_| video),
             transport_sequence: self.transport_sequence.filter(|_| transport_cc),
             audio_level: self.audio_level.filter(|_| !video),
-            orientation: self.orientation.filter(|_| video),
             dependency: self.dependency.filter(|_| video),
             one_way: self.one_way,
         }
@@ -178,7 +175,6 @@ impl Extensions {
             (self.mid, URI_MID),
             (self.rid, URI_RID),
             (self.repaired_rid, URI_REPAIRED_RID),
-            (self.orientation, URI_ORIENTATION),
             (self.dependency, URI_DEPENDENCY),
         ]
         .into_iter()
@@ -192,7 +188,6 @@ impl Extensions {
             URI_REPAIRED_RID => &mut self.repaired_rid,
             URI_TRANSPORT_CC => &mut self.transport_sequence,
             URI_AUDIO_LEVEL => &mut self.audio_level,
-            URI_ORIENTATION => &mut self.orientation,
             URI_DEPENDENCY => &mut self.dependency,
             _ => return None,
         })
@@ -359,7 +354,6 @@ const TRACK_ID_BYTES_MAX: usize = 256;
 const URI_MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 const URI_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
 const URI_REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
-const URI_ORIENTATION: &str = "urn:3gpp:video-orientation";
 const URI_DEPENDENCY: &str = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 const URI_AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 const URI_TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";

@@ -371,7 +371,6 @@ fn agree(mid: &str, track: &SendTrack, section: &Section<'_>) -> Option<SendSect
         transport_sequence: both(ours.transport_sequence, theirs.transport_sequence)
             .filter(|_| payload.feedback.transport_cc),
         audio_level: both(ours.audio_level, theirs.audio_level),
-        orientation: both(ours.orientation, theirs.orientation),
         dependency: both(ours.dependency, theirs.dependency),
         ..Extensions::default()
     };
@@ -393,7 +392,6 @@ fn extensions(codec: Codec) -> Extensions {
         audio_level: (kind == MediaKind::Audio).then_some(1),
         transport_sequence: Some(3),
         mid: Some(4),
-        orientation: (kind == MediaKind::Video).then_some(5),
         dependency: codec.has_dependency_descriptor().then_some(6),
         ..Extensions::default()
     }
