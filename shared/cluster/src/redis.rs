@@ -3,11 +3,14 @@
 //! Rooms are spread over the configured servers by their name's hash. Bans for every room are kept on each of them, so that
 //! a join asks one server; requests between nodes travel over the first. Every call ends within a second.
 
+mod bans;
 mod egresses;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzz;
+mod leases;
 mod outboxes;
 mod requests;
+mod scripts;
 mod seal;
 mod server;
 mod shard;
@@ -16,8 +19,7 @@ mod wire;
 mod words;
 
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -29,23 +31,22 @@ use plenary_model::{
     RoomName, RoomSnapshot, RoomWord,
 };
 use prost::Message;
-use redis::Script;
 use tokio::sync::watch;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::fuzz::read_anything;
 use self::{
     requests::Requests,
+    scripts::{CREATE, DELETE, FILLING, INFO, JOIN, LEAVE, PUT, RESTORE, SET_META, SNAPSHOT, TOUCH},
     seal::Seal,
     shard::{Ear, Heard, NamedScript, NoAnswer, Shard},
-    values::{Answer, Settings, WrittenRecord, ban_place, flags, reason_number, stored_ban},
+    values::{Answer, Settings, WrittenRecord, flags, reason_number},
     words::{Hearing, Letterboxes},
 };
 use crate::{
-    AdminReply, BANS_MAX, BANS_PER_ROOM_MAX, Bans, Bus, BusError, EgressFilter, EgressLease, EgressRefusal, Inbox,
-    Joined, LEASE_LIFE, Leased, Lost, MissReason, NewRoom, Observation, Observer, OutboxLease, REAP_PATIENCE,
-    ROOM_LIFE, Reached, Recorder, Renewed, Request, Seat, Store, StoreError, StoredEgress, Subscription,
-    UNLEASED_PATIENCE, Waiting,
+    AdminReply, Bus, BusError, EgressFilter, EgressLease, EgressRefusal, Inbox, Joined, Leased, Lost, MissReason,
+    NewRoom, Observation, Observer, OutboxLease, ROOM_LIFE, Reached, Recorder, Renewed, Request, Seat, Store,
+    StoreError, StoredEgress, Subscription, Waiting,
     receive::{Subscriber, Untold},
 };
 
@@ -125,52 +126,6 @@ impl Redis {
         self.shards.first().unwrap_or_else(|| unreachable!("there is one at least"))
     }
 
-    fn lease_keys(&self) -> [String; 4] {
-        ["leases", "nodes", "reaped", "seated"].map(|kind| format!("{}{kind}", self.prefix))
-    }
-
-    async fn run_on_first(&self, script: &NamedScript, args: &[&[u8]]) -> Result<Answer, StoreError> {
-        let answer = self.first().run(script, &self.lease_keys(), args).await?;
-        answer.map(|values| Answer(values.into_iter())).map_err(|word| refusal(&word))
-    }
-
-    /// Where this node may host somebody, by the hints that a server keeps.
-    async fn hosted_by(&self, node: &str, shard: &Shard) -> Result<Vec<RoomName>, NoAnswer> {
-        let mut list = redis::cmd("SMEMBERS");
-        list.arg(format!("{}hosts:{node}", self.prefix));
-        let rooms: Vec<Vec<u8>> = shard.query("list_hosted", &list).await?;
-        Ok(rooms.iter().filter_map(|room| RoomName::try_from(std::str::from_utf8(room).ok()?).ok()).collect())
-    }
-
-    async fn remove_people_of(&self, node: &str, reason: LeaveReason) -> Result<(), StoreError> {
-        let reason = reason_number(reason);
-        for shard in &self.shards {
-            for room in self.hosted_by(node, shard).await? {
-                self.place(&room).run(&REAP, &[node.as_bytes(), reason.as_bytes()]).await?;
-            }
-            let mut done = redis::cmd("ZREM");
-            done.arg(self.seated_key()).arg(node);
-            let _: i64 = shard.query("unseated", &done).await?;
-        }
-        Ok(())
-    }
-
-    /// Who hosts people at the servers that keep no leases, and was long seen without one. `alive` have one.
-    async fn unleased(&self, alive: &[String]) -> Result<Vec<String>, StoreError> {
-        let patience_ms = UNLEASED_PATIENCE.as_millis().to_string();
-        let args: Vec<_> = [&patience_ms].into_iter().chain(alive).map(|arg| arg.as_bytes()).collect();
-        let mut dead = Vec::new();
-        for shard in self.shards.iter().skip(1) {
-            let answer = shard.run(&UNLEASED, &[self.seated_key()], &args).await?;
-            dead.extend(answer.map(|values| Answer(values.into_iter())).map_err(|word| refusal(&word))?.texts()?);
-        }
-        Ok(dead)
-    }
-
-    fn seated_key(&self) -> String {
-        format!("{}seated", self.prefix)
-    }
-
     /// Tells a subscriber what it reads in each message.
     fn ear<T: Send + Sync + 'static, M: IntoIterator<Item = T>>(
         &self,
@@ -199,56 +154,6 @@ impl Redis {
             Heard::Check => subscriber.listens(),
         })
     }
-
-    fn ban_keys(&self) -> [String; 2] {
-        [format!("{}bans", self.prefix), format!("{}bans:count", self.prefix)]
-    }
-
-    /// The servers that keep a ban: a room's own, or all of them.
-    fn ban_shards(&self, room: Option<&RoomName>) -> Vec<&Arc<Shard>> {
-        match room {
-            Some(room) => vec![self.place(room).shard],
-            None => self.shards.iter().collect(),
-        }
-    }
-
-    fn bans_channel(&self) -> String {
-        format!("{}bans", self.prefix)
-    }
-
-    async fn run_on_bans(&self, shard: &Shard, script: &NamedScript, args: &[&[u8]]) -> Result<Answer, StoreError> {
-        let answer = shard.run(script, &self.ban_keys(), args).await?;
-        answer.map(|values| Answer(values.into_iter())).map_err(|word| refusal(&word))
-    }
-
-    /// Told over this channel, if any.
-    async fn restore_bans_at(
-        &self,
-        shard: &Shard,
-        lost: &[BanEntry],
-        channel: &str,
-        now_unix_s: u64,
-    ) -> Result<(), StoreError> {
-        let now = now_unix_s.to_string();
-        let [all_max, per_room_max] = ban_limits();
-        for some in lost.chunks(RESTORED_AT_ONCE) {
-            let mut args = vec![now.clone(), all_max.clone(), per_room_max.clone()];
-            for entry in some {
-                let room = entry.room.as_ref();
-                args.extend([channel.to_owned(), ban_place(room), room.map(ToString::to_string).unwrap_or_default()]);
-                args.push(entry.identity.to_string());
-                args.extend([entry.banned_until_unix_s, entry.tokens_before_unix_s].map(|number| number.to_string()));
-                args.extend([entry.revoked_until_unix_s, entry.version].map(|number| number.to_string()));
-            }
-            let args: Vec<_> = args.iter().map(String::as_bytes).collect();
-            self.run_on_bans(shard, &RESTORE_BANS, &args).await?;
-        }
-        Ok(())
-    }
-}
-
-fn ban_limits() -> [String; 2] {
-    [BANS_MAX, BANS_PER_ROOM_MAX].map(|limit| limit.to_string())
 }
 
 /// Where a room is kept.
@@ -359,7 +264,7 @@ impl Store for Redis {
             let Seat { participant, node, issued_unix_s, now_unix_s, create, trace } = seat;
             let participant_bytes = wire::Participant::from(&participant).encode_to_vec();
             let identity = participant.identity.as_str();
-            let bans = [Some(&room), None].map(|place| format!("{}{identity}", ban_place(place)));
+            let bans = [Some(&room), None].map(|place| format!("{}{identity}", values::ban_place(place)));
             let may_create: &[u8] = if create.is_some() { b"1" } else { b"0" };
             let [here, everywhere] = &bans;
             let (version, issued, now) = (
@@ -511,156 +416,35 @@ impl Store for Redis {
     }
 
     fn renew(&self, node: NodeInfo) -> BoxFuture<'_, Result<Renewed, StoreError>> {
-        Box::pin(async move {
-            let life_ms = LEASE_LIFE.as_millis().to_string();
-            let info = wire::NodeInfo::from(&node).encode_to_vec();
-            let args = [node.node.as_str().as_bytes(), life_ms.as_bytes(), &info];
-            let mut answer = self.run_on_first(&RENEW, &args).await?;
-            let was_held = answer.is_one();
-            let mut infos = answer.array()?;
-            let mut nodes = Vec::new();
-            while let Some(bytes) = infos.optional() {
-                nodes.push(wire::decode::<wire::NodeInfo>(&bytes)?.into());
-            }
-            Ok(Renewed { was_held, nodes })
-        })
+        Box::pin(self.renew_lease(node))
     }
 
     fn release(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            self.remove_people_of(node.as_str(), LeaveReason::ServerShutdown).await?;
-            self.run_on_first(&RELEASE, &[node.as_str().as_bytes()]).await.map(drop)
-        })
+        Box::pin(self.release_lease(node))
     }
 
     fn strays(&self, node: NodeId, open: Vec<RoomName>) -> BoxFuture<'_, Result<Vec<RoomName>, StoreError>> {
-        Box::pin(async move {
-            let open: BTreeSet<_> = open.into_iter().collect();
-            let mut strays = Vec::new();
-            for shard in &self.shards {
-                for room in self.hosted_by(node.as_str(), shard).await? {
-                    if !open.contains(&room)
-                        && self.place(&room).run(&HOSTED, &[node.as_str().as_bytes()]).await?.is_one()
-                    {
-                        strays.push(room);
-                    }
-                }
-            }
-            strays.sort_unstable();
-            Ok(strays)
-        })
+        Box::pin(self.strays_of(node, open))
     }
 
     fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>> {
-        Box::pin(async move {
-            let patience_ms = [REAP_PATIENCE, UNLEASED_PATIENCE].map(|patience| patience.as_millis().to_string());
-            let mut answer = self.run_on_first(&EXPIRED, &patience_ms.each_ref().map(|ms| ms.as_bytes())).await?;
-            let (mut dead, alive) = (answer.texts()?, answer.texts()?);
-            dead.extend(self.unleased(&alive).await?);
-            dead.sort_unstable();
-            dead.dedup();
-            for node in &dead {
-                self.remove_people_of(node, LeaveReason::ConnectionTimeout).await?;
-                let mut done = redis::cmd("ZREM");
-                done.arg(&self.lease_keys()[2]).arg(node);
-                let _: i64 = self.first().query("reaped", &done).await?;
-            }
-            Ok(dead.into_iter().map(NodeId::from).collect())
-        })
+        Box::pin(self.reap_dead())
     }
 
     fn ban(&self, ban: Ban, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            let room = ban.room.as_ref();
-            let until = ban.until_unix_s.to_string();
-            let (banned, before, revoked_until) = match ban.tokens_before_unix_s {
-                None => (until, String::new(), String::new()),
-                Some(before) => (String::new(), before.to_string(), until),
-            };
-            let (place, now) = (ban_place(room), now_unix_s.to_string());
-            let [all_max, per_room_max] = ban_limits();
-            let shards = self.ban_shards(room);
-            let (first, others) = shards.split_first().unwrap_or_else(|| unreachable!("there is one at least"));
-            let channel = self.bans_channel();
-            let name = room.map_or("", RoomName::as_str);
-            let args = [
-                channel.as_str(),
-                &place,
-                name,
-                ban.identity.as_str(),
-                &banned,
-                &before,
-                &revoked_until,
-                &now,
-                &all_max,
-                &per_room_max,
-            ];
-            let mut answer = self.run_on_bans(first, &BAN, &args.map(str::as_bytes)).await?;
-            let entry = wire::ban_entry(&answer.bytes()?)?;
-            for shard in others {
-                self.restore_bans_at(shard, std::slice::from_ref(&entry), "", now_unix_s).await?;
-            }
-            Ok(())
-        })
+        Box::pin(self.add_ban(ban, now_unix_s))
     }
 
     fn lift_ban(&self, identity: Identity, room: Option<RoomName>) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(async move {
-            let (place, channel) = (ban_place(room.as_ref()), self.bans_channel());
-            let name = room.as_ref().map_or("", RoomName::as_str);
-            let shards = self.ban_shards(room.as_ref());
-            for (at, shard) in shards.iter().enumerate() {
-                let args = [channel.as_bytes(), place.as_bytes(), name.as_bytes(), identity.as_str().as_bytes()];
-                // One server may have lost what another has.
-                let Some(lifted) = self.run_on_bans(shard, &LIFT_BAN, &args).await?.optional() else { continue };
-                let entry = wire::ban_entry(&lifted)?;
-                for (_, other) in shards.iter().enumerate().filter(|(other, _)| *other != at) {
-                    self.restore_bans_at(other, std::slice::from_ref(&entry), "", 0).await?;
-                }
-                return Ok(true);
-            }
-            Ok(false)
-        })
+        Box::pin(self.remove_ban(identity, room))
     }
 
     fn bans(&self, now_unix_s: u64) -> BoxFuture<'_, Result<Vec<BanEntry>, StoreError>> {
-        Box::pin(async move {
-            let [key, _] = self.ban_keys();
-            let mut list = redis::cmd("HGETALL");
-            list.arg(key);
-            let mut lists = Vec::new();
-            for shard in &self.shards {
-                let stored: Vec<(String, String)> = shard.query("list_bans", &list).await?;
-                lists.push(stored.iter().filter_map(|(field, line)| stored_ban(field, line)).collect::<Vec<_>>());
-            }
-            // What is for every room is kept on each server: what one of them has lost it gets from the others.
-            let everywhere = lists.iter().flatten().filter(|entry| entry.room.is_none()).cloned().collect();
-            let everywhere = Bans::from_list(everywhere, now_unix_s);
-            for (shard, list) in self.shards.iter().zip(&lists) {
-                let lost = everywhere.clone().reconcile(list.clone(), now_unix_s);
-                self.restore_bans_at(shard, &lost, "", now_unix_s).await?;
-            }
-            Ok(Bans::from_list(lists.concat(), now_unix_s).entries(now_unix_s))
-        })
+        Box::pin(self.all_bans(now_unix_s))
     }
 
     fn restore_bans(&self, lost: Vec<BanEntry>, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            for (at, shard) in self.shards.iter().enumerate() {
-                let is_kept_here = |entry: &&BanEntry| match &entry.room {
-                    Some(room) => Arc::ptr_eq(self.place(room).shard, shard),
-                    None => true,
-                };
-                let here: Vec<_> = lost.iter().filter(is_kept_here).cloned().collect();
-                let (everywhere, of_rooms): (Vec<_>, Vec<_>) = here.into_iter().partition(|entry| entry.room.is_none());
-                let channel = self.bans_channel();
-                self.restore_bans_at(shard, &of_rooms, &channel, now_unix_s).await?;
-                // Those are told of by the first server alone.
-                let channel = if at == 0 { channel.as_str() } else { "" };
-                self.restore_bans_at(shard, &everywhere, channel, now_unix_s).await?;
-            }
-            Ok(())
-        })
+        Box::pin(self.put_bans_back(lost, now_unix_s))
     }
 
     fn lease_outboxes(&self, destination: &str, most: usize) -> BoxFuture<'_, Result<Leased, StoreError>> {
@@ -739,7 +523,7 @@ impl Bus for Redis {
             let subscriber = Arc::new(subscriber);
             for shard in &self.shards {
                 let ear = self.ear(subscriber.clone(), |bytes| wire::ban_entry(bytes).map(Some));
-                shard.listen(format!("{}bans", self.prefix), ear).await?;
+                shard.listen(self.bans_channel(), ear).await?;
             }
             Ok(subscription)
         })
@@ -794,52 +578,6 @@ impl Bus for Redis {
         Box::pin(async move { self.requests.serve(&node).await })
     }
 }
-
-/// A script with what goes before it.
-macro_rules! scripts {
-    ($($name:ident = [$($before:literal),+] $file:literal;)+) => {
-        $(static $name: LazyLock<NamedScript> = LazyLock::new(|| NamedScript {
-            name: $file,
-            script: Script::new(concat!(
-                $(include_str!(concat!("redis/scripts/", $before, ".lua")),)+
-                include_str!(concat!("redis/scripts/", $file, ".lua")),
-            )),
-        });)+
-    };
-}
-
-scripts! {
-    CREATE = ["encode", "prelude"] "create";
-    JOIN = ["encode", "prelude"] "join";
-    PUT = ["encode", "prelude"] "put";
-    LEAVE = ["encode", "prelude"] "leave";
-    SET_META = ["encode", "prelude"] "set_meta";
-    SNAPSHOT = ["encode", "prelude"] "snapshot";
-    INFO = ["encode", "prelude"] "info";
-    DELETE = ["encode", "prelude"] "delete";
-    TOUCH = ["encode", "prelude"] "touch";
-    RESTORE = ["encode", "prelude"] "restore";
-    REAP = ["encode", "prelude"] "reap";
-    HOSTED = ["encode", "prelude"] "hosted";
-    EGRESS_START = ["encode", "prelude", "egress"] "egress_start";
-    EGRESS_CLAIM = ["encode", "prelude", "egress"] "egress_claim";
-    EGRESS_RENEW = ["encode", "prelude", "egress"] "egress_renew";
-    EGRESS_PUT = ["encode", "prelude", "egress"] "egress_put";
-    EGRESS_LIST = ["encode", "prelude", "egress"] "egress_list";
-    EGRESS_UNHELD = ["encode"] "egress_unheld";
-    RENEW = ["encode"] "renew";
-    RELEASE = ["encode"] "release";
-    EXPIRED = ["encode", "seated"] "expired";
-    UNLEASED = ["encode", "seated"] "unleased";
-    LEASE = ["encode"] "lease";
-    OUTBOX = ["encode"] "outbox";
-    BAN = ["encode", "bans"] "ban";
-    LIFT_BAN = ["encode", "bans"] "lift_ban";
-    RESTORE_BANS = ["encode", "bans"] "restore_bans";
-}
-
-/// The scripts after which something may wait in an outbox.
-const FILLING: [&str; 8] = ["create", "join", "put", "leave", "delete", "reap", "egress_start", "egress_put"];
 
 /// Records, or bans, that are put back at once.
 const RESTORED_AT_ONCE: usize = 100;

@@ -6,7 +6,9 @@ use plenary_model::{Egress, EgressId, EgressStatus, RoomName};
 use prost::Message;
 
 use super::{
-    EGRESS_CLAIM, EGRESS_LIST, EGRESS_PUT, EGRESS_RENEW, EGRESS_START, EGRESS_UNHELD, Redis, refusal, values::Answer,
+    Redis, refusal,
+    scripts::{EGRESS_CLAIM, EGRESS_LIST, EGRESS_PUT, EGRESS_RENEW, EGRESS_START, EGRESS_UNHELD},
+    values::Answer,
     wire,
 };
 use crate::{EGRESS_LEASE_LIFE, EgressFilter, EgressLease, Recorder, StoreError, StoredEgress};

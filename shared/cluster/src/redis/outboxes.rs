@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use super::{LEASE, OUTBOX, Redis, refusal, values::Answer, wire};
+use super::{
+    Redis, refusal,
+    scripts::{LEASE, OUTBOX},
+    values::Answer,
+    wire,
+};
 use crate::{Leased, OUTBOX_LEASE_LIFE, OutboxLease, Reached, StoreError, Waiting};
 
 impl Redis {
