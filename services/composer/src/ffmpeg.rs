@@ -96,6 +96,9 @@ pub struct Settings {
     pub participants: BTreeSet<String>,
     pub canvas: Canvas,
     pub fps: u32,
+    /// Without one the quality is the same everywhere, whatever it takes.
+    pub video_bits_per_second: Option<u32>,
+    pub audio_bits_per_second: Option<u32>,
     /// Of one encoder or decoder. One ffmpeg runs at a time.
     pub threads: u32,
     /// Whether names stand in the picture. Without a font they do not.
@@ -111,6 +114,8 @@ pub enum BadSettings {
     Canvas,
     #[error("frames per second must be from 1 to 60")]
     Fps,
+    #[error("video must be given 50000 to 50000000 bits per second, and audio 16000 to 320000")]
+    BitRate,
     #[error("threads must be from 1 to 64")]
     Threads,
     #[error("ogg and mp3 have sound alone")]
@@ -126,6 +131,12 @@ impl Settings {
         }
         if !(1..=60).contains(&self.fps) {
             return Err(BadSettings::Fps);
+        }
+        let is_between = |rate: Option<u32>, least, most| rate.is_none_or(|rate| (least..=most).contains(&rate));
+        if !is_between(self.video_bits_per_second, 50_000, 50_000_000)
+            || !is_between(self.audio_bits_per_second, 16_000, 320_000)
+        {
+            return Err(BadSettings::BitRate);
         }
         if !(1..=64).contains(&self.threads) {
             return Err(BadSettings::Threads);
@@ -147,6 +158,8 @@ impl Default for Settings {
             participants: BTreeSet::new(),
             canvas,
             fps: 25,
+            video_bits_per_second: None,
+            audio_bits_per_second: None,
             threads: 2,
             names: true,
             font: None,
@@ -281,11 +294,22 @@ fn piece_step(index: usize, piece: &Piece, media: &BTreeMap<TrackFile, Media>, s
     command.args(["-r", &settings.fps.to_string(), "-g", &(settings.fps * 4).to_string()]);
     match settings.format {
         // Without B frames, pieces begin and end where they say.
-        Format::Mp4 => command.args(["-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-bf", "0"]),
+        Format::Mp4 => {
+            command.args(["-c:v", "libx264", "-preset", "veryfast", "-profile:v", "high", "-bf", "0"]);
+            if settings.video_bits_per_second.is_none() {
+                command.args(["-crf", "23"]);
+            }
+        }
         Format::WebM | Format::Ogg | Format::Mp3 => {
             command.args(["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1"]);
-            command.args(["-crf", "34", "-b:v", "0", "-lag-in-frames", "0"]);
+            command.args(["-lag-in-frames", "0"]);
+            if settings.video_bits_per_second.is_none() {
+                command.args(["-crf", "34", "-b:v", "0"]);
+            }
         }
+    }
+    if let Some(rate) = settings.video_bits_per_second {
+        command.args(["-b:v", &rate.to_string(), "-maxrate", &rate.to_string(), "-bufsize", &(rate * 2).to_string()]);
     }
     command.args(["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]);
     command.args(["-threads", &settings.threads.to_string(), "-f", "matroska"]);
@@ -404,11 +428,16 @@ fn video_step(lists: Vec<List>, settings: &Settings) -> Step {
             command.args(["-af", &format!("volume={HEADROOM},alimiter=level=disabled:latency=1")]);
         }
     }
+    let default_rate = match settings.format {
+        Format::Mp4 | Format::Mp3 => 128_000,
+        Format::WebM | Format::Ogg => 96_000,
+    };
+    command.args(["-b:a", &settings.audio_bits_per_second.unwrap_or(default_rate).to_string()]);
     match settings.format {
-        Format::Mp4 => command.args(["-c:a", "aac", "-b:a", "128k", "-movflags", "+faststart", "-f", "mp4"]),
-        Format::WebM => command.args(["-c:a", "libopus", "-b:a", "96k", "-cues_to_front", "1", "-f", "webm"]),
-        Format::Ogg => command.args(["-c:a", "libopus", "-b:a", "96k", "-f", "ogg"]),
-        Format::Mp3 => command.args(["-c:a", "libmp3lame", "-b:a", "128k", "-f", "mp3"]),
+        Format::Mp4 => command.args(["-c:a", "aac", "-movflags", "+faststart", "-f", "mp4"]),
+        Format::WebM => command.args(["-c:a", "libopus", "-cues_to_front", "1", "-f", "webm"]),
+        Format::Ogg => command.args(["-c:a", "libopus", "-f", "ogg"]),
+        Format::Mp3 => command.args(["-c:a", "libmp3lame", "-f", "mp3"]),
     }
     let products = lists.iter().map(|list| list.product.clone()).collect();
     command.texts = lists.into_iter().map(|list| (list.name.to_owned(), list.text)).collect();
@@ -474,4 +503,25 @@ fn seconds(us: i64) -> String {
 
 fn samples(us: u64) -> u64 {
     us * SAMPLE_RATE / SECOND_US
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_have_one_quality_or_one_rate() {
+        let piece = Piece { frames: 0..25, tiles: Vec::new() };
+        let args = |format, video_bits_per_second| {
+            let settings = Settings { format, video_bits_per_second, ..Settings::default() };
+            let step = piece_step(0, &piece, &BTreeMap::new(), &settings);
+            step.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        for (format, quality) in [(Format::Mp4, "-crf 23"), (Format::WebM, "-crf 34 -b:v 0")] {
+            assert!(args(format, None).contains(quality), "{}", args(format, None));
+            let rated = args(format, Some(800_000));
+            assert!(rated.contains("-b:v 800000 -maxrate 800000 -bufsize 1600000"), "{rated}");
+            assert!(!rated.contains("-crf"), "{rated}");
+        }
+    }
 }

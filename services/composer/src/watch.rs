@@ -59,13 +59,31 @@ pub struct Request {
     pub width: u32,
     pub height: u32,
     pub fps: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub video_bits_per_second: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio_bits_per_second: Option<u32>,
 }
 
 impl Default for Request {
     fn default() -> Self {
         let Settings { format, layout, content, participants, names, canvas, fps, .. } = Settings::default();
+        let Settings { video_bits_per_second, audio_bits_per_second, .. } = Settings::default();
         let Canvas { width, height } = canvas;
-        Self { version: VERSION, output: None, format, layout, content, participants, names, width, height, fps }
+        Self {
+            version: VERSION,
+            output: None,
+            format,
+            layout,
+            content,
+            participants,
+            names,
+            width,
+            height,
+            fps,
+            video_bits_per_second,
+            audio_bits_per_second,
+        }
     }
 }
 
@@ -303,6 +321,8 @@ fn render(
         participants: request.participants,
         canvas: Canvas { width: request.width, height: request.height },
         fps: request.fps,
+        video_bits_per_second: request.video_bits_per_second,
+        audio_bits_per_second: request.audio_bits_per_second,
         names: request.names,
         ..settings.clone()
     };

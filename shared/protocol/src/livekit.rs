@@ -4,6 +4,7 @@
 //! from a newer client falls back to the value named "unknown" or "none", never to a right.
 
 mod egress;
+mod encoding;
 
 use livekit_protocol as pb;
 use plenary_model::{
@@ -13,7 +14,10 @@ use plenary_model::{
 };
 use prost::Message as _;
 
-pub use self::egress::{egress_info, egress_status};
+pub use self::{
+    egress::{egress_info, egress_status},
+    encoding::{Encoding, NotEncoded, encoding},
+};
 
 /// A participant with everything that is public about it.
 pub fn participant_info(participant: &Participant) -> pb::ParticipantInfo {

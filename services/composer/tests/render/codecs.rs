@@ -63,9 +63,13 @@ fn every_codec_is_seen_and_in_time() {
 
     for (format, codec) in [(Format::Ogg, "opus"), (Format::Mp3, "mp3")] {
         let output = directory.path().join(format!("all.{}", format.extension()));
-        let settings = Settings { format, content: Content::Audio, ..settings(FPS) };
+        let rate = Some(24_000);
+        let settings = Settings { format, content: Content::Audio, audio_bits_per_second: rate, ..settings(FPS) };
         compose(directory.path(), &output, &settings, &AtomicBool::new(false), &mut |_| {}).unwrap();
         assert_eq!(probe(&output, "stream=codec_name"), [codec]);
+        // Four times as much if nobody asks.
+        let rate: u32 = probe(&output, "format=bit_rate")[0].parse().unwrap();
+        assert!(rate < 48_000, "{rate} b/s");
         let beep = Heard::of(&output).beep(500..1_900).unwrap();
         assert!(beep.abs_diff(SIGNAL_MS) <= 40, "{codec}: {beep} ms");
     }

@@ -149,6 +149,7 @@ impl ComposeArgs {
             names: !self.no_names,
             font: self.font.clone().or_else(plenary_composer::default_font),
             free_bytes_min: self.free_bytes_min,
+            ..plenary_composer::Settings::default()
         }
     }
 }

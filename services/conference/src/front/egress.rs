@@ -20,7 +20,10 @@ use super::{
     room_service::{Answer, Call, unexpected},
     twirp::{Code, TwirpError},
 };
-use crate::egress::{EgressAsk, FileAsk};
+use crate::{
+    egress::{EgressAsk, FileAsk},
+    recording::check_encoding,
+};
 
 impl Call<'_> {
     pub(super) async fn carry_out_egress(&self, method: &str) -> Answer {
@@ -275,7 +278,13 @@ fn asked(
     if message.len() > REQUEST_BYTES_MAX {
         return Err(TwirpError::new(Code::InvalidArgument, "the request is too large"));
     }
-    Ok(EgressAsk { room, source, outputs, request: EgressRequest { kind, message: message.into() } })
+    let request = EgressRequest { kind, message: message.into() };
+    let encoding = livekit::encoding(&request).map_err(|what| not_done(&what.to_string()))?;
+    if encoding.is_passed_through && !matches!(source, EgressSource::Track { .. }) {
+        return Err(not_done("PASSTHROUGH of more than a single track"));
+    }
+    check_encoding(encoding).map_err(|why| TwirpError::new(Code::InvalidArgument, why.to_string()))?;
+    Ok(EgressAsk { room, source, outputs, request })
 }
 
 fn template(name: &str, audio_only: bool, video_only: bool, base_url: &str) -> Result<EgressSource, TwirpError> {
@@ -353,6 +362,8 @@ fn files(
     new: &[pb::EncodedFileOutput],
     is_audio: bool,
 ) -> Result<Vec<FileAsk>, TwirpError> {
+    // The Node SDK says the same file in both.
+    let old = old.filter(|_| new.is_empty());
     let files = old.into_iter().chain(new).map(|file| {
         use encoded_file_output::Output;
         match &file.output {

@@ -8,10 +8,11 @@ use std::{
 };
 
 use plenary_composer::{
-    Content, Format, Layout,
+    BadSettings, Canvas, Content, Format, Layout, Settings,
     watch::{FAILED, Outcome, REQUEST, RESULT, Request, ResultFile},
 };
 use plenary_model::{Egress, EgressFile, EgressFileKind, EgressMedia, EgressOutput, EgressSource};
+use plenary_protocol::livekit::{self, Encoding};
 
 use crate::egress::apart;
 
@@ -125,8 +126,28 @@ fn request(egress: &Egress, kind: EgressFileKind, path: String) -> Request {
         layout,
         content: if has_picture { content } else { Content::Audio },
         names: matches!(egress.source, EgressSource::Room { .. }),
-        ..Request::default()
+        ..encoded(livekit::encoding(&egress.request).unwrap_or_default())
     }
+}
+
+fn encoded(encoding: Encoding) -> Request {
+    let default = Request::default();
+    let (width, height) = encoding.size.unwrap_or((default.width, default.height));
+    Request {
+        width,
+        height,
+        fps: encoding.frames_per_second.unwrap_or(default.fps),
+        video_bits_per_second: encoding.video_bits_per_second,
+        audio_bits_per_second: encoding.audio_bits_per_second,
+        ..default
+    }
+}
+
+/// Whether a composer would take it.
+pub fn check_encoding(encoding: Encoding) -> Result<(), BadSettings> {
+    let Request { width, height, fps, video_bits_per_second, audio_bits_per_second, .. } = encoded(encoding);
+    let canvas = Canvas { width, height };
+    Settings { canvas, fps, video_bits_per_second, audio_bits_per_second, ..Settings::default() }.check()
 }
 
 /// By the names of LiveKit's templates, of which only the dark ones exist.
@@ -151,7 +172,9 @@ const RENDERED_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
+    use livekit_protocol as pb;
     use plenary_model::{EgressRequest, EgressRequestKind, EgressStatus, RoomName};
+    use prost::Message;
     use tempfile::tempdir;
 
     use super::*;
@@ -222,6 +245,18 @@ mod tests {
             assert_eq!(rendered().unwrap(), Some(file.clone()));
             assert_eq!(rendered().unwrap(), Some(file), "asked again after a crash");
         }
+    }
+
+    #[test]
+    fn it_is_encoded_as_it_was_asked_for() {
+        let options =
+            pb::room_composite_egress_request::Options::Preset(pb::EncodingOptionsPreset::PortraitH264720p60.into());
+        let message = pb::RoomCompositeEgressRequest { options: Some(options), ..Default::default() };
+        let mut egress = room("");
+        assert_eq!(request(&egress, EgressFileKind::Mp4, "a.mp4".into()).fps, Request::default().fps);
+        egress.request.message = message.encode_to_vec().into();
+        let asked = request(&egress, EgressFileKind::Mp4, "a.mp4".into());
+        assert_eq!((asked.width, asked.height, asked.fps), (720, 1280, 60));
     }
 
     #[test]

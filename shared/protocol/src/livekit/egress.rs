@@ -10,9 +10,9 @@ use super::signed;
 /// A recording with the request it came from, which is left out if it cannot be read.
 pub fn egress_info(egress: &Egress) -> pb::EgressInfo {
     let files = file_results(egress);
-    let request = request(&egress.request);
+    // Whoever knows a single result alone looks for it here, whatever was asked for.
     #[allow(deprecated)]
-    let result = files.first().filter(|_| asked_the_old_way(request.as_ref())).cloned().map(OldResult::File);
+    let result = files.first().cloned().map(OldResult::File);
     pb::EgressInfo {
         egress_id: egress.id.to_string(),
         room_id: egress.room_sid.to_string(),
@@ -28,7 +28,8 @@ pub fn egress_info(egress: &Egress) -> pb::EgressInfo {
         updated_at: signed(egress.updated_at_ns),
         file_results: files,
         error: egress.error.clone(),
-        request,
+        error_code: error_code(egress.status),
+        request: request(&egress.request),
         result,
         ..pb::EgressInfo::default()
     }
@@ -43,6 +44,16 @@ pub fn egress_status(status: EgressStatus) -> pb::EgressStatus {
         EgressStatus::Failed => pb::EgressStatus::EgressFailed,
         EgressStatus::Aborted => pb::EgressStatus::EgressAborted,
         EgressStatus::LimitReached => pb::EgressStatus::EgressLimitReached,
+    }
+}
+
+/// As HTTP has it.
+fn error_code(status: EgressStatus) -> i32 {
+    match status {
+        EgressStatus::Failed => 500,
+        EgressStatus::Aborted => 412,
+        EgressStatus::LimitReached => 413,
+        EgressStatus::Starting | EgressStatus::Active | EgressStatus::Ending | EgressStatus::Complete => 0,
     }
 }
 
@@ -63,7 +74,7 @@ fn file_results(egress: &Egress) -> Vec<pb::FileInfo> {
     egress.files.iter().map(file).collect()
 }
 
-fn request(request: &EgressRequest) -> Option<Request> {
+pub(super) fn request(request: &EgressRequest) -> Option<Request> {
     let message = request.message.clone();
     match request.kind {
         EgressRequestKind::Unified => Message::decode(message).ok().map(Request::Egress),
@@ -71,21 +82,5 @@ fn request(request: &EgressRequest) -> Option<Request> {
         EgressRequestKind::Participant => Message::decode(message).ok().map(Request::Participant),
         EgressRequestKind::TrackComposite => Message::decode(message).ok().map(Request::TrackComposite),
         EgressRequestKind::Track => Message::decode(message).ok().map(Request::Track),
-    }
-}
-
-/// Whoever asks with a single output looks for a single result.
-#[allow(deprecated)]
-fn asked_the_old_way(request: Option<&Request>) -> bool {
-    use pb::{room_composite_egress_request, track_composite_egress_request};
-    match request {
-        Some(Request::RoomComposite(ask)) => {
-            matches!(ask.output, Some(room_composite_egress_request::Output::File(_)))
-        }
-        Some(Request::TrackComposite(ask)) => {
-            matches!(ask.output, Some(track_composite_egress_request::Output::File(_)))
-        }
-        Some(Request::Track(_)) => true,
-        _ => false,
     }
 }

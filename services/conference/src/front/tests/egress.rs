@@ -169,7 +169,9 @@ async fn a_recording_is_started_shown_arranged_and_stopped() {
     let (_, late) = answer!(app, "UpdateLayout", json!({ "egress_id": id, "layout": "grid" }));
     assert_eq!(late["msg"], "egress with status EGRESS_COMPLETE cannot be updated");
     let (_, listed) = answer!(app, "ListEgress", json!({ "egressId": id }));
+    assert_eq!(listed["items"][0]["error_code"], 0);
     let result = &listed["items"][0]["file_results"][0];
+    assert_eq!(result, &listed["items"][0]["file"], "for those who know a single result");
     assert_eq!((&result["duration"], &result["size"], &result["ended_at"]), (&json!("3"), &json!("7"), &json!("4")));
     let (_, listed) = answer!(app, "ListEgress", json!({ "active": true }));
     assert_eq!(listed, json!({ "items": [], "next_page_token": null }));
@@ -200,6 +202,7 @@ async fn whoever_asks_in_protobuf_is_answered_in_it_and_the_old_way_too() {
     let stopped = pb::EgressInfo::decode(read_body(call_service(&app, request.to_request()).await).await).unwrap();
     assert_eq!(stopped.status(), pb::EgressStatus::EgressAborted, "it had not begun");
     assert!(stopped.ended_at > 0 && !stopped.error.is_empty());
+    assert_eq!(stopped.error_code, 412);
 }
 
 #[actix_web::test]
@@ -223,6 +226,13 @@ async fn every_way_to_ask_comes_to_what_is_recorded() {
             everybody("", EgressMedia::AudioOnly),
             EgressFileKind::Mp3,
             "f.mp3",
+        ),
+        (
+            "StartRoomCompositeEgress",
+            json!({ "file": { "filepath": "f" }, "file_outputs": file, "preset": "PORTRAIT_H264_1080P_30" }),
+            everybody("", EgressMedia::Both),
+            EgressFileKind::Mp4,
+            "f.mp4",
         ),
         (
             "StartParticipantEgress",
@@ -318,6 +328,10 @@ async fn what_cannot_be_recorded_is_refused_by_name() {
         (room, json!({ "file_outputs": file, "custom_base_url": "https://x" }), 501, "custom_base_url"),
         (room, json!({ "file_outputs": file, "audio_mixing": "DUAL_CHANNEL_AGENT" }), 501, "audio_mixing"),
         (room, json!({ "file_outputs": file, "webhooks": [{ "url": "https://x" }] }), 501, "webhooks"),
+        (room, json!({ "file_outputs": file, "advanced": { "video_codec": "H264_BASELINE" } }), 501, "video_codec"),
+        (room, json!({ "file_outputs": file, "advanced": { "width": 641, "height": 360 } }), 400, "must be even"),
+        (room, json!({ "file_outputs": file, "advanced": { "framerate": 90 } }), 400, "from 1 to 60"),
+        (room, json!({ "file_outputs": file, "advanced": { "video_bitrate": 1 } }), 400, "bits per second"),
         (room, json!({ "stream_outputs": [{ "urls": ["rtmp://x"] }] }), 501, "stream outputs"),
         (room, json!({ "stream": { "urls": ["rtmp://x"] } }), 501, "stream outputs"),
         (room, json!({ "segments": {} }), 501, "segment outputs"),
@@ -337,6 +351,12 @@ async fn what_cannot_be_recorded_is_refused_by_name() {
         ("StartWebEgress", json!({ "url": "https://x" }), 501, "web pages"),
         ("StartEgress", json!({ "outputs": [{ "file": {} }] }), 400, "field: source"),
         ("StartEgress", json!({ "web": { "url": "https://x" }, "outputs": [{ "file": {} }] }), 501, "web pages"),
+        (
+            "StartEgress",
+            json!({ "template": {}, "preset": "PASSTHROUGH", "outputs": [{ "file": {} }] }),
+            501,
+            "PASSTHROUGH",
+        ),
         ("StartEgress", json!({ "template": {} }), 400, "field: output"),
         ("StartEgress", json!({ "template": {}, "outputs": [{ "stream": {} }] }), 501, "stream outputs"),
         ("StartEgress", json!({ "template": {}, "outputs": [{ "file": {} }], "storage": { "s3": {} } }), 501, "S3"),
