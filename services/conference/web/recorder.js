@@ -2,7 +2,13 @@
 // is recorded the room itself says, whoever began it.
 
 /** Why it could not be, in words for the person who asked. */
-export class RecorderError extends Error {}
+export class RecorderError extends Error {
+  /** @param {string} words @param {number} [status] */
+  constructor(words, status) {
+    super(words);
+    this.status = status;
+  }
+}
 
 export class Recorder {
   #room;
@@ -27,7 +33,7 @@ export class Recorder {
     const { items } = await this.#call('ListEgress', { room_name: this.#room, active: true });
     const running = (Array.isArray(items) ? items : []).filter((one) => RUNNING.has(one.status));
     if (running.length === 0) throw new RecorderError('There is no recording that could be stopped.');
-    await Promise.all(running.map((one) => this.#call('StopEgress', { egress_id: one.egress_id })));
+    await Promise.all(running.map(({ egress_id }) => this.#call('StopEgress', { egress_id }).catch(unlessStopped)));
   }
 
   /**
@@ -45,9 +51,14 @@ export class Recorder {
       throw new RecorderError('The server did not answer. Try again.');
     });
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw new RecorderError(words(response.status, answer.code, answer.msg));
+    if (!response.ok) throw new RecorderError(words(response.status, answer.code, answer.msg), response.status);
     return answer;
   }
+}
+
+/** Somebody else was quicker. @param {RecorderError} error */
+function unlessStopped(error) {
+  if (error.status !== PRECONDITION_FAILED) throw error;
 }
 
 /**
@@ -56,7 +67,7 @@ export class Recorder {
  * @param {unknown} message the server's own words
  */
 function words(status, code, message) {
-  if (status === 412) return 'This server does not record: it has no directory for recordings.';
+  if (status === PRECONDITION_FAILED) return 'This server does not record: it has no directory for recordings.';
   if (code === 'bad_route') return 'This server cannot record.';
   if (status === 401 || status === 403) return 'Your invitation does not allow recording, or it has expired.';
   if (status === 429) return 'This server makes as many recordings as it can. Try again later.';
@@ -64,5 +75,7 @@ function words(status, code, message) {
 }
 
 const RUNNING = new Set(['EGRESS_STARTING', 'EGRESS_ACTIVE']);
+/** Of a start: nothing is recorded here; of a stop: it has ended. */
+const PRECONDITION_FAILED = 412;
 const TIMEOUT_MS = 15_000;
 const MESSAGE_MAX = 200;

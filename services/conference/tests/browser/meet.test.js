@@ -1,19 +1,25 @@
 // The meet page as people use it: from the lobby into a call and out again, and what it says when something is wrong.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { after } from 'node:test';
+
+import { EgressClient, EgressStatus, EncodedFileOutput } from 'livekit-server-sdk';
 
 import { Guest } from './harness/meet.js';
-import { RecordedRoom } from './harness/recorded.js';
 import { Relay } from './harness/relay.js';
 import { Server } from './harness/server.js';
 import { stage } from './harness/stage.js';
+import { until } from './harness/until.js';
 
 // The page mints tokens of its own only where the well-known development key is in use.
 const DEVELOPMENT = { PLENARY_KEYS: 'devkey: secret' };
-const test = stage({ server: DEVELOPMENT });
+const recordings = mkdtempSync(join(tmpdir(), 'plenary-recordings-'));
+const test = stage({ server: { ...DEVELOPMENT, PLENARY__RECORDING__DIRECTORY: recordings, PLENARY__RECORDING__FREE_BYTES_MIN: '0', PLENARY__RECORDING__COMPOSE: 'false' } });
+// When the server has ended.
+after(() => rmSync(recordings, { recursive: true }));
 
 const screenshots = process.env.PLENARY_SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'plenary-screenshots-'));
 mkdirSync(screenshots, { recursive: true });
@@ -36,6 +42,10 @@ async function invited(call, identity, options, { server = call.server, grant } 
   const guest = await Guest.open(call.browser, `${server.http}/meet#token=${token}`, options);
   call.cleanup(() => guest.close());
   return guest;
+}
+
+function egressClient(call) {
+  return new EgressClient(call.server.http, call.server.key, call.server.secret);
 }
 
 async function picture(guest, name) {
@@ -184,12 +194,12 @@ for (const width of [360, 320]) {
 for (const viewport of [undefined, { width: 390, height: 800 }, { width: 320, height: 700 }]) {
   const width = viewport?.width ?? 1280;
   test(`everybody_is_told_of_a_recording_on_${width}_pixels`, async (call) => {
-    const room = new RecordedRoom();
-    const ann = await invited(call, 'ann with quite a long name', { ...ANN, viewport, prepare: (context) => room.route(context) });
+    const ann = await invited(call, 'ann with quite a long name', { ...ANN, viewport });
     await ann.join();
     const mark = ann.get('recording');
     assert.equal(await mark.textContent(), '', 'nothing is said of a recording that there is not');
-    room.isRecorded(true);
+    const egress = egressClient(call);
+    const { egressId } = await egress.startRoomCompositeEgress(call.room, new EncodedFileOutput({ filepath: `told-${width}` }), { layout: 'grid' });
     await ann.toasts('This call is being recorded.');
     assert.equal(await mark.getAttribute('role'), 'status');
     await mark.getByText('Recording', { exact: false }).waitFor();
@@ -197,7 +207,7 @@ for (const viewport of [undefined, { width: 390, height: 800 }, { width: 320, he
     assert.ok(box && box.width > 40 && box.x >= 0 && box.x + box.width <= width, JSON.stringify(box));
     assert.equal(await ann.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0);
     await picture(ann, `recorded-${width}`);
-    room.isRecorded(false);
+    await egress.stopEgress(egressId);
     await ann.toasts('The recording has ended.');
     assert.equal(await mark.textContent(), '');
     assert.equal(await ann.get('record-toggle').count(), 0, 'the token does not let this person record');
@@ -206,27 +216,44 @@ for (const viewport of [undefined, { width: 390, height: 800 }, { width: 320, he
 }
 
 test('who_may_record_starts_and_stops_it', async (call) => {
-  const room = new RecordedRoom();
-  const ann = await invited(call, 'ann', { ...ANN, prepare: (context) => room.route(context) }, { grant: { roomRecord: true } });
+  const ann = await invited(call, 'ann', ANN, { grant: { roomRecord: true } });
   await ann.join();
   await ann.press('record-toggle');
   await ann.toasts('This call is being recorded.');
   await picture(ann, 'recording-started');
+  const egress = egressClient(call);
+  const [recording] = await egress.listEgress({ roomName: call.room, active: true });
+  assert.equal(recording.status, EgressStatus.EGRESS_ACTIVE);
+  const files = () => readdirSync(join(recordings, recording.egressId));
+  await until('her camera and her microphone are recorded', async () => files().filter((name) => name.endsWith('.part')).length === 2, { seen: files });
   await ann.press('record-toggle');
   await ann.toasts('The recording has ended.');
-  assert.deepEqual(room.asked.map(({ method }) => method), ['StartRoomCompositeEgress', 'ListEgress', 'StopEgress']);
-  const [start, list, stop] = room.asked;
-  assert.deepEqual(start.body, { room_name: call.room, file_outputs: [{}] });
-  assert.deepEqual(list.body, { room_name: call.room, active: true });
-  assert.deepEqual(stop.body, { egress_id: 'EG_running' }, 'one that is ending already is left alone');
-  for (const { bearer } of room.asked) assert.equal(JSON.parse(atob(bearer.split('.')[1])).video.roomRecord, true);
+  await until('the files are whole', async () => files().filter((name) => name.endsWith('.webm')).length === 2, { seen: files });
+  const [ended] = await egress.listEgress({ egressId: recording.egressId });
+  assert.equal(ended.status, EgressStatus.EGRESS_ENDING, 'nobody composes here');
   assert.deepEqual(ann.complaints(), []);
 });
 
+test('whoever_stops_what_somebody_else_has_stopped_already_hears_no_complaint', async (call) => {
+  const stopped = { status: 412, json: { code: 'failed_precondition', msg: 'egress with status EGRESS_ENDING cannot be stopped' } };
+  const late = (context) => context.route('**/twirp/livekit.Egress/StopEgress', (route) => route.fulfill(stopped));
+  const ann = await invited(call, 'ann', { ...ANN, prepare: late }, { grant: { roomRecord: true } });
+  await ann.join();
+  await ann.press('record-toggle');
+  await ann.toasts('This call is being recorded.');
+  const egress = egressClient(call);
+  const [{ egressId }] = await egress.listEgress({ roomName: call.room, active: true });
+  await Promise.all([ann.page.waitForResponse(/StopEgress/), ann.press('record-toggle')]);
+  await egress.stopEgress(egressId);
+  await ann.toasts('The recording has ended.');
+  assert.equal(await ann.page.getByText('was not stopped', { exact: false }).count(), 0);
+});
+
 test('what_keeps_a_recording_from_beginning_is_said_in_words', async (call) => {
-  const room = new RecordedRoom();
+  let refusal = {};
+  const refuse = (context) => context.route('**/twirp/livekit.Egress/*', (route) => route.fulfill(refusal));
   const viewport = { width: 390, height: 800 };
-  const ann = await invited(call, 'ann', { ...ANN, viewport, prepare: (context) => room.route(context) }, { grant: { roomRecord: true } });
+  const ann = await invited(call, 'ann', { ...ANN, viewport, prepare: refuse }, { grant: { roomRecord: true } });
   await ann.join();
   for (const [status, code, words] of [
     [412, 'failed_precondition', 'This server does not record: it has no directory for recordings.'],
@@ -234,7 +261,7 @@ test('what_keeps_a_recording_from_beginning_is_said_in_words', async (call) => {
     [401, 'unauthenticated', 'Your invitation does not allow recording, or it has expired.'],
     [503, 'unavailable', 'The server said: the node is busy'],
   ]) {
-    room.refusal = { status, body: { code, msg: 'the node is busy' } };
+    refusal = { status, json: { code, msg: 'the node is busy' } };
     await ann.press('record-toggle');
     await ann.toasts(`The recording did not begin. ${words}`);
   }
