@@ -106,6 +106,8 @@ pub struct Settings {
     pub font: Option<PathBuf>,
     /// With less on the disk, nothing is rendered.
     pub free_bytes_min: u64,
+    /// Whether a file that is called like the video is replaced. Otherwise it stays, and there is no video.
+    pub replaces: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -165,6 +167,7 @@ impl Default for Settings {
             font: None,
             // Recordings end at half of it, unless that is configured otherwise.
             free_bytes_min: 2 << 30,
+            replaces: true,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     fmt,
     fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
@@ -92,6 +92,8 @@ pub enum ComposeError {
     Disk { path: PathBuf, error: io::Error },
     #[error("another composer is making {0}")]
     Busy(PathBuf),
+    #[error("there is a file {0} already")]
+    Exists(PathBuf),
     #[error("only {} MiB are free", free_bytes >> 20)]
     Space { free_bytes: u64 },
     #[error(transparent)]
@@ -129,12 +131,30 @@ pub fn compose(
     cancel: &AtomicBool,
     report: &mut dyn FnMut(Progress),
 ) -> Result<Composed, ComposeError> {
+    let (composed, work) = make(directory, output, settings, cancel, report)?;
+    work.remove()?;
+    Ok(composed)
+}
+
+/// As [`compose`], for whoever has yet to say that it is done: as long as `Work` is there, the same call knows the file of that
+/// name from somebody else's.
+pub(crate) fn make(
+    directory: &Path,
+    output: &Path,
+    settings: &Settings,
+    cancel: &AtomicBool,
+    report: &mut dyn FnMut(Progress),
+) -> Result<(Composed, Work), ComposeError> {
     settings.check()?;
+    if !settings.replaces && inode(output).is_some() && !Work::directory(output).exists() {
+        return Err(ComposeError::Exists(output.to_owned()));
+    }
     let mut session = read_session(directory)?;
     if !settings.participants.is_empty() {
         keep_only(&mut session, &settings.participants);
     }
-    let work = Work::open(output, settings.free_bytes_min)?;
+    let work = Work::open(output)?;
+    work.check_space(settings)?;
     installed()?;
     let absolute = directory.canonicalize().map_err(ReadSessionError::Io)?;
     let media = probe(&absolute, &session, cancel)?;
@@ -148,32 +168,43 @@ pub fn compose(
         nameless: settings.names && settings.content != Content::Audio && settings.font.is_none(),
     });
 
+    let video = steps.last().map(|step| step.output.as_str()).unwrap_or_default();
+    if !settings.replaces
+        && let Some(there) = inode(output)
+        && inode(&work.directory.join(video)) != Some(there)
+    {
+        // Unless this is what somebody else left who was killed when their video had its name, it is of no use any more.
+        if !work.has(there)? {
+            work.remove()?;
+        }
+        return Err(ComposeError::Exists(output.to_owned()));
+    }
     work.prepare(&steps, settings)?;
     for (index, step) in steps.iter().enumerate() {
-        let made = work.make(step, cancel)?;
+        let made = work.make(step, settings, cancel)?;
         report(Progress::Step { done: index + 1, steps: steps.len(), made });
     }
-    let size = match steps.last() {
-        Some(video) => work.finish(&video.output, output)?,
-        None => 0,
-    };
+    let size = work.name(video, output, settings.replaces)?;
     report(Progress::Done { output: output.to_owned() });
     let started_us = session.stretches.first().map_or(0, |stretch| stretch.from_us);
-    Ok(Composed { started_us, duration_us: plan.length_us, size, missing: plan.missing })
+    Ok((Composed { started_us, duration_us: plan.length_us, size, missing: plan.missing }, work))
 }
 
 /// The directory of one rendering, ours alone as long as this lives.
-struct Work {
+pub(crate) struct Work {
     directory: PathBuf,
-    free_bytes_min: u64,
     _lock: File,
 }
 
 impl Work {
-    fn open(output: &Path, free_bytes_min: u64) -> Result<Self, ComposeError> {
+    fn directory(output: &Path) -> PathBuf {
         let mut name = OsString::from(output.file_name().unwrap_or_default());
         name.push(".work");
-        let directory = output.with_file_name(name);
+        output.with_file_name(name)
+    }
+
+    pub(crate) fn open(output: &Path) -> Result<Self, ComposeError> {
+        let directory = Self::directory(output);
         let disk = |error| ComposeError::Disk { path: directory.clone(), error };
         match DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(disk(error)),
@@ -185,17 +216,25 @@ impl Work {
             Err(TryLockError::WouldBlock) => return Err(ComposeError::Busy(output.to_owned())),
             Err(TryLockError::Error(error)) => return Err(disk(error)),
         }
-        let work = Self { directory, free_bytes_min, _lock: lock };
-        work.check_space()?;
-        Ok(work)
+        Ok(Self { directory, _lock: lock })
+    }
+
+    pub(crate) fn remove(self) -> Result<(), ComposeError> {
+        fs::remove_dir_all(&self.directory).map_err(|error| ComposeError::Disk { path: self.directory, error })
     }
 
     /// Recordings that go on at the same place must not end because of this one.
-    fn check_space(&self) -> Result<(), ComposeError> {
+    fn check_space(&self, settings: &Settings) -> Result<(), ComposeError> {
         let disk = |error: rustix::io::Errno| ComposeError::Disk { path: self.directory.clone(), error: error.into() };
         let space = rustix::fs::statvfs(&self.directory).map_err(disk)?;
         let free_bytes = space.f_bavail.saturating_mul(space.f_frsize);
-        if free_bytes >= self.free_bytes_min { Ok(()) } else { Err(ComposeError::Space { free_bytes }) }
+        if free_bytes >= settings.free_bytes_min { Ok(()) } else { Err(ComposeError::Space { free_bytes }) }
+    }
+
+    fn has(&self, file: (u64, u64)) -> Result<bool, ComposeError> {
+        let entries = fs::read_dir(&self.directory);
+        let mut entries = entries.map_err(|error| ComposeError::Disk { path: self.directory.clone(), error })?;
+        Ok(entries.any(|entry| entry.is_ok_and(|entry| inode(&entry.path()) == Some(file))))
     }
 
     /// Keeps what is of use to these steps and nothing else.
@@ -218,12 +257,12 @@ impl Work {
     }
 
     /// Unless it is there, which it gives false for. It gets its name when it is whole.
-    fn make(&self, step: &Step, cancel: &AtomicBool) -> Result<bool, ComposeError> {
+    fn make(&self, step: &Step, settings: &Settings, cancel: &AtomicBool) -> Result<bool, ComposeError> {
         let whole = self.directory.join(&step.output);
         if whole.exists() {
             return Ok(false);
         }
-        self.check_space()?;
+        self.check_space(settings)?;
         for (name, text) in &step.texts {
             let path = self.directory.join(name);
             fs::write(&path, text).map_err(|error| ComposeError::Disk { path, error })?;
@@ -252,12 +291,31 @@ impl Work {
     }
 
     /// Gives the size of the video.
-    fn finish(self, video: &str, output: &Path) -> Result<u64, ComposeError> {
-        rename_whole(&self.directory.join(video), output)?;
-        let size = fs::metadata(output).map_err(|error| ComposeError::Disk { path: output.to_owned(), error })?.len();
-        fs::remove_dir_all(&self.directory).map_err(|error| ComposeError::Disk { path: self.directory, error })?;
-        Ok(size)
+    fn name(&self, video: &str, output: &Path, replaces: bool) -> Result<u64, ComposeError> {
+        let disk = |error| ComposeError::Disk { path: output.to_owned(), error };
+        let video = self.directory.join(video);
+        if replaces {
+            rename_whole(&video, output)?;
+        } else {
+            // A second name instead of another one: nothing is replaced, and by the first one it is known again.
+            match fs::hard_link(&video, output) {
+                Err(_) if inode(output).is_some_and(|there| inode(&video) == Some(there)) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    // All that is here is ours, and of no use under another name.
+                    let _ = fs::remove_dir_all(&self.directory);
+                    return Err(ComposeError::Exists(output.to_owned()));
+                }
+                linked => linked.map_err(disk)?,
+            }
+        }
+        Ok(fs::metadata(output).map_err(disk)?.len())
     }
+}
+
+/// What a file is known by, whatever it is called; none if there is no such file.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let there = fs::symlink_metadata(path).ok()?;
+    Some((there.dev(), there.ino()))
 }
 
 /// Says in which of a rendering's steps it was.

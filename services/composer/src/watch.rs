@@ -22,7 +22,7 @@ use crate::{
     layout::{Canvas, Layout},
     probe::{ReadSessionError, read_session},
     process::RunError,
-    run::{ComposeError, Composed, Progress, compose},
+    run::{ComposeError, Composed, Progress, Work, make},
 };
 
 /// Of all files here.
@@ -47,7 +47,7 @@ const STARTS_MAX: u32 = 5;
 #[serde(default, deny_unknown_fields)]
 pub struct Request {
     pub version: u32,
-    /// Below the watched directory; without one it is `composed.mp4` (or `.webm`) beside the tracks.
+    /// Below the watched directory, where nothing is called so yet; without one it is `composed.mp4` (or `.webm`) beside the tracks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
     pub format: Format,
@@ -140,6 +140,8 @@ pub enum Failure {
     BadRequest,
     /// Its session files cannot be read, or nothing was recorded.
     BadRecording,
+    /// Something is called like the output.
+    Exists,
     Disk,
     FfmpegFailed,
     /// Nothing came of it for [`STALLED_AFTER`](crate::STALLED_AFTER).
@@ -181,6 +183,7 @@ impl RenderError {
                 | ComposeError::Step { error: RunError::Stalled { .. }, .. } => Failure::FfmpegStalled,
                 ComposeError::Run(_) | ComposeError::Step { .. } => Failure::FfmpegFailed,
                 ComposeError::Wrong { .. } => Failure::FfmpegWrong,
+                ComposeError::Exists(_) => Failure::Exists,
                 _ => Failure::Disk,
             },
         }
@@ -267,8 +270,8 @@ fn answer(
         Some(lock) if request.is_file() => lock,
         _ => return Ok(()),
     };
-    let (outcome, renamed) = match render(root, directory, settings, cancel, report) {
-        Ok(outcome) => (outcome, None),
+    let (outcome, left) = match render(root, directory, settings, cancel, report) {
+        Ok((outcome, work)) => (outcome, Some(work)),
         Err(RenderError::Compose(error)) if error.is_cancelled() => return Ok(()),
         Err(error) if error.is_passing() => {
             report(News::Waits { waits: error.to_string() });
@@ -280,14 +283,17 @@ fn answer(
                 _ => (error.to_string(), String::new()),
             };
             report(News::Failed { failed: message.clone(), log: log.clone() });
-            (Outcome::Failed { error: error.failure(), message, log }, Some(directory.join(FAILED)))
+            (Outcome::Failed { error: error.failure(), message, log }, None)
         }
     };
-    // In this order: whoever finds no request finds its result.
+    // In this order: whoever finds no request finds its result, and whoever finds one with its video knows it for theirs.
     write(&directory.join(RESULT), &ResultFile { version: VERSION, outcome })?;
-    match renamed {
-        Some(to) => fs::rename(request, to)?,
-        None => fs::remove_file(request)?,
+    match left {
+        Some(work) => {
+            work.remove().map_err(io::Error::other)?;
+            fs::remove_file(request)?;
+        }
+        None => fs::rename(request, directory.join(FAILED))?,
     }
     remove_if_there(&directory.join(PROGRESS))
 }
@@ -298,7 +304,7 @@ fn render(
     settings: &Settings,
     cancel: &AtomicBool,
     report: &mut dyn FnMut(News),
-) -> Result<Outcome, RenderError> {
+) -> Result<(Outcome, Work), RenderError> {
     let mut text = Vec::new();
     File::open(directory.join(REQUEST))?.take(REQUEST_BYTES_MAX).read_to_end(&mut text)?;
     let request: Request = serde_json::from_slice(&text)?;
@@ -314,6 +320,10 @@ fn render(
     if let Some(parent) = output.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     }
+    let replaces = request.output.is_none();
+    if !replaces && let Some(outcome) = said_before(directory, &path, &output) {
+        return Ok((outcome, Work::open(&output)?));
+    }
     let settings = Settings {
         layout: request.layout,
         format: request.format,
@@ -324,26 +334,32 @@ fn render(
         video_bits_per_second: request.video_bits_per_second,
         audio_bits_per_second: request.audio_bits_per_second,
         names: request.names,
+        replaces,
         ..settings.clone()
     };
     let mut progress = Starts::begin(directory)?;
-    let made = compose(directory, &output, &settings, cancel, &mut |news| {
+    let made = make(directory, &output, &settings, cancel, &mut |news| {
         progress.tell(&news);
         report(News::Progress(news));
     });
     if made.is_err() {
         progress.take_back();
     }
-    let Composed { started_us, duration_us, size, missing } = made?;
+    let (Composed { started_us, duration_us, size, missing }, work) = made?;
     let missing = missing.iter().map(TrackFile::to_string).collect();
-    Ok(Outcome::Complete {
-        path,
-        size,
-        duration_us,
-        started_us,
-        ended_us: started_us.saturating_add(duration_us),
-        missing,
-    })
+    let ended_us = started_us.saturating_add(duration_us);
+    Ok((Outcome::Complete { path, size, duration_us, started_us, ended_us, missing }, work))
+}
+
+/// The answer of a composer that was killed before it could take the request away, if the video is there: it is newer than the
+/// request.
+fn said_before(directory: &Path, path: &Path, output: &Path) -> Option<Outcome> {
+    let modified = |name| fs::metadata(directory.join(name)).and_then(|data| data.modified()).ok();
+    if modified(RESULT)? < modified(REQUEST)? || output.symlink_metadata().is_err() {
+        return None;
+    }
+    let answer: ResultFile = serde_json::from_slice(&fs::read(directory.join(RESULT)).ok()?).ok()?;
+    Some(answer.outcome).filter(|said| matches!(said, Outcome::Complete { path: of, .. } if of == path))
 }
 
 /// Neither absolute nor going up, called as a video is called and not as a file of a recording.

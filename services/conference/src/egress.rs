@@ -23,10 +23,10 @@ use tokio::{
 };
 
 use self::keeper::Keeper;
-use self::path::{Facts, TrackFacts};
+use self::path::{Facts, TrackFacts, apart};
 pub use self::{
     keeper::Held,
-    path::{PathError, apart},
+    path::{NAMES_TRIED_MAX, PathError, names},
 };
 use crate::{front::room_api::ApiError, ids, tokens::unix_ms};
 

@@ -148,6 +148,7 @@ fn the_documented_files_are_these() {
     for failure in [
         Failure::BadRequest,
         Failure::BadRecording,
+        Failure::Exists,
         Failure::Disk,
         Failure::FfmpegFailed,
         Failure::FfmpegStalled,

@@ -3,9 +3,10 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, SystemTime},
 };
 
 use plenary_composer::watch::{FAILED, Failure, Outcome, PROGRESS, ProgressFile, REQUEST, RESULT, ResultFile};
@@ -13,9 +14,13 @@ use plenary_recording::session_file::{Epoch, Event, StopReason};
 
 use crate::tools::*;
 
-/// Somebody joins each second, and nobody sends anything.
 fn recording(root: &Path) -> PathBuf {
-    let directory = root.join("EG_x");
+    asking(root, "EG_x", r#"{"width":160,"height":90,"fps":5}"#)
+}
+
+/// Somebody joins each second, and nobody sends anything.
+fn asking(root: &Path, id: &str, request: &str) -> PathBuf {
+    let directory = root.join(id);
     fs::create_dir(&directory).unwrap();
     let mut recorder = Recorder::new(&directory, Epoch { number: 1, boot: 1 }, 0, None);
     for second in 0..6 {
@@ -23,7 +28,7 @@ fn recording(root: &Path) -> PathBuf {
     }
     recorder.tell(6_000, Event::Stopped { reason: StopReason::Requested });
     recorder.end();
-    fs::write(directory.join(REQUEST), r#"{"width":160,"height":90,"fps":5}"#).unwrap();
+    fs::write(directory.join(REQUEST), request).unwrap();
     directory
 }
 
@@ -100,4 +105,44 @@ fn a_composer_that_was_killed_is_taken_over_from() {
     assert!(matches!(result(&directory), Outcome::Complete { duration_us: 6_000_000, .. }));
     assert!(!directory.join(PROGRESS).exists());
     assert_eq!(Seen::of(&directory.join("composed.mp4"), 5).frames.len(), 30);
+}
+
+#[test]
+fn a_video_is_known_for_its_own_and_no_other_is_replaced() {
+    let root = tempfile::tempdir().unwrap();
+    let request = r#"{"output":"x.mp4","width":160,"height":90,"fps":5}"#;
+    let (output, work) = (root.path().join("x.mp4"), root.path().join("x.mp4.work"));
+    let look = || assert!(composer(root.path(), &real_path()).stdout(Stdio::null()).status().unwrap().success());
+    let inode = || fs::metadata(&output).unwrap().ino();
+
+    // It cannot say what it has made.
+    let first = asking(root.path(), "EG_1", request);
+    let blocked = first.join(format!("{RESULT}.part"));
+    fs::create_dir(&blocked).unwrap();
+    look();
+    assert!(first.join(REQUEST).exists() && !first.join(RESULT).exists());
+    let own = inode();
+    // Of another recording that asks for the same, meanwhile.
+    let second = asking(root.path(), "EG_0", &request.replace("5}", "4}"));
+    look();
+    assert!(matches!(result(&second), Outcome::Failed { error: Failure::Exists, .. }));
+    fs::remove_dir(blocked).unwrap();
+    look();
+    assert!(matches!(result(&first), Outcome::Complete { path, .. } if path == Path::new("x.mp4")));
+    assert_eq!((inode(), work.exists(), first.join(REQUEST).exists()), (own, false, false));
+
+    // It was killed when it had said so.
+    fs::create_dir(&work).unwrap();
+    fs::write(first.join(REQUEST), request).unwrap();
+    let asked = fs::File::options().append(true).open(first.join(REQUEST)).unwrap();
+    asked.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+    look();
+    assert!(matches!(result(&first), Outcome::Complete { .. }));
+    assert_eq!((inode(), work.exists(), first.join(REQUEST).exists()), (own, false, false));
+
+    // Asked for anew it is refused as anybody else is, and leaves nothing.
+    fs::write(first.join(REQUEST), request).unwrap();
+    look();
+    assert!(matches!(result(&first), Outcome::Failed { error: Failure::Exists, .. }));
+    assert_eq!((inode(), work.exists()), (own, false));
 }

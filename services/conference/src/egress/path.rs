@@ -70,7 +70,17 @@ pub fn expand(template: &str, default: &str, ending: &str, facts: &Facts<'_>) ->
     Ok(parts.join("/"))
 }
 
-/// The same path for one recording alone: where another of the room has it, or, by whoever makes the file, where there is one already.
+/// What a recording's file may be called, the first that nothing else is called so: as it was asked for, with the recording's id, and
+/// where it has several files of that name, with a number.
+pub fn names(path: &str, id: &EgressId) -> impl Iterator<Item = String> {
+    (0..NAMES_TRIED_MAX).map(move |number| match number {
+        0 => path.to_owned(),
+        1 => apart(path, id),
+        _ => apart(path, &format!("{id}-{number}").as_str().into()),
+    })
+}
+
+/// The same path for one recording alone.
 pub fn apart(path: &str, id: &EgressId) -> String {
     let (directory, file) = path.rsplit_once('/').map_or(("", path), |(directory, file)| (directory, file));
     let (name, ending) = file.rsplit_once('.').unwrap_or((file, ""));
@@ -177,6 +187,9 @@ const TEMPLATE_BYTES_MAX: usize = 1024;
 
 /// Directories and the file.
 const PARTS_MAX: usize = 16;
+
+/// Files of one name.
+pub const NAMES_TRIED_MAX: usize = 1_000;
 
 /// Below what file systems take (255), with space for what is added while a file is not whole.
 pub const PART_BYTES_MAX: usize = 200;

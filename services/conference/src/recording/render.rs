@@ -9,12 +9,12 @@ use std::{
 
 use plenary_composer::{
     BadSettings, Canvas, Content, Format, Layout, Settings,
-    watch::{FAILED, Outcome, REQUEST, RESULT, Request, ResultFile},
+    watch::{FAILED, Failure, Outcome, REQUEST, RESULT, Request, ResultFile},
 };
 use plenary_model::{Egress, EgressFile, EgressFileKind, EgressMedia, EgressOutput, EgressSource};
 use plenary_protocol::livekit::{self, Encoding};
 
-use crate::egress::apart;
+use crate::egress::{NAMES_TRIED_MAX, names};
 
 /// An output of a recording that has ended, the composer being asked for it if nobody has. None as long as it has not answered.
 ///
@@ -38,10 +38,14 @@ pub(super) fn rendered(
         fs::remove_file(directory.join(REQUEST))?;
         return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody has rendered it within a day"));
     }
-    let own = apart(&output.path, &egress.id);
+    let mut refused = None;
     if let Some(answer) = read(&directory.join(RESULT))? {
         let is_ours = match &answer {
-            Outcome::Complete { path, .. } => [&output.path, &own].iter().any(|own| path == Path::new(own)),
+            Outcome::Complete { path, .. } => names(&output.path, &egress.id).any(|own| path == Path::new(&own)),
+            Outcome::Failed { error: Failure::Exists, .. } => {
+                refused = refused_name(directory);
+                false
+            }
             Outcome::Failed { .. } => true,
         };
         if is_ours {
@@ -50,9 +54,21 @@ pub(super) fn rendered(
             return file_of(answer).map(Some);
         }
     }
-    let is_taken = root.join(&output.path).symlink_metadata().is_ok();
-    ask(directory, &request(egress, output.kind, if is_taken { own } else { output.path.clone() }))?;
+    // The composer has the last word: until it renders this, others may be called so. It may also see what is not seen here yet.
+    let is_free =
+        |name: &String| refused.as_deref() != Some(Path::new(name)) && root.join(name).symlink_metadata().is_err();
+    let name = names(&output.path, &egress.id).find(is_free).ok_or_else(|| {
+        let message = format!("{NAMES_TRIED_MAX} files are called like {}", output.path);
+        io::Error::new(io::ErrorKind::AlreadyExists, message)
+    })?;
+    ask(directory, &request(egress, output.kind, name))?;
     Ok(None)
+}
+
+/// What the output of a request was called that the composer has set aside.
+fn refused_name(directory: &Path) -> Option<PathBuf> {
+    let request: Request = serde_json::from_slice(&fs::read(directory.join(FAILED)).ok()?).ok()?;
+    request.output
 }
 
 /// Whether the composer has been asked and may yet answer.
@@ -209,7 +225,7 @@ mod tests {
     fn answer(directory: &Path, outcome: Outcome) {
         let answer = ResultFile { version: 1, outcome };
         fs::write(directory.join(RESULT), serde_json::to_vec(&answer).unwrap()).unwrap();
-        fs::remove_file(directory.join(REQUEST)).unwrap();
+        fs::rename(directory.join(REQUEST), directory.join(FAILED)).unwrap();
     }
 
     fn asked(directory: &Path) -> Request {
@@ -257,6 +273,26 @@ mod tests {
         egress.request.message = message.encode_to_vec().into();
         let asked = request(&egress, EgressFileKind::Mp4, "a.mp4".into());
         assert_eq!((asked.width, asked.height, asked.fps), (720, 1280, 60));
+    }
+
+    #[test]
+    fn what_somebody_else_was_called_meanwhile_is_asked_for_by_another_name() {
+        let root = tempdir().unwrap();
+        let output = mp4("a.mp4");
+        let rendered = || rendered(root.path(), root.path(), &room(""), &output, 0);
+        let exists = Outcome::Failed { error: Failure::Exists, message: "there".into(), log: String::new() };
+        for name in ["a.mp4", "a-EG_x.mp4", "a-EG_x-2.mp4"] {
+            assert_eq!(rendered().unwrap(), None);
+            assert_eq!(asked(root.path()).output.as_deref(), Some(Path::new(name)));
+            fs::write(root.path().join(name), "somebody's").unwrap();
+            answer(root.path(), exists.clone());
+        }
+        // Of which this node does not know yet.
+        fs::remove_file(root.path().join("a-EG_x-2.mp4")).unwrap();
+        assert_eq!(rendered().unwrap(), None);
+        assert_eq!(asked(root.path()).output.as_deref(), Some(Path::new("a-EG_x-3.mp4")));
+        answer(root.path(), complete("a-EG_x-3.mp4".into()));
+        assert_eq!(rendered().unwrap().unwrap().path, "a-EG_x-3.mp4");
     }
 
     #[test]

@@ -20,7 +20,10 @@ use super::{
     render,
     shelf::{self, Entry, Kind},
 };
-use crate::{config, egress::apart};
+use crate::{
+    config,
+    egress::{NAMES_TRIED_MAX, names},
+};
 
 /// How a recording ends in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,16 +216,10 @@ impl Recorded {
     }
 }
 
-/// Gives a file a second name below the root, and says which: where something else is called so already, one with the recording's
-/// id, and where the recording has several files, a number.
+/// Gives a file a second name below the root, and says which.
 fn link_as(root: &Path, from: &Path, path: &str, id: &EgressId) -> io::Result<String> {
     let inode = fs::metadata(from)?.ino();
-    for number in 0..NAMES_TRIED_MAX {
-        let name = match number {
-            0 => path.to_owned(),
-            1 => apart(path, id),
-            _ => apart(path, &format!("{id}-{number}").as_str().into()),
-        };
+    for name in names(path, id) {
         let to = root.join(&name);
         if let Some(parent) = to.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
@@ -243,9 +240,6 @@ const CLOCKS_EQUAL_US: u128 = 250_000;
 
 const NOTHING_PUBLISHED: &str = "nothing was published while it was recorded";
 const LIMIT_REACHED: &str = "a limit of this server was reached";
-
-/// Files of one name.
-const NAMES_TRIED_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
