@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use plenary_recording::session_file::TrackFile;
+use plenary_recording::{PICTURE_PIXELS_MAX, session_file::TrackFile};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -275,6 +275,8 @@ fn piece_step(index: usize, piece: &Piece, media: &BTreeMap<TrackFile, Media>, s
                 // From the key frame before, as `fps` then has the frame that is shown at that moment, however long it is
                 // shown already. Sizes may change inside: the graph must stay and `scale` see to it.
                 command.args(["-noaccurate_seek", "-reinit_filter", "0"]);
+                // Larger ones cannot be decoded.
+                command.args(["-max_pixels", &PICTURE_PIXELS_MAX.to_string()]);
                 command.input(found, picture.seek_us);
                 let filters = format!("[{inputs}:v:0]{}", picture_filters(tile, settings.fps));
                 // Its last frame stays to the end; where not one can be decoded, the placeholder comes after nothing.

@@ -9,7 +9,10 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use plenary_recording::session_file::{Epoch, Event, MergeError, ReadError, Session, SessionFile, TrackFile, merge};
+use plenary_recording::{
+    PICTURE_PIXELS_MAX,
+    session_file::{Epoch, Event, MergeError, ReadError, Session, SessionFile, TrackFile, merge},
+};
 
 use crate::{
     ffmpeg::{Media, Product},
@@ -132,10 +135,11 @@ fn streams(path: &Path, format: &[&str], cancel: &AtomicBool) -> Result<Vec<Stre
     let mut url = OsString::from("file:");
     url.push(path);
     let mut command = gently("ffprobe");
-    command.args(["-v", "quiet", "-protocol_whitelist", "file"]).args(format);
+    command.args(["-v", "quiet", "-protocol_whitelist", "file", "-max_pixels", &PICTURE_PIXELS_MAX.to_string()]);
+    command.args(format);
     command.args([
         "-show_entries",
-        "packet=stream_index,pts_time,duration_time:stream=index,codec_name,codec_type,pix_fmt",
+        "packet=stream_index,pts_time,duration_time:stream=index,codec_name,codec_type,pix_fmt,width,height",
     ]);
     // Streams come last, each `stream|index=0|…`.
     command.args(["-of", "compact", "-i"]).arg(url);
@@ -150,8 +154,11 @@ fn streams(path: &Path, format: &[&str], cancel: &AtomicBool) -> Result<Vec<Stre
         } else if let (Some(index), Some(codec)) = (field("index"), field("codec_name")) {
             let mut stream = by_index.remove(index).unwrap_or_default();
             codec.clone_into(&mut stream.codec);
-            // ffprobe has decoded the beginning where it could not tell otherwise what pixels come of it.
-            if field("codec_type") == Some("video") && field("pix_fmt").is_none_or(|format| format == "unknown") {
+            // ffprobe has decoded the beginning where it could not tell otherwise what pixels come of it, and gives pictures that are
+            // too large no size.
+            let has_pixels = field("pix_fmt").is_some_and(|format| format != "unknown");
+            let has_size = ["width", "height"].iter().all(|side| field(side).is_some_and(|pixels| pixels != "0"));
+            if field("codec_type") == Some("video") && !(has_pixels && has_size) {
                 stream.span = None;
             }
             known.push(stream);

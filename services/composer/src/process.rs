@@ -18,6 +18,10 @@ use std::{
 /// that does not answer, or turns in circles. The longest that it rightly takes to its first frame is decoding from a key frame far before.
 pub const STALLED_AFTER: Duration = Duration::from_secs(600);
 
+/// What one program may ask for. Sixteen cameras of 1920×1080 in one picture of 3840×2160 take a quarter of it; a frame for which
+/// nothing is left cannot be decoded.
+pub const MEMORY_BYTES_MAX: u64 = 4 << 30;
+
 /// Of what a program says at its end.
 const TAIL_BYTES: usize = 2048;
 const LOOKS_EVERY: Duration = Duration::from_millis(50);
@@ -58,11 +62,13 @@ pub(crate) fn installed() -> Result<(), RunError> {
         .map_or(Ok(()), |program| Err(RunError::NotInstalled(program)))
 }
 
-/// With the lowest priority there is, for the processor and for the disk. Each of these becomes the next, so ending the first
-/// ends the program.
+/// With the lowest priority there is, for the processor and for the disk, and not all of the memory. Each of these becomes the
+/// next, so ending the first ends the program.
 pub(crate) fn gently(program: &str) -> Command {
     let mut command = Command::new("nice");
-    command.args(["-n", "19", "ionice", "-c", "3", "-t", program]);
+    // Data and not address space, of which each thread sets aside more than it uses.
+    let memory = format!("--data={MEMORY_BYTES_MAX}");
+    command.args(["-n", "19", "ionice", "-c", "3", "-t", "prlimit", &memory, program]);
     command.stdin(Stdio::null());
     command
 }
@@ -185,6 +191,13 @@ mod tests {
         let failed = run_shell("echo first >&2; echo it is broken >&2; exit 3", STALLED_AFTER).unwrap_err();
         assert!(matches!(&failed, RunError::Failed { status, .. } if status.code() == Some(3)), "{failed}");
         assert!(failed.tail().ends_with("it is broken"));
+    }
+
+    #[test]
+    fn memory_is_limited() {
+        let mut limits = Vec::new();
+        lines(shell("ulimit -d"), STALLED_AFTER, &AtomicBool::new(false), |line| limits.push(line.to_owned())).unwrap();
+        assert_eq!(limits, [(MEMORY_BYTES_MAX / 1024).to_string()]);
     }
 
     #[test]

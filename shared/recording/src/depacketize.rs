@@ -30,6 +30,9 @@ use crate::{
 
 /// The largest frame that is put together. A key frame of 3840×2160 at a good quality has less than 2 MiB.
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
+/// The largest picture: 8192×4320, either way up. A header of ten bytes may announce more than any decoder should have memory for.
+const SIDE_PIXELS_MAX: u32 = 8_192;
+pub const PICTURE_PIXELS_MAX: u32 = SIDE_PIXELS_MAX * 4_320;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -59,6 +62,8 @@ pub enum Malformed {
     NoPicture,
     #[error("the header of a key frame")]
     KeyHeader,
+    #[error("a picture with more than {SIDE_PIXELS_MAX} pixels on a side, or {PICTURE_PIXELS_MAX} in all")]
+    PictureTooLarge,
     #[error("a parameter set or sequence header")]
     ParameterSet,
     #[error("the number or length of Opus frames")]
@@ -213,6 +218,13 @@ struct Finished {
     size: Option<Size>,
     codec_private: Option<Bytes>,
     place: Place,
+}
+
+/// What a decoder has to make room for.
+fn check_size(size: Size) -> Result<(), Malformed> {
+    let Size { width, height } = size;
+    let is_small = width.max(height) <= SIDE_PIXELS_MAX && width.saturating_mul(height) <= PICTURE_PIXELS_MAX;
+    if is_small { Ok(()) } else { Err(Malformed::PictureTooLarge) }
 }
 
 /// The bytes of a frame, no more than [`FRAME_BYTES_MAX`].

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use depacketize::{FRAME_BYTES_MAX, Malformed};
+pub use depacketize::{FRAME_BYTES_MAX, Malformed, PICTURE_PIXELS_MAX};
 pub use matroska::{Container, Finish, Patch, TrackInfo, VideoCodec, Writer};
 pub use reorder::Drops;
 pub use repair::{RepairError, Repaired, Storage, TORN_BYTES_MAX, repair};

@@ -1,12 +1,12 @@
 //! Whatever browsers send, and files in which there is nothing to see.
 
-use std::sync::atomic::AtomicBool;
+use std::{num::NonZeroU16, sync::atomic::AtomicBool};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use plenary_composer::{Content, Format, Settings, compose};
 use plenary_model::Source;
 use plenary_recording::{
-    VideoCodec,
+    Frame, TrackInfo, VideoCodec,
     session_file::{Epoch, Event, StopReason},
 };
 
@@ -145,4 +145,48 @@ fn what_cannot_be_decoded_is_a_name_and_spoils_nothing_else() {
     }
     assert!(has_white(&output, 2_500, (106, 0, 106, 90)), "the torn one has a name");
     assert!(Heard::of(&output).level(200, 440.0) > 0.02);
+}
+
+#[test]
+fn a_picture_that_is_too_large_is_a_name() {
+    const SIDE: NonZeroU16 = NonZeroU16::new(15_872).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut recorder = Recorder::new(directory.path(), EPOCH, 0, None);
+    // Red in so many pixels, as a key frame says (RFC 6386 9.1); the rest of it is as long as a decoder asks for.
+    let grow = |frame: &mut Frame| {
+        let side = SIDE.get().to_le_bytes();
+        let tail = [0; 6_000];
+        frame.data = [&frame.data[..6], &side, &side, &frame.data[10..], &tail].concat().into();
+    };
+    let red = || picture(VideoCodec::Vp8, 1, "color=red:s=160x90:r=5:d=3");
+    let (mut large, mut grown) = (red(), red());
+    large.frames.iter_mut().for_each(grow);
+    if let TrackInfo::Video { width, height, .. } = &mut large.info {
+        (*width, *height) = (SIDE.into(), SIDE.into());
+    }
+    grown.frames.iter_mut().skip(5).for_each(grow);
+    let files = [("large", large), ("grown", grown)].map(|(who, media)| {
+        recorder.joined(0, who, who);
+        recorder.track(0, &format!("TR_V{who}"), who, Source::Camera, &media, true)
+    });
+    // Which cuts the picture.
+    recorder.joined(2_000, "late", "late");
+    recorder.tell(3_000, Event::Stopped { reason: StopReason::Requested });
+    recorder.end();
+
+    let output = directory.path().join("composed.mp4");
+    let composed = compose(directory.path(), &output, &settings(5), &AtomicBool::new(false), &mut |_| {}).unwrap();
+    assert_eq!(composed.missing, files[..1]);
+    let seen = Seen::of(&output, 5);
+    for (ms, place, color) in [
+        (400, (80, 60), "dark"),
+        (400, (240, 60), "red"),
+        // Its last picture stays.
+        (1_600, (240, 60), "red"),
+        (2_600, (80, 20), "dark"),
+        (2_600, (240, 20), "dark"),
+    ] {
+        assert_eq!(seen.color(ms, place), color, "at {ms} ms, {place:?}");
+    }
+    assert!(has_white(&output, 2_600, (160, 0, 160, 90)), "the one that grew has a name");
 }

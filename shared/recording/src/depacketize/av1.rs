@@ -3,7 +3,7 @@
 //! Temporal delimiters, tile lists and padding are left out: the first two are not to be sent (5.1), in a block of Matroska
 //! the delimiter is not to be there, and padding is nothing.
 
-use super::{Buffer, Finished, Format, Malformed, bits::Bits};
+use super::{Buffer, Finished, Format, Malformed, bits::Bits, check_size};
 use crate::track::Size;
 
 #[derive(Debug, Default)]
@@ -117,6 +117,7 @@ impl Av1 {
             TEMPORAL_DELIMITER | TILE_LIST | PADDING => return Ok(()),
             SEQUENCE_HEADER => {
                 let read = SequenceHeader::read(body).ok_or(Malformed::ParameterSet)?;
+                check_size(read.size)?;
                 self.is_reduced = read.is_reduced;
                 let mut copy = Buffer::default();
                 put_obu(header, extension, body, &mut copy)?;

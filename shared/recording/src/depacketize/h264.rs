@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, Bytes};
 
-use super::{Buffer, Finished, Format, Malformed, bits::Bits};
+use super::{Buffer, Finished, Format, Malformed, bits::Bits, check_size};
 use crate::track::Size;
 
 #[derive(Debug, Default)]
@@ -55,6 +55,8 @@ impl Format for H264 {
                 Some(IDR_SLICE) => has_idr = true,
                 Some(SEQUENCE_PARAMETERS) => {
                     has_sequence = true;
+                    // Also one that no key frame uses yet.
+                    SequenceParameters::read(unit).map_or(Ok(()), |read| check_size(read.coded))?;
                     keep_newest(&mut self.parameters.sequence, unit, SEQUENCE_PARAMETERS)?;
                 }
                 Some(PICTURE_PARAMETERS) => keep_newest(&mut self.parameters.picture, unit, PICTURE_PARAMETERS)?,
@@ -251,6 +253,8 @@ struct SequenceParameters {
     luma_depth_minus_8: u32,
     chroma_depth_minus_8: u32,
     size: Size,
+    /// Before it is cropped.
+    coded: Size,
 }
 
 impl SequenceParameters {
@@ -291,10 +295,11 @@ impl SequenceParameters {
         }
         bits.exp_golomb()?;
         bits.skip(1)?;
-        let width = macroblocks(&mut bits)?;
+        let coded_width = macroblocks(&mut bits)?;
         let map_height = macroblocks(&mut bits)?;
         // Fields, of which two are a frame.
         let fields = if bits.bit()? { 1 } else { 2 };
+        let coded = Size { width: coded_width, height: map_height.checked_mul(fields)? };
         if fields == 2 {
             bits.skip(1)?;
         }
@@ -311,17 +316,22 @@ impl SequenceParameters {
             _ => (1, 1),
         };
         let (unit_across, unit_down) = if separate_planes { (1, 1) } else { (unit_across, unit_down) };
-        let width = width.checked_sub(across.checked_mul(unit_across)?)?;
-        let height = map_height.checked_mul(fields)?.checked_sub(down.checked_mul(unit_down)?.checked_mul(fields)?)?;
+        let width = coded.width.checked_sub(across.checked_mul(unit_across)?)?;
+        let height = coded.height.checked_sub(down.checked_mul(unit_down)?.checked_mul(fields)?)?;
         let size = Size { width, height };
-        (width > 0 && height > 0).then_some(Self { chroma_format, luma_depth_minus_8, chroma_depth_minus_8, size })
+        (width > 0 && height > 0).then_some(Self {
+            chroma_format,
+            luma_depth_minus_8,
+            chroma_depth_minus_8,
+            size,
+            coded,
+        })
     }
 }
 
-/// A length in macroblocks of 16 pixels, less one. Table A-1 allows no more than 36,864 in all.
+/// A length in macroblocks of 16 pixels, less one.
 fn macroblocks(bits: &mut Bits<'_>) -> Option<u32> {
-    let count = bits.exp_golomb()?.checked_add(1)?;
-    count.checked_mul(16).filter(|&pixels| pixels <= PIXELS_MAX)
+    bits.exp_golomb()?.checked_add(1)?.checked_mul(16)
 }
 
 fn skip_scaling_matrix(bits: &mut Bits<'_>, lists: usize) -> Option<()> {
@@ -374,7 +384,6 @@ const PARAMETER_SETS_MAX: usize = 8;
 const PARAMETER_SET_BYTES_MAX: usize = 1_024;
 /// Of parameter sets and the like before a picture: they are looked through with each access unit.
 const AHEAD_BYTES_MAX: usize = 4_096;
-const PIXELS_MAX: u32 = 16_384;
 
 #[cfg(test)]
 mod tests {

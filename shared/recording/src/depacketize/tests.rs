@@ -113,6 +113,50 @@ fn key_frames_without_their_header_are_refused() {
 }
 
 #[test]
+fn pictures_that_no_decoder_should_make_room_for_are_refused() {
+    // A key frame's payload with these sides.
+    let vp8 = |width: u16, height: u16| {
+        let ([left, right], [top, bottom]) = (width.to_le_bytes(), height.to_le_bytes());
+        vec![0x10, 0x10, 0, 0, 0x9d, 0x01, 0x2a, left, right, top, bottom, 0xee]
+    };
+    let vp9 = |width: u16, height: u16| {
+        let sides = u64::from(width - 1) << 20 | u64::from(height - 1) << 4 | 2 << 36;
+        with(&[0x0c, 0x82, 0x49, 0x83, 0x42], &sides.to_be_bytes()[3..])
+    };
+    let av1 = |width: u16, height: u16| {
+        // A sequence header with a reduced picture header, both sides in 16 bits; then the picture.
+        let header = 1u128 << 123 | 0xff << 110 | u128::from(width - 1) << 94 | u128::from(height - 1) << 78;
+        [&[0x28, 17, 0x08], &header.to_be_bytes()[..], &[0x30, 0, 0]].concat()
+    };
+    for (width, height, fits) in
+        [(8192, 4320, true), (4320, 8192, true), (8192, 4321, false), (8193, 16, false), (16, 8193, false)]
+    {
+        for (codec, payload) in
+            [(Codec::Vp8, vp8(width, height)), (Codec::Vp9, vp9(width, height)), (Codec::Av1, av1(width, height))]
+        {
+            let size = one(codec, &[&payload]).map(|frame| frame.size);
+            let read = Some(Size { width: width.into(), height: height.into() });
+            let expected = if fits { Ok(read) } else { Err(malformed(Malformed::PictureTooLarge)) };
+            assert_eq!(size, expected, "{codec:?} {width}×{height}");
+        }
+    }
+    // A layer of 65535×182, of which the lowest does not tell.
+    let layers = with(&[0b1010_1110, 5, 0x00, 1, 0b0011_0000, 0, 161, 0, 91, 0xff, 0xff, 0, 182], &VP9_KEY);
+    assert_eq!(one(Codec::Vp9, &[&layers]), Err(malformed(Malformed::PictureTooLarge)));
+    for (sequence, fits) in [
+        ("67420034da002000087640", true),
+        ("67420034da004380100640", true),
+        ("67420034da002000087e40", false),
+        ("67420034da00201e40", false),
+        // 8208×4336, of which all but 16×16 is cropped.
+        ("67420034da002010087f80040060021c50", false),
+    ] {
+        let frame = one(Codec::H264, &[&hex(sequence), &hex("68cb83cb20"), &IDR]);
+        assert_eq!(frame.err(), (!fits).then(|| malformed(Malformed::PictureTooLarge)), "{sequence}");
+    }
+}
+
+#[test]
 fn real_key_frames_of_vp9_have_their_size() {
     for (profile, head) in [
         (0, "824983420014100b560638241c"),

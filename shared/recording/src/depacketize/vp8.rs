@@ -1,6 +1,6 @@
 //! VP8 (RFC 7741): a frame is what follows the payload descriptors of its packets.
 
-use super::{Buffer, Finished, Format, Malformed};
+use super::{Buffer, Finished, Format, Malformed, check_size};
 use crate::{
     continuity::{PictureId, Place},
     track::Size,
@@ -37,6 +37,7 @@ impl Format for Vp8 {
         if size.width == 0 || size.height == 0 {
             return Err(Malformed::KeyHeader);
         }
+        check_size(size)?;
         Ok(Some(Finished { is_key: true, size: Some(size), place, ..Finished::default() }))
     }
 }

@@ -4,7 +4,7 @@
 //! block says it (VP9 bitstream, annex B). Of the decoders libvpx shows the highest layer of a block with or without it;
 //! ffmpeg's own shows every layer with it and the lowest alone without.
 
-use super::{Buffer, Finished, Format, Malformed, bits::Bits};
+use super::{Buffer, Finished, Format, Malformed, bits::Bits, check_size};
 use crate::{
     continuity::{PictureId, Place},
     track::Size,
@@ -50,6 +50,7 @@ impl Format for Vp9 {
         self.end_layer(frame.len())?;
         let key_size = key_size(&frame.bytes)?;
         self.append_index(frame)?;
+        key_size.into_iter().chain(self.size).try_for_each(check_size)?;
         let size = key_size.map(|lowest| self.size.unwrap_or(lowest));
         Ok(Some(Finished { is_key: key_size.is_some(), size, place: self.place, ..Finished::default() }))
     }
