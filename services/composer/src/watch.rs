@@ -50,6 +50,8 @@ pub struct Request {
     /// Below the watched directory, where nothing is called so yet; without one it is `composed.mp4` (or `.webm`) beside the tracks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<PathBuf>,
+    /// The recording is over, whatever its session says: whoever asks knows.
+    pub ended: bool,
     pub format: Format,
     pub layout: Layout,
     pub content: Content,
@@ -73,6 +75,7 @@ impl Default for Request {
         Self {
             version: VERSION,
             output: None,
+            ended: false,
             format,
             layout,
             content,
@@ -305,12 +308,7 @@ fn render(
     cancel: &AtomicBool,
     report: &mut dyn FnMut(News),
 ) -> Result<(Outcome, Work), RenderError> {
-    let mut text = Vec::new();
-    File::open(directory.join(REQUEST))?.take(REQUEST_BYTES_MAX).read_to_end(&mut text)?;
-    let request: Request = serde_json::from_slice(&text)?;
-    if request.version != VERSION {
-        return Err(RenderError::Version(request.version));
-    }
+    let request = read_request(directory)?;
     let path = request.output.clone().or_else(|| {
         let name = format!("composed.{}", request.format.extension());
         Some(Path::new(directory.file_name()?).join(name))
@@ -349,6 +347,13 @@ fn render(
     let missing = missing.iter().map(TrackFile::to_string).collect();
     let ended_us = started_us.saturating_add(duration_us);
     Ok((Outcome::Complete { path, size, duration_us, started_us, ended_us, missing }, work))
+}
+
+fn read_request(directory: &Path) -> Result<Request, RenderError> {
+    let mut text = Vec::new();
+    File::open(directory.join(REQUEST))?.take(REQUEST_BYTES_MAX).read_to_end(&mut text)?;
+    let request: Request = serde_json::from_slice(&text)?;
+    if request.version == VERSION { Ok(request) } else { Err(RenderError::Version(request.version)) }
 }
 
 /// The answer of a composer that was killed before it could take the request away, if the video is there: it is newer than the
@@ -414,7 +419,7 @@ fn has_ended(directory: &Path) -> bool {
         Ok(session) if says_so(&session) => true,
         Err(ReadSessionError::BeingRecorded) => false,
         // Perhaps it has not begun yet.
-        Ok(_) | Err(_) => is_quiet(directory),
+        Ok(_) | Err(_) => read_request(directory).is_ok_and(|request| request.ended) || is_quiet(directory),
     }
 }
 

@@ -56,6 +56,22 @@ fn a_recording_that_goes_on_or_moves_or_has_not_begun_waits() {
 }
 
 #[test]
+fn a_recording_that_is_said_to_be_over_waits_for_locks_alone() {
+    let root = tempfile::tempdir().unwrap();
+    // Which is refused as soon as it is looked at.
+    let request = r#"{"ended":true,"width":5}"#;
+    let moved = recording(root.path(), "moved", request, &[Event::Stopped { reason: StopReason::Moved }]);
+    let died = recording(root.path(), "died", request, &[]);
+    let lock = File::open(died.join(EPOCH.session_file())).unwrap();
+    lock.lock().unwrap();
+    look(root.path(), &roomy());
+    assert!(moved.join(RESULT).exists() && died.join(REQUEST).exists() && !died.join(RESULT).exists());
+    drop(lock);
+    look(root.path(), &roomy());
+    assert!(died.join(RESULT).exists());
+}
+
+#[test]
 fn a_request_that_cannot_be_served_is_answered_with_its_reason_and_set_aside() {
     let root = tempfile::tempdir().unwrap();
     for (name, request, error, message) in [

@@ -138,6 +138,8 @@ fn request(egress: &Egress, kind: EgressFileKind, path: String) -> Request {
     };
     Request {
         output: Some(PathBuf::from(path)),
+        // The store says so, also when who recorded last could not write it down.
+        ended: true,
         format,
         layout,
         content: if has_picture { content } else { Content::Audio },
@@ -248,7 +250,7 @@ mod tests {
             assert_eq!(rendered().unwrap(), None);
             assert_eq!(rendered().unwrap(), None, "nobody has answered");
             let request = asked(directory);
-            assert_eq!((request.layout, request.names), (Layout::Speaker, true));
+            assert_eq!((request.layout, request.names, request.ended), (Layout::Speaker, true, true));
             assert_eq!(request.output.as_deref(), Some(Path::new(given)));
             answer(directory, complete(given.into()));
             let file = EgressFile {
