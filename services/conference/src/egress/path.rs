@@ -141,9 +141,10 @@ fn time(unix_ms: u64, digits: bool) -> String {
 fn harmless(part: &str) -> String {
     let allowed = |letter: char| letter.is_alphanumeric() || "-_.+@=, ".contains(letter);
     let mut name: String = part.chars().map(|letter| if allowed(letter) { letter } else { '_' }).collect();
-    // Leading dots hide or climb, a leading dash is an option to programs, and some systems drop what is at the end.
+    // Leading dots hide or climb, a leading dash is an option to programs, a recording's own directory is called by its id, and some
+    // systems drop what is at the end.
     name = name.trim_start().trim_end_matches(['.', ' ']).to_owned();
-    if name.starts_with(['.', '-']) || is_device(&name) {
+    if name.starts_with(['.', '-']) || name.starts_with("EG_") || is_device(&name) {
         name.insert(0, '_');
     }
     cut(&mut name, PART_BYTES_MAX);
@@ -278,6 +279,7 @@ mod tests {
             ("CON", "_CON.mp4"),
             ("aux.txt", "_aux.txt.mp4"),
             ("-rf", "_-rf.mp4"),
+            ("EG_2", "_EG_2.mp4"),
             ("a\0b\nc\u{1b}[31m", "a_b_c__31m.mp4"),
             ("':x=1,drawbox", "__x=1,drawbox.mp4"),
             ("<img onerror>", "_img onerror_.mp4"),
@@ -302,6 +304,7 @@ mod tests {
             Just(" ".to_owned()),
             Just(".".to_owned()),
             Just("nul".to_owned()),
+            Just("EG_2".to_owned()),
             Just("\u{202e}".to_owned()),
             Just("é".repeat(150)),
             any::<String>(),
@@ -331,6 +334,7 @@ mod tests {
                 prop_assert!(parts.len() <= PARTS_MAX, "{path:?}");
                 for part in parts {
                     prop_assert!(!part.is_empty() && part.len() <= PART_BYTES_MAX, "{path:?}");
+                    prop_assert!(!part.starts_with("EG_"), "{path:?}");
                     prop_assert!(!part.starts_with(['.', '-', ' ']) && !part.ends_with(['.', ' ']), "{path:?}");
                     prop_assert!(!part.contains(['\\', ':', '{', '}', '\'', '"', '%', '$', '`', '*', '?']), "{path:?}");
                     prop_assert!(!part.chars().any(char::is_control), "{path:?}");
