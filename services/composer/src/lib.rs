@@ -29,7 +29,7 @@ pub use ffmpeg::{BadSettings, Content, Format, Settings};
 pub use layout::{Canvas, GRID_TILES_MAX, Layout, Rect, STRIP_TILES_MAX};
 pub use plan::{PIECE_US_MAX, Picture, Piece, Plan, SCENES_MAX, SOUNDS_MAX, Sound, Tile, WINDOW_US, Window, plan};
 pub use probe::{Defect, ReadSessionError};
-pub use process::{MEMORY_BYTES_MAX, RunError, STALLED_AFTER};
+pub use process::{MEMORY_BYTES_MAX, RunError, STALLED_AFTER, installed};
 pub use run::{ComposeError, Composed, Progress, compose};
 pub use timeline::{MEETING_US_MAX, Span, Spans, TimelineError};
 

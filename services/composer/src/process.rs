@@ -52,8 +52,8 @@ impl RunError {
     }
 }
 
-/// Both programs, as `PATH` has them.
-pub(crate) fn installed() -> Result<(), RunError> {
+/// Whether `PATH` has both programs.
+pub fn installed() -> Result<(), RunError> {
     let path = env::var_os("PATH").unwrap_or_default();
     let is_there = |program: &&str| env::split_paths(&path).any(|directory| directory.join(program).is_file());
     ["ffmpeg", "ffprobe"]

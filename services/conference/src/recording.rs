@@ -33,7 +33,8 @@ use plenary_composer::{
 use crate::{
     config,
     events::{
-        LeftRecordingSeen, RecordingExpired, RecordingsUnusable, RenderingFailed, RenderingGoesOn, RenderingWaits,
+        LeftRecordingSeen, NothingToRenderWith, RecordingExpired, RecordingsUnusable, RenderingFailed, RenderingGoesOn,
+        RenderingWaits,
     },
 };
 
@@ -73,6 +74,10 @@ pub fn tend(config: &config::Recording) -> io::Result<()> {
 /// If there is no thread to be had.
 pub fn compose(config: &config::Recording, cancel: Arc<AtomicBool>) -> io::Result<()> {
     let Some(directory) = config.directory.clone().filter(|_| config.compose) else { return Ok(()) };
+    // It may be installed later, and requests wait a day.
+    if let Err(error) = composer::installed() {
+        NothingToRenderWith { error: &error }.emit();
+    }
     // Recordings come first: they end with less than half of that.
     let free_bytes_min = config.free_bytes_min.saturating_mul(2);
     let settings = composer::Settings { font: composer::default_font(), free_bytes_min, ..Default::default() };

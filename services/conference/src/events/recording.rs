@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use opentelemetry::KeyValue;
-use plenary_composer::Progress;
+use plenary_composer::{Progress, RunError};
 use plenary_model::{EgressId, EgressStatus, RoomName, TrackSid};
 use plenary_recording::{
     Repaired,
@@ -105,6 +105,18 @@ impl RenderingGoesOn<'_> {
             Progress::Step { .. } => debug!(recording = %recording.display(), %progress, "rendering goes on"),
             _ => info!(recording = %recording.display(), %progress, "rendering"),
         }
+    }
+}
+
+/// This node is to render, and has no ffmpeg.
+#[derive(Debug)]
+pub struct NothingToRenderWith<'a> {
+    pub error: &'a RunError,
+}
+
+impl NothingToRenderWith<'_> {
+    pub fn emit(self) {
+        warn!(error = %self.error, "nothing to render recordings with");
     }
 }
 
