@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-pub use recorder::{Ask, Recorder, Seen, Unseen};
+pub use recorder::{Ask, Followed, Recorder, Seen, Unseen};
 pub use render::check_encoding;
 pub use writer::{NotTaken, Report, WriterHandle, start};
 

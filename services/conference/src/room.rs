@@ -46,7 +46,7 @@ use crate::{
     },
     participant::{Begin, FromRoom, Move, Participant, Shutdown},
     reach,
-    recording::{Recorder, Seen, Unseen},
+    recording::{Followed, Recorder, Seen, Unseen},
     rooms::{CountRoom, EnforceBans, JoinRoom, Lapsed, MovePeople, Parted, RoomClosing, RoomEnded, Rooms, RouterLost},
     telemetry,
     tokens::{Refresher, unix_ms, unix_seconds},
@@ -564,6 +564,7 @@ impl Handler<Follow> for Room {
             recorder.do_send(Unseen { is_over: false });
             return;
         }
+        recorder.do_send(Followed { levels: ctx.address().downgrade().recipient() });
         self.recorders.push(recorder);
         self.handle(Input::Watch(true), ctx);
     }

@@ -17,7 +17,7 @@ use actix::{
     prelude::{Message, Recipient},
 };
 use plenary_media_core::{Command, Event, PeerEnd, TrackLevel};
-use plenary_model::{Channel, ParticipantSid, PeerId};
+use plenary_model::{Channel, ParticipantSid, PeerId, TrackSid};
 
 use super::{
     RouterIndex,
@@ -80,6 +80,8 @@ pub(super) struct Routes {
     rooms: HashMap<ParticipantSid, RoomRoute>,
     /// People of other routers: who of ours wants their tracks, so that their rooms hear how loud they are.
     elsewhere: HashMap<ParticipantSid, RoomRoute>,
+    /// Tracks that are recorded here: their room may have nobody on this router.
+    recorded: HashMap<TrackSid, RoomRoute>,
     reach: Arc<Reach>,
     letters: Arc<Letters>,
     counters: Arc<IoCounters>,
@@ -94,7 +96,7 @@ struct Route {
     wants: BTreeSet<ParticipantSid>,
 }
 
-/// By participant, because levels name participants; as many as there are participants with peers.
+/// By participant, because levels name participants; as many as there are participants with peers, and recorded tracks.
 #[derive(Debug)]
 struct RoomRoute {
     levels: WeakRecipient<RouterLevels>,
@@ -106,8 +108,16 @@ impl Routes {
     pub fn new(router: RouterIndex, cluster: (Arc<Reach>, Arc<Letters>), counters: Arc<IoCounters>) -> Self {
         let (reach, letters) = cluster;
         reach.begin_anew(router);
-        let (peers, rooms, elsewhere) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { router, peers, rooms, elsewhere, reach, letters, counters }
+        Self {
+            router,
+            peers: HashMap::new(),
+            rooms: HashMap::new(),
+            elsewhere: HashMap::new(),
+            recorded: HashMap::new(),
+            reach,
+            letters,
+            counters,
+        }
     }
 
     /// Whether there was room for the peer. If not, its session is told that it closed.
@@ -148,6 +158,15 @@ impl Routes {
         for publisher in before.difference(&route.wants) {
             release(&mut self.elsewhere, publisher);
         }
+    }
+
+    /// The room of a track that is recorded here, from now on.
+    pub fn record(&mut self, track: TrackSid, levels: WeakRecipient<RouterLevels>) {
+        self.recorded.insert(track, RoomRoute { levels, pending: Arc::default(), peers: 0 });
+    }
+
+    pub fn stop_record(&mut self, track: &TrackSid) {
+        self.recorded.remove(track);
     }
 
     /// Sends an event to whom it concerns. A peer whose session is gone or does not keep up is to be closed.
@@ -210,9 +229,10 @@ impl Routes {
     fn dispatch_levels(&mut self, levels: Vec<TrackLevel>) {
         let mut by_room: HashMap<Recipient<RouterLevels>, (Ticket, Vec<TrackLevel>)> = HashMap::new();
         for level in levels {
-            let room = self.rooms.get(&level.participant).or_else(|| self.elsewhere.get(&level.participant));
-            let Some(room) = room else { continue };
-            let Some(recipient) = living(&room.levels) else { continue };
+            let of_people = [&self.rooms, &self.elsewhere].into_iter().filter_map(|of| of.get(&level.participant));
+            let mut rooms = of_people.chain(self.recorded.get(&level.track));
+            // Where a room's actor was lost, its recorder may know the next one before people do.
+            let Some((room, recipient)) = rooms.find_map(|room| Some((room, living(&room.levels)?))) else { continue };
             match by_room.entry(recipient) {
                 std::collections::hash_map::Entry::Occupied(mut entry) => entry.get_mut().1.push(level),
                 std::collections::hash_map::Entry::Vacant(entry) => {

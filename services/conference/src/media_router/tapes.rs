@@ -5,14 +5,14 @@ use std::{
     time::Instant,
 };
 
-use actix::prelude::*;
+use actix::{WeakRecipient, prelude::*};
 use plenary_media_core::{Command, Input, RouterId, Tapped};
 use plenary_model::{EgressId, TrackSid};
 
-use super::{MediaRouter, pump::Core};
+use super::{MediaRouter, RouterLevels, pump::Core};
 use crate::recording::WriterHandle;
 
-/// Record a track. From its recorder; when the box is full it asks again.
+/// Record a track. From its recorder; when the box is full it asks again. Asked again, it tells who hears the track now.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Record {
@@ -23,6 +23,8 @@ pub struct Record {
     pub track: TrackSid,
     /// The router where it is published; none is this one.
     pub from: Option<RouterId>,
+    /// The room hears how loud the track is, though nobody of it may be here.
+    pub levels: WeakRecipient<RouterLevels>,
 }
 
 /// Undoes [`Record`].
@@ -88,10 +90,12 @@ impl Tapes {
 impl<C: Core> Handler<Record> for MediaRouter<C> {
     type Result = ();
 
-    fn handle(&mut self, Record { recording, epoch, writer, track, from }: Record, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, record: Record, _ctx: &mut Context<Self>) {
+        let Record { recording, epoch, writer, track, from, levels } = record;
         if !self.tapes.is_recorded(&track) {
             self.command(Command::Tap { track: track.clone(), from });
         }
+        self.routes.record(track.clone(), levels);
         self.tapes.begin((recording, epoch), writer, track);
     }
 }
@@ -101,6 +105,7 @@ impl<C: Core> Handler<StopRecord> for MediaRouter<C> {
 
     fn handle(&mut self, StopRecord { recording, epoch, track }: StopRecord, _ctx: &mut Context<Self>) {
         if self.tapes.end(&(recording, epoch), &track) {
+            self.routes.stop_record(&track);
             // What was tapped since the last turn is still that recording's.
             let now = tokio::time::Instant::now().into_std();
             self.core.handle(now, Input::Command(Command::Untap { track }));

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, WeakRecipient, WrapFuture};
 use plenary_cluster::StoreError;
 use plenary_media_core::Command;
 use plenary_model::{Egress, EgressId, EgressStatus, ParticipantSid, RoomName, TrackSid};
@@ -24,7 +24,7 @@ use crate::{
     egress::Held,
     events::{EncryptedTrackLeftOut, RecordingBegan},
     ids,
-    media_router::{Record, StopRecord, Tell},
+    media_router::{Record, RouterLevels, StopRecord, Tell},
     neighbours::Host,
     node::{RecordingCounted, RouterHandle, Shared},
     participant::Shutdown,
@@ -40,6 +40,8 @@ pub struct Recorder {
     phase: Phase,
     /// The room may have been told to tell this one.
     follows: bool,
+    /// The room's, once it tells this one.
+    levels: Option<WeakRecipient<RouterLevels>>,
     watch: Watch,
     tapped: BTreeMap<TrackSid, Tapped>,
     /// Somebody looks at the files, and may have their locks.
@@ -69,6 +71,13 @@ struct Tapped {
     publisher: ParticipantSid,
     /// None as long as no router of this node takes it.
     router: Option<RouterHandle>,
+}
+
+/// From the room, before all that it tells. It hears how loud the tracks are that it has recorded, as others may not be here.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Followed {
+    pub levels: WeakRecipient<RouterLevels>,
 }
 
 /// What everybody in the room is told. From the room, in order.
@@ -112,6 +121,7 @@ impl Recorder {
             held,
             phase: Phase::Opening,
             follows: false,
+            levels: None,
             tapped: BTreeMap::new(),
             is_delivering: false,
             deserted: None,
@@ -310,8 +320,14 @@ impl Recorder {
                 (router, from)
             }
         };
-        let (recording, epoch, writer) = (self.id().clone(), self.held.epoch, writer.clone());
-        let record = Record { recording, epoch, writer, track: track.clone(), from };
+        let record = Record {
+            recording: self.id().clone(),
+            epoch: self.held.epoch,
+            writer: writer.clone(),
+            track: track.clone(),
+            from,
+            levels: self.levels.clone()?,
+        };
         router.addr.try_send(record).ok().map(|()| router)
     }
 
@@ -325,12 +341,16 @@ impl Recorder {
 
     /// Tracks that no router took, or whose router died.
     fn tap_again(&mut self) {
+        self.tap_where(|router| !router.is_some_and(|router| router.addr.connected()));
+    }
+
+    fn tap_where(&mut self, is_meant: impl Fn(Option<&RouterHandle>) -> bool) {
         let Phase::Writing(writer) = &self.phase else { return };
         let mut taps = std::mem::take(&mut self.tapped);
-        for (track, tapped) in &mut taps {
-            if !tapped.router.as_ref().is_some_and(|router| router.addr.connected()) {
-                tapped.router = self.tap(writer, track, &tapped.publisher);
-            }
+        for (track, tapped) in taps.iter_mut().filter(|(_, tapped)| is_meant(tapped.router.as_ref())) {
+            let router = self.tap(writer, track, &tapped.publisher);
+            // Where it was tapped it still is.
+            tapped.router = router.or(tapped.router.take().filter(|before| before.addr.connected()));
         }
         self.tapped = taps;
     }
@@ -363,6 +383,16 @@ impl Actor for Recorder {
     /// Also runs while a panic unwinds.
     fn stopped(&mut self, ctx: &mut Self::Context) {
         self.unfollow(ctx);
+    }
+}
+
+impl Handler<Followed> for Recorder {
+    type Result = ();
+
+    fn handle(&mut self, Followed { levels }: Followed, _: &mut Self::Context) {
+        self.levels = Some(levels);
+        // What was tapped for a room that was lost is told to the next.
+        self.tap_where(|_| true);
     }
 }
 

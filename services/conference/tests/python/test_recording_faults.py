@@ -308,10 +308,18 @@ async def test_a_recording_has_no_gap_while_redis_does_not_answer(cluster, join,
     assert all(gap <= ALIGNED_SECONDS for gap in gaps(made))
 
 
-async def test_a_recording_ends_with_its_room(cluster, join, record, room):
+async def test_a_recording_ends_with_its_room_and_has_who_spoke_though_its_node_had_nobody(
+    cluster, recorders, join, record, room
+):
     ann = await join("ann")
     recording = await record((await ann.publish_tone(440)).sid)
-    await asyncio.sleep(2)
+    file = api.EncodedFileOutput(file_type=api.EncodedFileType.OGG)
+    ask = api.RoomCompositeEgressRequest(room_name=room, audio_only=True, file_outputs=[file])
+    async with recorders.nodes[0].room_api() as client:
+        meeting = recorders.directory / (await client.egress.start_room_composite_egress(ask)).egress_id
+    speaks = {"event": "speakers", "participants": [ann.me.sid]}
+    await until("she is heard", lambda: any(speaks.items() <= line.items() for lines in sessions(meeting) for line in lines))
+    await asyncio.sleep(1)
     async with cluster.nodes[0].room_api() as client:
         await client.room.delete_room(api.DeleteRoomRequest(room=room))
     [part] = await recording.completes()

@@ -26,10 +26,7 @@ async fn a_closed_peer_is_heard_once_and_then_forgotten() {
 async fn a_peer_whose_session_has_ended_is_closed() {
     let mut world = World::new();
     // Its address is still kept, as a room does; what counts is that it has stopped.
-    world.session.do_send(End);
-    while world.session.connected() {
-        tokio::task::yield_now().await;
-    }
+    end(&world.session).await;
     let command = world.routes.dispatch(Event::Connected { peer: PEER });
     assert!(matches!(command, Some(Command::Close { peer: PEER })));
     assert!(world.routes.peers.is_empty());
@@ -83,13 +80,41 @@ async fn an_id_in_use_is_not_opened_again() {
 async fn a_room_that_does_not_keep_up_misses_windows_of_levels() {
     let mut world = World::new();
     for _ in 0..LEVELS_PENDING_MAX + 3 {
-        let level = TrackLevel { participant: sid(), track: "TR_1".into(), level: 0.1, active: true };
-        world.routes.dispatch(Event::Levels { levels: vec![level] });
+        world.routes.dispatch(measured(&["ann"]));
     }
     assert_eq!(world.counters.lost(IoLoss::LevelsDropped), 3);
     for _ in 0..LEVELS_PENDING_MAX {
         assert_eq!(world.levels.recv().await.unwrap(), ["PA_ann"]);
     }
+}
+
+#[actix::test]
+async fn the_room_of_a_recorded_track_hears_it_once_though_nobody_of_it_is_here() {
+    let mut world = World::new();
+    let both = || measured(&["ann", "cid"]);
+    world.routes.dispatch(both());
+    assert_eq!(world.levels.recv().await.unwrap(), ["PA_ann"], "nobody here has to do with cid");
+    for track in ["TR_ann", "TR_cid"] {
+        world.routes.record(track.into(), world.room.downgrade().recipient());
+    }
+    world.routes.dispatch(both());
+    assert_eq!(world.levels.recv().await.unwrap(), ["PA_ann", "PA_cid"]);
+    world.routes.stop_record(&"TR_cid".into());
+    world.routes.dispatch(both());
+    assert_eq!(world.levels.recv().await.unwrap(), ["PA_ann"]);
+}
+
+#[actix::test]
+async fn after_a_room_was_lost_the_next_hears_what_is_recorded_before_its_people_are_back() {
+    let mut world = World::new();
+    world.routes.record("TR_ann".into(), world.room.downgrade().recipient());
+    end(&world.room).await;
+    let (next, mut levels) = levels();
+    let next = || next.downgrade().recipient();
+    world.routes.record("TR_ann".into(), next());
+    assert!(world.routes.open(PeerId(2), "PA_bob".into(), world.session.downgrade().recipient(), next()));
+    world.routes.dispatch(measured(&["ann", "bob"]));
+    assert_eq!(levels.recv().await.unwrap(), ["PA_ann", "PA_bob"]);
 }
 
 struct World {
@@ -98,7 +123,7 @@ struct World {
     heard: UnboundedReceiver<Event>,
     levels: UnboundedReceiver<Vec<String>>,
     counters: Arc<IoCounters>,
-    _room: Addr<Probe<Vec<String>>>,
+    room: Addr<Probe<Vec<String>>>,
 }
 
 impl World {
@@ -109,7 +134,7 @@ impl World {
         let (session, heard) = Probe::start();
         let (room, levels) = levels();
         assert!(routes.open(PEER, sid(), session.downgrade().recipient(), room.downgrade().recipient()));
-        Self { routes, session, heard, levels, counters, _room: room }
+        Self { routes, session, heard, levels, counters, room }
     }
 }
 
@@ -117,7 +142,14 @@ impl World {
 #[rtype(result = "()")]
 struct End;
 
-impl Handler<End> for Probe<Event> {
+async fn end<T: Send + Unpin + 'static>(probe: &Addr<Probe<T>>) {
+    probe.do_send(End);
+    while probe.connected() {
+        tokio::task::yield_now().await;
+    }
+}
+
+impl<T: Send + Unpin + 'static> Handler<End> for Probe<T> {
     type Result = ();
 
     fn handle(&mut self, End: End, ctx: &mut actix::Context<Self>) {
@@ -127,6 +159,17 @@ impl Handler<End> for Probe<Event> {
 
 fn sid() -> ParticipantSid {
     "PA_ann".into()
+}
+
+/// How loud each of these is on the one track they have.
+fn measured(people: &[&str]) -> Event {
+    let level = |name: &&str| TrackLevel {
+        participant: format!("PA_{name}").into(),
+        track: format!("TR_{name}").into(),
+        level: 0.1,
+        active: true,
+    };
+    Event::Levels { levels: people.iter().map(level).collect() }
 }
 
 fn data(channel: Channel) -> Event {
