@@ -171,7 +171,11 @@ impl Instruments {
                 "{packet}",
                 "Packets that no recording has since its disk did not keep up",
             ),
-            panics: counter("plenary.panics", "{panic}", "Faults of ours that ended a session, a room or a thread"),
+            panics: counter(
+                "plenary.panics",
+                "{panic}",
+                "Faults of ours that ended a session, a room, a recorder or a thread",
+            ),
             http_duration: seconds("http.server.request.duration", "HTTP requests, by route, method and status"),
             http_active: level("http.server.active_requests", "{request}", "HTTP requests in progress"),
             _observed: Observed::ALL.iter().map(|observed| observable(meter, *observed)).collect(),

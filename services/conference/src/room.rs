@@ -68,7 +68,7 @@ pub struct Room {
     admin: HashMap<u64, oneshot::Sender<AdminReply>>,
     next_admin: u64,
     /// Who records it from here.
-    recorders: Vec<Addr<Recorder>>,
+    pub(crate) recorders: Vec<Addr<Recorder>>,
     /// On their way to the other nodes, in order.
     words: Outgoing,
     timer: Option<(Instant, SpawnHandle)>,

@@ -10,7 +10,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, HashMap},
     ops::ControlFlow,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -24,12 +24,13 @@ use tokio::{
 
 use super::{Recorder, nanoseconds, takes};
 use crate::{
-    events::{EgressFenced, EgressHeld},
+    events::{EgressFenced, EgressHeld, RecorderDied},
     ids,
     tokens::unix_ms,
 };
 
-/// A recording that this node holds, as its recorder sees it. If all of its clones are dropped before the last word, it has failed.
+/// A recording that this node holds, as its recorder sees it. If all of its clones are dropped before the last word, the recorder
+/// has died, and another one goes on.
 #[derive(Debug, Clone)]
 pub struct Held {
     /// As it was when it was claimed.
@@ -47,6 +48,12 @@ struct Told {
     ended_at_ns: u64,
     error: String,
     files: Vec<EgressFile>,
+}
+
+impl Told {
+    fn is_last(&self) -> bool {
+        self.status.is_some_and(EgressStatus::is_over)
+    }
 }
 
 impl Held {
@@ -78,12 +85,14 @@ pub(super) struct Keeper {
     changed: watch::Sender<()>,
     leaves: watch::Sender<bool>,
     held: watch::Sender<usize>,
+    /// Whose recorders died at this node of late, and when.
+    died: Mutex<Vec<(EgressId, Instant)>>,
 }
 
 impl Keeper {
     pub(super) fn new(store: Arc<dyn Store>, node: NodeId, recorder: Arc<dyn Recorder>) -> Self {
         let (changed, leaves, held) = (watch::Sender::default(), watch::Sender::default(), watch::Sender::default());
-        Self { store, node, recorder, look: Notify::new(), changed, leaves, held }
+        Self { store, node, recorder, look: Notify::new(), changed, leaves, held, died: Mutex::default() }
     }
 
     pub(super) fn look(&self) {
@@ -122,7 +131,7 @@ impl Keeper {
         }
     }
 
-    /// `left`: what was left to nodes that are nearer, and since when.
+    /// `left`: what was left to other nodes, and since when.
     async fn claim(self: &Arc<Self>, left: &mut HashMap<EgressId, Instant>, holding: &mut JoinSet<()>) {
         let most = HELD_MAX.saturating_sub(holding.len());
         let unheld = match most {
@@ -137,8 +146,10 @@ impl Keeper {
                 Err(_) => continue,
             };
             // What somebody has recorded has a gap until it goes on, wherever that is.
-            let may_wait =
+            let is_others =
                 epoch == 0 && room.as_ref().is_some_and(|room| !is_nearest(&self.node, &egress.source, room));
+            let is_given_up = self.deaths(&egress.id) >= DEATHS_MAX;
+            let may_wait = is_others || is_given_up;
             if may_wait && left.entry(egress.id.clone()).or_insert_with(Instant::now).elapsed() < PATIENCE {
                 continue;
             }
@@ -150,8 +161,20 @@ impl Keeper {
             EgressHeld { egress: &egress.id, room: &egress.room, epoch: lease.epoch, status: egress.status }.emit();
             let by = Claimant { known_epoch: lease.epoch, ..by };
             let holding_of = Holding { keeper: self.clone(), lease, by, stored: egress };
-            holding.spawn(holding_of.run(room.is_some()));
+            holding.spawn(holding_of.run(room.is_some(), is_given_up));
         }
+    }
+
+    /// Recorders of it that died here of late.
+    fn deaths(&self, id: &EgressId) -> usize {
+        let mut died = self.died.lock().unwrap_or_else(PoisonError::into_inner);
+        died.retain(|(_, at)| at.elapsed() < DEATHS_COUNTED_FOR);
+        died.iter().filter(|(one, _)| one == id).count()
+    }
+
+    fn recorder_died(&self, id: &EgressId, epoch: u64) {
+        RecorderDied { egress: id, epoch }.emit();
+        self.died.lock().unwrap_or_else(PoisonError::into_inner).push((id.clone(), Instant::now()));
     }
 }
 
@@ -172,8 +195,10 @@ enum End {
 }
 
 impl Holding {
-    async fn run(mut self, room_goes_on: bool) {
-        if !room_goes_on {
+    async fn run(mut self, room_goes_on: bool, is_given_up: bool) {
+        if is_given_up {
+            self.end(EgressStatus::Failed, RECORDERS_DIED).await;
+        } else if !room_goes_on {
             self.room_is_gone().await;
         }
         if self.stored.status.is_over() {
@@ -184,23 +209,20 @@ impl Holding {
         let (told, mut tells) = watch::channel(Told::default());
         self.keeper.recorder.start(Held { egress: self.stored.clone(), epoch: self.lease.epoch, told });
         let mut said = Told::default();
-        let mut is_recorder_there = true;
         let mut tick = interval(RENEW_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 _ = changed.changed() => {}
-                more = tells.changed(), if is_recorder_there => {
+                more = tells.changed(), if !said.is_last() => {
                     said = tells.borrow_and_update().clone();
-                    is_recorder_there = more.is_ok();
-                    if !is_recorder_there && !said.status.is_some_and(EgressStatus::is_over) {
-                        (said.status, said.error) = (Some(EgressStatus::Failed), RECORDER_GONE.to_owned());
+                    if more.is_err() && !said.is_last() {
+                        return self.begin_anew(&said).await;
                     }
                 }
                 () = gone(&mut leaves) => {
-                    // If this fails the lease runs out.
-                    let _ = self.keeper.store.release_egress(self.lease.clone()).await;
+                    self.give_back().await;
                     sleep(OVERLAP).await;
                     return self.fenced();
                 }
@@ -211,6 +233,19 @@ impl Holding {
                 ControlFlow::Break(End::Fenced) => return self.fenced(),
             }
         }
+    }
+
+    /// The recorder died: whoever looks next, this node first, goes on under another epoch.
+    async fn begin_anew(mut self, said: &Told) {
+        self.keeper.recorder_died(&self.lease.id, self.lease.epoch);
+        // What it said last is not to be lost with it.
+        let _ = self.turn(said).await;
+        self.give_back().await;
+    }
+
+    /// If this fails the lease runs out.
+    async fn give_back(&self) {
+        let _ = self.keeper.store.release_egress(self.lease.clone()).await;
     }
 
     fn fenced(&self) {
@@ -225,9 +260,13 @@ impl Holding {
             EgressStatus::Active => (EgressStatus::Ending, ""),
             _ => return,
         };
+        self.end(status, error).await;
+    }
+
+    /// Without a recorder. What does not come through now comes with the words of one.
+    async fn end(&mut self, status: EgressStatus, error: &str) {
         let now_ns = nanoseconds(unix_ms());
         let said = Told { status: Some(status), error: error.to_owned(), ended_at_ns: now_ns, ..Told::default() };
-        // What does not come through now comes with the recorder's own words.
         let _ = self.say(&said).await;
     }
 
@@ -238,8 +277,7 @@ impl Holding {
             Err(StoreError::Superseded) => return ControlFlow::Break(End::Fenced),
             Err(StoreError::Egress(EgressRefusal::NotThere)) => {
                 let restored = self.keeper.store.restore_egress((*self.stored).clone(), self.by.clone()).await;
-                let is_last = said.status.is_some_and(EgressStatus::is_over);
-                if matches!(restored, Err(StoreError::Egress(_))) && is_last {
+                if matches!(restored, Err(StoreError::Egress(_))) && said.is_last() {
                     return ControlFlow::Break(End::Over);
                 }
             }
@@ -323,7 +361,7 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 /// What other nodes left is found so soon.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Nodes that have more of what is to be recorded get this long to claim it. They may be about to leave, or record nothing.
+/// Nodes that are to be preferred get this long to claim a recording. They may be about to leave, or record nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Somebody else begins before whoever leaves stops.
@@ -332,4 +370,9 @@ const OVERLAP: Duration = Duration::from_secs(2);
 /// Recordings that a node holds at once. More wait for another, or until one of these is over.
 const HELD_MAX: usize = 128;
 
-const RECORDER_GONE: &str = "the recorder ended without a word";
+/// Recorders of one recording that may die at a node within [`DEATHS_COUNTED_FOR`]. Then other nodes get [`PATIENCE`] to try, and
+/// if none does it has failed. Each node counts its own: it is first to look for what its recorder left.
+const DEATHS_MAX: usize = 3;
+const DEATHS_COUNTED_FOR: Duration = Duration::from_secs(60);
+
+const RECORDERS_DIED: &str = "its recorders died of errors of this server, one after the other";

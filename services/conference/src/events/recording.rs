@@ -244,6 +244,21 @@ impl EgressFenced<'_> {
     }
 }
 
+/// A recorder of this node ended without its last word, or its writer did. The recording begins anew.
+#[derive(Debug)]
+pub struct RecorderDied<'a> {
+    pub egress: &'a EgressId,
+    pub epoch: u64,
+}
+
+impl RecorderDied<'_> {
+    pub fn emit(self) {
+        let what = "recorder";
+        error!(egress = %self.egress, epoch = self.epoch, what, "ended by a fault");
+        instruments().panics.add(1, &[KeyValue::new("what", what)]);
+    }
+}
+
 /// What a room was to record by itself is not recorded.
 #[derive(Debug)]
 pub struct AutoEgressFailed<'a> {

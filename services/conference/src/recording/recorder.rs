@@ -250,7 +250,8 @@ impl Recorder {
                 return;
             }
             Report::Ended(ended) => ended.reason,
-            Report::Crashed => StopReason::DiskFailed,
+            // Its files are repaired by whoever goes on.
+            Report::Crashed => return ctx.stop(),
         };
         self.unfollow(ctx);
         match self.phase {
@@ -380,9 +381,12 @@ impl Actor for Recorder {
         self.open(ctx);
     }
 
-    /// Also runs while a panic unwinds.
+    /// Also runs while a panic unwinds. What is still being written then is gone on with by another recorder.
     fn stopped(&mut self, ctx: &mut Self::Context) {
         self.unfollow(ctx);
+        if let Phase::Writing(writer) = &self.phase {
+            let _ = writer.stop(Instant::now(), StopReason::Moved);
+        }
     }
 }
 

@@ -1,17 +1,20 @@
-"""A fault of ours in one session, one room or one media thread: who notices, and how they come back.
+"""A fault of ours in one session, one room, one media thread or one recorder: who notices, and how they come back.
 
 The server is built with the feature `fault-injection`: it panics where a client's attribute says.
 """
 
 import asyncio
 import contextlib
+import pathlib
 import time
 
 import pytest
 import pytest_asyncio
+from livekit import api
 
 from harness import Relay, Server, until
 from people import Person
+from test_recorded_tracks import session, status
 
 # What an SDK may take to find the way back on a busy machine.
 BACK_SECONDS = 10
@@ -23,11 +26,29 @@ ROOM, ELSEWHERE = "isolation-a", "isolation-b"
 
 
 @pytest.fixture(scope="module")
-def server():
-    running = Server(program="plenary-faults", PLENARY__MEDIA__THREADS="2")
+def recordings(tmp_path_factory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("recordings")
+
+
+@pytest.fixture(scope="module")
+def server(recordings):
+    running = Server(
+        program="plenary-faults",
+        PLENARY__MEDIA__THREADS="2",
+        PLENARY__RECORDING__DIRECTORY=str(recordings),
+        PLENARY__RECORDING__FREE_BYTES_MIN="0",
+        PLENARY__RECORDING__COMPOSE="false",
+    )
     yield running
     code = running.stop()
     assert code == 0, f"the server ended with {code}:\n{running.log}"
+
+
+@pytest_asyncio.fixture
+async def egress(server):
+    client = server.room_api()
+    yield client.egress
+    await client.aclose()
 
 
 @pytest_asyncio.fixture
@@ -63,8 +84,10 @@ async def test_a_fault_in_a_session_is_that_sessions_alone(server, calls):
     assert "ended by a fault" in server.log and "what=\"participant\"" in server.log
 
 
-async def test_a_fault_in_a_room_is_that_rooms_alone_and_forgets_who_does_not_come_back(server, calls):
+async def test_a_fault_in_a_room_is_that_rooms_alone_and_forgets_who_does_not_come_back(server, calls, egress, recordings):
     ann, bob, cat, dan, eve = calls
+    ask = api.RoomCompositeEgressRequest(room_name=ROOM, file_outputs=[api.EncodedFileOutput()])
+    id = (await egress.start_room_composite_egress(ask)).egress_id
     relay = await Relay(server.port).start()
     gil = await Person("gil").join(relay.url, server.token(ROOM, "gil"))
     try:
@@ -74,6 +97,9 @@ async def test_a_fault_in_a_room_is_that_rooms_alone_and_forgets_who_does_not_co
         fault = await provoke(ann, "room")
         await asyncio.gather(*(back(one, fault) for one in (ann, bob, cat)))
         await hear_each_other(ann, bob, cat)
+        anew = {one.me.sid for one in (ann, bob, cat)}
+        await until("what they publish anew is recorded", lambda: anew <= published(recordings / id))
+        await egress.stop_egress(api.StopEgressRequest(egress_id=id))
         await asyncio.gather(*(one.misses("gil", FORGOTTEN_SECONDS) for one in (ann, bob, cat)))
         await undisturbed((dan, "eve"), (eve, "dan"))
     finally:
@@ -87,6 +113,23 @@ async def test_a_fault_in_a_media_thread_is_its_rooms_alone(server, calls):
     await asyncio.gather(*(back(one, fault) for one in (ann, bob, cat)))
     await hear_each_other(ann, bob, cat)
     await undisturbed((dan, "eve"), (eve, "dan"))
+
+
+async def test_a_fault_in_a_recorder_is_heard_by_nobody_and_its_recording_goes_on(calls, egress, recordings):
+    ann, bob, cat, *_ = calls
+    [track] = ann.me.track_publications
+    ask = api.TrackEgressRequest(room_name=ROOM, track_id=track, file=api.DirectFileOutput())
+    id = (await egress.start_track_egress(ask)).egress_id
+    await until("it is recorded", lambda: list((recordings / id).glob("*.part")))
+    await provoke(ann, "recorder")
+    await until("it is recorded again", lambda: len(list((recordings / id).glob("*-TR_*"))) == 2)
+    await undisturbed((ann, "bob"), (bob, "ann"), (cat, "ann"))
+    await egress.stop_egress(api.StopEgressRequest(egress_id=id))
+    over = await status(egress, id, api.EgressStatus.EGRESS_COMPLETE)
+    before, after = sorted(over.file_results, key=lambda file: file.started_at)
+    gap = (after.started_at - before.ended_at) / 1e9
+    print(f"gap {gap:.2f} s")
+    assert gap >= 0 and after.duration > 0
 
 
 @pytest_asyncio.fixture
@@ -117,6 +160,11 @@ async def test_a_fault_in_one_of_a_rooms_media_threads_only_silences_its_people_
     await asyncio.gather(*(back(one, fault) for one in (ann, bob)))
     await hear_each_other(*spread)
     await undisturbed((cat, "dan"), (dan, "cat"))
+
+
+def published(recording: pathlib.Path) -> set[str]:
+    """By whom there is a track in the only epoch."""
+    return {line["participant"] for line in session(recording) if line["event"] == "track"}
 
 
 async def provoke(person: Person, what: str) -> float:

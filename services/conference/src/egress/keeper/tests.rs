@@ -285,14 +285,14 @@ async fn the_node_with_most_of_what_is_recorded_comes_first() {
     site.join("ND_2", "bob", &["TR_2", "TR_3"]).await;
     here.start().await;
     site.pass(LOOK_INTERVAL + STEP).await;
-    there.started();
+    let _of_all = there.started();
     assert!(here.hears().is_none());
     here.egresses
         .start(EgressAsk { source: EgressSource::Track { track: "TR_1".into() }, ..of_everybody() })
         .await
         .unwrap();
     site.pass(STEP).await;
-    here.started();
+    let _of_ann = here.started();
     there.kill();
     let of_bob = EgressSource::Participant { identity: "bob".try_into().unwrap(), screen_share: false };
     here.egresses.start(EgressAsk { source: of_bob, ..of_everybody() }).await.unwrap();
@@ -323,17 +323,65 @@ async fn nothing_is_begun_in_a_room_that_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recorder_that_ends_without_a_word_has_failed() {
+async fn another_recorder_goes_on_at_once_where_one_dies() {
+    let mut site = Site::new().await;
+    let mut node = site.node("ND_1");
+    let asked = node.start().await;
+    site.pass(STEP).await;
+    let first = node.started();
+    first.began(1);
+    let epoch = first.epoch;
+    drop(first);
+    site.pass(STEP).await;
+    let second = node.started();
+    assert!(second.epoch > epoch);
+    assert_eq!((second.egress.status, second.egress.started_at_ns), (EgressStatus::Active, 1), "what it said last");
+    second.began(2);
+    node.egresses.stop(&asked.id).await.unwrap();
+    // Before it could hear of that.
+    drop(second);
+    site.pass(STEP).await;
+    assert!(matches!(node.hears(), Some(Heard::Stop(_))));
+    let third = node.started();
+    assert_eq!(third.egress.status, EgressStatus::Ending);
+    third.over(EgressStatus::Complete, String::new(), vec![file()]);
+    drop(third);
+    site.pass(LOOK_INTERVAL + STEP).await;
+    assert_eq!(site.status().await, EgressStatus::Complete);
+    assert!(node.hears().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_whose_recorders_die_one_after_the_other_fails_when_every_node_has_tried() {
+    let mut site = Site::new().await;
+    let mut here = site.node("ND_1");
+    here.start().await;
+    site.pass(STEP).await;
+    let mut there = site.node("ND_2");
+    for node in [&mut here, &mut there] {
+        for _ in 0..DEATHS_MAX {
+            assert!(!site.status().await.is_over());
+            drop(node.started());
+            site.pass(STEP).await;
+        }
+        site.pass(LOOK_INTERVAL).await;
+    }
+    site.pass(PATIENCE).await;
+    let (egress, ..) = site.stored().await;
+    assert_eq!((egress.status, egress.error.as_str()), (EgressStatus::Failed, RECORDERS_DIED));
+    assert!(here.hears().is_none() && there.hears().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn recorders_that_die_from_time_to_time_do_not_end_a_recording() {
     let mut site = Site::new().await;
     let mut node = site.node("ND_1");
     node.start().await;
-    site.pass(STEP).await;
-    let held = node.started();
-    held.began(1);
-    drop(held);
-    site.pass(STEP).await;
-    let (egress, ..) = site.stored().await;
-    assert_eq!((egress.status, egress.error.as_str()), (EgressStatus::Failed, RECORDER_GONE));
+    for _ in 0..3 * DEATHS_MAX {
+        site.pass(LOOK_INTERVAL).await;
+        drop(node.started());
+        site.pass(DEATHS_COUNTED_FOR / 2).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
