@@ -98,7 +98,8 @@ pub(crate) fn keep_only(session: &mut Session, identities: &BTreeSet<String>) {
     session.lines.retain_mut(|line| match &mut line.event {
         Event::Participant { participant, .. }
         | Event::ParticipantLeft { participant }
-        | Event::Track { participant, .. } => kept.contains(participant),
+        | Event::Track { participant, .. }
+        | Event::NotRecorded { participant, .. } => kept.contains(participant),
         Event::Speakers { participants } => {
             participants.retain(|participant| kept.contains(participant));
             true

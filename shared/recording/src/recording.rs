@@ -24,7 +24,7 @@ use plenary_model::{Codec, ParticipantSid, Source, TrackSid};
 use self::recorded::Recorded;
 use crate::{
     Container, Finish, Packet, Report, SenderClock,
-    session_file::{Epoch, Event, LINE_BYTES_MAX, Line, NotAnId, Started, StopReason, TrackEnd, TrackFile},
+    session_file::{Epoch, Event, LINE_BYTES_MAX, Line, NotAnId, Omission, Started, StopReason, TrackEnd, TrackFile},
 };
 
 /// Tracks that are recorded at a time, backups included. More are refused.
@@ -75,6 +75,13 @@ pub enum Input {
         muted: bool,
     },
     TrackEnded(TrackSid),
+    /// Nothing is recorded of a track that is published.
+    NotRecorded {
+        track: TrackSid,
+        participant: ParticipantSid,
+        source: Source,
+        reason: Omission,
+    },
     /// The loudest first; nobody else speaks.
     Speakers(Vec<ParticipantSid>),
     /// `participant` is empty for a message of the server.
@@ -263,6 +270,9 @@ impl Recording {
             Input::ParticipantLeft(participant) => {
                 self.clocks.remove(&participant);
                 self.out.line(Event::ParticipantLeft { participant })
+            }
+            Input::NotRecorded { track, participant, source, reason } => {
+                self.out.line(Event::NotRecorded { track, participant, source, reason })
             }
             Input::Speakers(participants) => self.out.line(Event::Speakers { participants }),
             Input::Chat { id, participant, text } => self.out.line(Event::Chat { id, participant, text }),

@@ -84,6 +84,16 @@ pub enum Event {
         until_us: u64,
         reason: GapReason,
     },
+    /// Nothing of a track is recorded while it is published.
+    NotRecorded {
+        #[serde(with = "text::id")]
+        track: TrackSid,
+        #[serde(with = "text::id")]
+        participant: ParticipantSid,
+        #[serde(with = "text::SourceText")]
+        source: Source,
+        reason: Omission,
+    },
     /// A track without such a line is not muted.
     Mute {
         #[serde(with = "text::id")]
@@ -153,6 +163,16 @@ pub enum GapReason {
     Loss,
     /// The disk did not keep up.
     Overrun,
+    /// One that a later Plenary writes.
+    #[serde(other)]
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Omission {
+    /// Only those who receive the track have its key.
+    Encrypted,
     /// One that a later Plenary writes.
     #[serde(other)]
     Unknown,

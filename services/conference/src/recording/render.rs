@@ -191,30 +191,11 @@ const RENDERED_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 #[cfg(test)]
 mod tests {
     use livekit_protocol as pb;
-    use plenary_model::{EgressRequest, EgressRequestKind, EgressStatus, RoomName};
     use prost::Message;
     use tempfile::tempdir;
 
     use super::*;
-
-    fn egress(source: EgressSource) -> Egress {
-        Egress {
-            id: "EG_x".into(),
-            room: RoomName::try_from("r").unwrap(),
-            room_sid: "RM_x".into(),
-            source,
-            outputs: Vec::new(),
-            request: EgressRequest { kind: EgressRequestKind::RoomComposite, message: Default::default() },
-            status: EgressStatus::Ending,
-            asked_at_ns: 1,
-            started_at_ns: 2,
-            ended_at_ns: 3,
-            updated_at_ns: 3,
-            error: String::new(),
-            files: Vec::new(),
-            version: 1,
-        }
-    }
+    use crate::recording::testing::egress;
 
     fn room(layout: &str) -> Egress {
         egress(EgressSource::Room { layout: layout.into(), media: EgressMedia::Both })
@@ -244,7 +225,7 @@ mod tests {
         let directory = root.path();
         let egress = room("speaker-dark");
         fs::write(root.path().join("b.mp4"), "somebody's").unwrap();
-        for (number, path, given) in [(0, "a.mp4", "a.mp4"), (1, "b.mp4", "b-EG_x.mp4")] {
+        for (number, path, given) in [(0, "a.mp4", "a.mp4"), (1, "b.mp4", "b-EG_local.mp4")] {
             let output = mp4(path);
             let rendered = || rendered(root.path(), directory, &egress, &output, number);
             assert_eq!(rendered().unwrap(), None);

@@ -13,7 +13,7 @@ use std::{
 use plenary_model::{Egress, EgressFile, EgressFileKind, EgressId, EgressSource, EgressStatus, TrackSid};
 use plenary_recording::{
     recording::DiskFailure,
-    session_file::{self, Epoch, Event, Predecessor, Session, StopReason, TrackFile},
+    session_file::{self, Epoch, Event, Line, Omission, Predecessor, Session, StopReason, TrackFile},
 };
 
 use super::{
@@ -100,12 +100,12 @@ fn deliver_now(config: &config::Recording, egress: &Egress, reason: StopReason, 
     }
     let made = Recorded::open(root, &egress.id).and_then(|recorded| match recorded.is_being_written && waits {
         true => Ok(None),
-        false => recorded.deliver(root, egress),
+        false => Ok(recorded.deliver(root, egress)?.map(|files| (files, recorded.without_files()))),
     });
     Some(match made {
         Ok(None) => return None,
-        Ok(Some(files)) if files.is_empty() => Outcome::without_files(EgressStatus::Aborted, NOTHING_PUBLISHED),
-        Ok(Some(files)) => {
+        Ok(Some((files, why))) if files.is_empty() => Outcome::without_files(EgressStatus::Aborted, why),
+        Ok(Some((files, _))) => {
             let error = if ending == EgressStatus::LimitReached { LIMIT_REACHED } else { "" };
             Outcome { status: ending, error: error.to_owned(), files }
         }
@@ -177,6 +177,15 @@ impl Recorded {
         Ok(Some(delivered))
     }
 
+    /// Why there is nothing of it, if there is nothing.
+    fn without_files(&self) -> &'static str {
+        let is_encrypted = |line: &Line| matches!(line.event, Event::NotRecorded { reason: Omission::Encrypted, .. });
+        match self.session.lines.iter().any(is_encrypted) {
+            true => ALL_ENCRYPTED,
+            false => NOTHING_PUBLISHED,
+        }
+    }
+
     /// The files of a track under the name that was asked for, or names like it.
     fn link(&self, root: &Path, id: &EgressId, track: &TrackSid, path: &str) -> io::Result<Vec<EgressFile>> {
         let stretches = self.stretches();
@@ -239,11 +248,38 @@ fn link_as(root: &Path, from: &Path, path: &str, id: &EgressId) -> io::Result<St
 const CLOCKS_EQUAL_US: u128 = 250_000;
 
 const NOTHING_PUBLISHED: &str = "nothing was published while it was recorded";
+const ALL_ENCRYPTED: &str = "all that was published while it was recorded was encrypted end to end";
 const LIMIT_REACHED: &str = "a limit of this server was reached";
 
 #[cfg(test)]
 mod tests {
+    use plenary_model::{EgressMedia, Source};
+    use plenary_recording::recording::Input;
+    use tempfile::tempdir;
+
     use super::*;
+    use crate::recording::testing::{Meeting, config, egress};
+
+    #[test]
+    fn why_a_recording_has_no_files_is_said() {
+        let secret = |track: &str| Input::NotRecorded {
+            track: track.into(),
+            participant: "PA_ann".into(),
+            source: Source::Camera,
+            reason: Omission::Encrypted,
+        };
+        for (said, error) in [(Vec::new(), NOTHING_PUBLISHED), (vec![secret("TR_1"), secret("TR_2")], ALL_ENCRYPTED)] {
+            let root = tempdir().unwrap();
+            let meeting = Meeting::local(root.path());
+            for input in said {
+                meeting.recorder.tell(meeting.now, input).unwrap();
+            }
+            meeting.stop();
+            let room = EgressSource::Room { layout: String::new(), media: EgressMedia::Both };
+            let outcome = deliver_now(&config(root.path()), &egress(room), StopReason::Requested, true);
+            assert_eq!(outcome, Some(Outcome::without_files(EgressStatus::Aborted, error)));
+        }
+    }
 
     #[test]
     fn a_clock_is_told_by_the_stores_and_small_differences_are_none() {

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use nix::sys::signal::{Signal, raise};
 use plenary_media_core::{TapItem, Tapped};
-use plenary_model::{Codec, Source};
+use plenary_model::{Codec, Egress, EgressRequest, EgressRequestKind, EgressSource, EgressStatus, RoomName, Source};
 use plenary_recording::{
     Storage,
     recording::{Ended, Input},
@@ -39,6 +39,26 @@ pub(crate) fn started(recording: &str) -> Started {
         room_name: "../stand\nup".into(),
         node: "ND_n".into(),
         predecessor: None,
+    }
+}
+
+/// A recording that has been stopped.
+pub(crate) fn egress(source: EgressSource) -> Egress {
+    Egress {
+        id: "EG_local".into(),
+        room: RoomName::try_from("r").unwrap(),
+        room_sid: "RM_x".into(),
+        source,
+        outputs: Vec::new(),
+        request: EgressRequest { kind: EgressRequestKind::RoomComposite, message: Default::default() },
+        status: EgressStatus::Ending,
+        asked_at_ns: 1,
+        started_at_ns: 2,
+        ended_at_ns: 3,
+        updated_at_ns: 3,
+        error: String::new(),
+        files: Vec::new(),
+        version: 1,
     }
 }
 

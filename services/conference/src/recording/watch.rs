@@ -8,7 +8,7 @@ use std::{
 use plenary_model::{
     Codec, EgressSource, Encryption, Identity, Participant, ParticipantSid, ParticipantState, Track, TrackSid,
 };
-use plenary_recording::recording::Input;
+use plenary_recording::{recording::Input, session_file::Omission};
 use plenary_room_core::notice::Notice;
 
 use super::chat::Chat;
@@ -183,6 +183,12 @@ impl Watch {
             if track.encryption != Encryption::None {
                 if known.encrypted.insert(track.sid.clone()) {
                     orders.push_back(Order::Encrypted { track: track.sid.clone() });
+                    orders.push_back(Order::Write(Input::NotRecorded {
+                        track: track.sid.clone(),
+                        participant: person.sid.clone(),
+                        source: track.source,
+                        reason: Omission::Encrypted,
+                    }));
                 }
                 continue;
             }
@@ -352,7 +358,10 @@ mod tests {
         let secret = Track { encryption: Encryption::Gcm, ..track("TR_1", "video/VP8") };
         let ann = person("ann", "PA_1", &[secret]);
         let orders = hear(&mut watch, std::slice::from_ref(&ann));
-        assert_eq!(orders, [came("PA_1", "ann"), Order::Encrypted { track: "TR_1".into() }]);
+        let (track, participant) = ("TR_1".into(), "PA_1".into());
+        let reason = Omission::Encrypted;
+        let named = Order::Write(Input::NotRecorded { track, participant, source: Source::Camera, reason });
+        assert_eq!(orders, [came("PA_1", "ann"), Order::Encrypted { track: "TR_1".into() }, named]);
         assert_eq!(hear(&mut watch, &[ann]), []);
     }
 

@@ -55,6 +55,12 @@ fn lines_are_written_as_the_document_says() {
         Event::TrackZero { file: file.clone(), zero_us: 1_764_000_000_240_000 },
         Event::TrackEnded { file: file.clone(), reason: TrackEnd::CodecChanged },
         Event::Gap { file, from_us: 2_000_000, until_us: 2_300_000, reason: GapReason::Loss },
+        Event::NotRecorded {
+            track: "TR_VSc".into(),
+            participant: "PA_bob".into(),
+            source: Source::ScreenShare,
+            reason: Omission::Encrypted,
+        },
         Event::Mute { track: "TR_AMb".into(), muted: true },
         Event::Speakers { participants: vec!["PA_ann".into(), "PA_bob".into()] },
         Event::Chat { id: "17".into(), participant: "PA_ann".into(), text: "hello".into() },

@@ -213,6 +213,7 @@ impl Told {
             }
             Event::Started(_)
             | Event::TrackZero { .. }
+            | Event::NotRecorded { .. }
             | Event::Speakers { .. }
             | Event::Stopped { .. }
             | Event::Unknown => {}
