@@ -53,6 +53,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("twirp_json", |body| twirp(body, Format::Json)),
     ("join_query", join_query),
     ("tcp_frames", crate::media_router::tcp::fuzz),
+    ("recorded_chat", crate::recording::chat::fuzz),
 ];
 
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| Settings::load(&Sources::default()).unwrap());

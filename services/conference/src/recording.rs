@@ -3,7 +3,7 @@
 //! What is written is decided in `plenary_recording`. Nothing of a call waits for a disk: what a recording cannot take is
 //! dropped and told, and when its disk fails it ends with a reason.
 
-mod chat;
+pub(crate) mod chat;
 mod disk;
 mod recorder;
 mod render;

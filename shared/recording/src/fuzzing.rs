@@ -1,6 +1,8 @@
-//! The fuzz targets of what reads packets; see `plenary_media_core::fuzzing`.
+//! The fuzz targets of what reads packets and files; see `plenary_media_core::fuzzing`.
 #![allow(clippy::disallowed_methods, reason = "one reading of the clock starts virtual time")]
 #![allow(clippy::unwrap_used, reason = "a target panics when something is wrong")]
+
+mod files;
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("frames_h264", |input| frames(Codec::H264, input)),
     ("frames_av1", |input| frames(Codec::Av1, input)),
     ("recorded_track", track),
+    ("repair", files::repair),
+    ("session_file", files::session_files),
 ];
 
 /// Decisions read off the front of an input. What is not there reads as zero.

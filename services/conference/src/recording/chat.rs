@@ -119,6 +119,22 @@ fn inflated(sent: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// The fuzz target of what is said: data packets as clients get them, each behind a length of two bytes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(input: &[u8]) {
+    let mut chat = Chat::default();
+    let mut rest = input;
+    while let Some((&length, after)) = rest.split_first_chunk::<2>() {
+        let (packet, after) = after.split_at(usize::from(u16::from_be_bytes(length)).min(after.len()));
+        rest = after;
+        if let Some(said) = chat.hear(packet) {
+            assert!(!said.text.is_empty() && said.text.len() <= TEXT_BYTES_MAX);
+        }
+        assert!(chat.streams.len() <= STREAMS_MAX && chat.said.len() <= REMEMBERED_MAX);
+        assert!(chat.streams.iter().all(|stream| stream.sent.len() <= SENT_BYTES_MAX));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use miniz_oxide::deflate::compress_to_vec;

@@ -75,20 +75,20 @@ impl Layout {
 
     /// Finds the places again in the first [`OPENING_BYTES`] of a file that [`Layout::write`] began, finished or not.
     pub(crate) fn read(opening: &[u8]) -> Option<Self> {
-        let after = |at: usize, id: u32| {
+        // Where the content of the element at `at` begins and ends.
+        let element = |at: usize, id: u32| {
             let head = head(opening.get(at..)?).filter(|head| head.id == id)?;
-            at.checked_add(head.bytes)?.checked_add(usize::try_from(head.size).ok()?)
+            let inside = at.checked_add(head.bytes)?;
+            Some((inside, inside.checked_add(usize::try_from(head.size).ok()?)?))
         };
-        let segment_head = after(0, id::EBML)?;
+        let (_, segment_head) = element(0, id::EBML)?;
         let [0x18, 0x53, 0x80, 0x67, 0x01, ..] = opening.get(segment_head..)? else { return None };
         let segment = segment_head.checked_add(12)?;
         let [_, 0x4D, 0x9B, 0x74, ..] = opening.get(segment..)? else { return None };
-        let info = segment.checked_add(usize::try_from(SEEK_HEAD_SPACE).ok()?)?;
-        let tracks = after(info, id::INFO)?;
-        let [_, 0x89, 0x88, ..] = opening.get(tracks.checked_sub(usize::try_from(DURATION_SPACE).ok()?)?..)? else {
-            return None;
-        };
-        let clusters = after(tracks, id::TRACKS)?;
+        let (info, tracks) = element(segment.checked_add(usize::try_from(SEEK_HEAD_SPACE).ok()?)?, id::INFO)?;
+        let duration = tracks.checked_sub(usize::try_from(DURATION_SPACE).ok()?).filter(|at| *at >= info)?;
+        let [_, 0x89, 0x88, ..] = opening.get(duration..)? else { return None };
+        let (_, clusters) = element(tracks, id::TRACKS)?;
         Some(Self { segment: segment as u64, tracks: tracks as u64, clusters: clusters as u64 })
     }
 
