@@ -30,7 +30,7 @@ pub use layout::{Canvas, GRID_TILES_MAX, Layout, Rect, STRIP_TILES_MAX};
 pub use plan::{PIECE_US_MAX, Picture, Piece, Plan, SCENES_MAX, SOUNDS_MAX, Sound, Tile, WINDOW_US, Window, plan};
 pub use probe::{Defect, ReadSessionError};
 pub use process::{MEMORY_BYTES_MAX, RunError, STALLED_AFTER, installed};
-pub use run::{ComposeError, Composed, Progress, compose};
+pub use run::{ComposeError, Composed, Progress, WORK_LOCK, compose, work_of};
 pub use timeline::{MEETING_US_MAX, Span, Spans, TimelineError};
 
 /// Where Debian's packages fonts-dejavu-core, fonts-liberation and fonts-noto-core put a font. One of them comes with ffmpeg.

@@ -22,7 +22,8 @@ use crate::{
     timeline::{Spans, TimelineError, keep_only},
 };
 
-const LOCK: &str = "lock";
+/// Who has the lock of this file of a [work directory](work_of) makes the video.
+pub const WORK_LOCK: &str = "lock";
 
 /// How far it is; as JSON, a line for each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -119,7 +120,7 @@ impl ComposeError {
     }
 }
 
-/// Renders the recording in `directory` as `output`. What it makes on the way stands in `<output>.work`, which stays until
+/// Renders the recording in `directory` as `output`. What it makes on the way stands in [`work_of`] that, which stays until
 /// the video is whole: the same call goes on where one that was cancelled, failed or killed had come to. Every file that
 /// ffmpeg makes is looked at before it counts.
 ///
@@ -146,7 +147,7 @@ pub(crate) fn make(
     report: &mut dyn FnMut(Progress),
 ) -> Result<(Composed, Work), ComposeError> {
     settings.check()?;
-    if !settings.replaces && inode(output).is_some() && !Work::directory(output).exists() {
+    if !settings.replaces && inode(output).is_some() && !work_of(output).exists() {
         return Err(ComposeError::Exists(output.to_owned()));
     }
     let mut session = read_session(directory)?;
@@ -190,6 +191,13 @@ pub(crate) fn make(
     Ok((Composed { started_us, duration_us: plan.length_us, size, missing: plan.missing }, work))
 }
 
+/// Where stands what is made on the way to this video, until it is whole.
+pub fn work_of(output: &Path) -> PathBuf {
+    let mut name = OsString::from(output.file_name().unwrap_or_default());
+    name.push(".work");
+    output.with_file_name(name)
+}
+
 /// The directory of one rendering, ours alone as long as this lives.
 pub(crate) struct Work {
     directory: PathBuf,
@@ -197,20 +205,14 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    fn directory(output: &Path) -> PathBuf {
-        let mut name = OsString::from(output.file_name().unwrap_or_default());
-        name.push(".work");
-        output.with_file_name(name)
-    }
-
     pub(crate) fn open(output: &Path) -> Result<Self, ComposeError> {
-        let directory = Self::directory(output);
+        let directory = work_of(output);
         let disk = |error| ComposeError::Disk { path: directory.clone(), error };
         match DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(disk(error)),
             _ => {}
         }
-        let lock = File::create(directory.join(LOCK)).map_err(disk)?;
+        let lock = File::create(directory.join(WORK_LOCK)).map_err(disk)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(ComposeError::Busy(output.to_owned())),
@@ -241,7 +243,7 @@ impl Work {
     fn prepare(&self, steps: &[Step], settings: &Settings) -> Result<(), ComposeError> {
         let disk = |error| ComposeError::Disk { path: self.directory.clone(), error };
         // Left by a rendering that was killed, whose ffmpeg may still write, or by one with other settings.
-        let kept: BTreeSet<&str> = steps.iter().map(|step| step.output.as_str()).chain([LOCK]).collect();
+        let kept: BTreeSet<&str> = steps.iter().map(|step| step.output.as_str()).chain([WORK_LOCK]).collect();
         for entry in fs::read_dir(&self.directory).map_err(disk)? {
             let entry = entry.map_err(disk)?;
             if !entry.file_name().to_str().is_some_and(|name| kept.contains(name)) {

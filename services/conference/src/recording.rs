@@ -8,6 +8,7 @@ mod disk;
 mod recorder;
 mod render;
 mod results;
+mod retention;
 pub mod shelf;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -58,7 +59,7 @@ pub fn tend(config: &config::Recording) -> io::Result<()> {
             RecordingsUnusable { directory: &directory, error: &error }.emit();
         }
         while !retention.is_zero() {
-            match shelf::remove_expired(&directory, retention, SystemTime::now()) {
+            match retention::remove_expired(&directory, retention, SystemTime::now()) {
                 Ok(gone) => gone.iter().for_each(|directory| RecordingExpired { directory }.emit()),
                 Err(error) => RecordingsUnusable { directory: &directory, error: &error }.emit(),
             }

@@ -35,7 +35,8 @@ pub(super) fn rendered(
         return Ok(None);
     }
     if directory.join(REQUEST).is_file() {
-        fs::remove_file(directory.join(REQUEST))?;
+        // It says where something may have been begun.
+        fs::rename(directory.join(REQUEST), directory.join(FAILED))?;
         return Err(io::Error::new(io::ErrorKind::TimedOut, "nobody has rendered it within a day"));
     }
     let mut refused = None;
@@ -298,6 +299,6 @@ mod tests {
         let request = fs::File::open(root.path().join(REQUEST)).unwrap();
         request.set_modified(SystemTime::now() - RENDERED_WITHIN).unwrap();
         assert_eq!(rendered().unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(!root.path().join(REQUEST).exists());
+        assert!(!root.path().join(REQUEST).exists() && root.path().join(FAILED).exists());
     }
 }

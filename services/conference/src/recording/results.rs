@@ -17,7 +17,7 @@ use plenary_recording::{
 };
 
 use super::{
-    render,
+    render, retention,
     shelf::{self, Entry, Kind},
 };
 use crate::{
@@ -151,7 +151,7 @@ impl Recorded {
             match kind {
                 Kind::Whole(file) => files.push(file),
                 Kind::Session(epoch) => sessions.extend(shelf::read_session(&directory, epoch).ok()),
-                Kind::Part(_) | Kind::Composed => {}
+                Kind::Part(_) | Kind::Composed | Kind::Links => {}
             }
         }
         files.sort();
@@ -193,6 +193,7 @@ impl Recorded {
         for file in self.files.iter().filter(|file| file.track() == track) {
             let from = self.directory.join(file.to_string());
             let path = link_as(root, &from, path, id)?;
+            retention::note_link(&self.directory, &path)?;
             let Stretch { from_us, until_us } = stretches.get(file).copied().unwrap_or_default();
             linked.push(EgressFile {
                 path,

@@ -8,11 +8,12 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Component, Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use plenary_composer::watch::{Outcome as Answer, REQUEST, RESULT, ResultFile};
@@ -24,6 +25,7 @@ use rustix::{
     fs::{Mode, OFlags, openat},
     io::Errno,
 };
+use serde::de::DeserializeOwned;
 
 /// More of a session file is not read.
 const SESSION_BYTES_MAX: u64 = 256 << 20;
@@ -33,13 +35,17 @@ const EMPTY_BYTES_MAX: u64 = 1 << 20;
 const HEADLESS_BYTES_MAX: u64 = 4 << 10;
 const ID_BYTES_MAX: usize = 64;
 /// Files beside those of tracks: see `proto/plenary/v1/compose.md`.
-const COMPOSED: &str = "compose";
+pub(super) const COMPOSED: &str = "compose";
 /// What the composer calls a video that it was to call nothing else.
 const COMPOSED_VIDEOS: [&str; 2] = ["composed.mp4", "composed.webm"];
 /// What its answers tell of is known by this name, and a number.
 const RENDERED: &str = "rendered";
 const RENDERED_EXTENSIONS: [&str; 4] = ["mp4", "webm", "ogg", "mp3"];
-const RESULT_BYTES_MAX: u64 = 1 << 20;
+/// Of files that are read whole.
+const JSON_BYTES_MAX: u64 = 1 << 20;
+/// Second names of a recording's files, below the root.
+pub(super) const LINKS: &str = "links.json";
+pub(super) const NO_LINK: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Where a recording's files are; none if this is no id of one: `EG_` and letters, digits or underscores.
 pub fn directory(root: &Path, recording: &str) -> Option<PathBuf> {
@@ -251,7 +257,7 @@ pub fn composed(root: &Path, recording: &str) -> Composed {
 }
 
 /// `rendered` for `compose.result.json`, `rendered-0` for `compose.result.0.json`.
-fn video_of_result(result: &str) -> Option<String> {
+pub(super) fn video_of_result(result: &str) -> Option<String> {
     let number = result.strip_prefix("compose.result")?.strip_suffix(".json")?;
     match number.strip_prefix('.') {
         None => number.is_empty().then(|| RENDERED.to_owned()),
@@ -277,44 +283,65 @@ pub fn open_complete(root: &Path, recording: &str, name: &str) -> io::Result<Opt
         return Ok(open_below(&directory, Path::new(name))?.map(|file| (file, name.to_owned())));
     }
     let Some(result) = result_of_video(name) else { return Ok(None) };
-    let Some(result) = open_below(&directory, Path::new(&result))? else { return Ok(None) };
-    let mut text = Vec::new();
-    result.take(RESULT_BYTES_MAX).read_to_end(&mut text)?;
-    let Ok(ResultFile { outcome: Answer::Complete { path, .. }, .. }) = serde_json::from_slice(&text) else {
+    let Some(ResultFile { outcome: Answer::Complete { path, .. }, .. }) = read_json(&directory, &result)? else {
         return Ok(None);
     };
     let is_beside = directory.strip_prefix(root).is_ok_and(|own| path.starts_with(own));
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(None) };
-    if is_beside || !RENDERED_EXTENSIONS.contains(&extension) {
+    if is_beside || !is_rendered(&path) {
         return Ok(None);
     }
     Ok(open_below(root, &path)?.map(|file| (file, file_name.to_owned())))
 }
 
+/// Whether the composer may have called a video so.
+pub(super) fn is_rendered(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    RENDERED_EXTENSIONS.contains(&extension)
+}
+
+/// What stands in a small file of a recording's directory. None if it cannot be understood, or is not there.
+pub(super) fn read_json<T: DeserializeOwned>(directory: &Path, name: &str) -> io::Result<Option<T>> {
+    let Some(file) = open_below(directory, Path::new(name))? else { return Ok(None) };
+    let mut text = Vec::new();
+    file.take(JSON_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text).ok())
+}
+
 /// A file below this directory, by no link and through none.
 fn open_below(directory: &Path, path: &Path) -> io::Result<Option<File>> {
+    let Some((place, name)) = place_below(directory, path)? else { return Ok(None) };
+    // A pipe that somebody put there would hold up whoever opens it.
+    let Some(file) = there(openat(&place, name, NO_LINK | OFlags::NONBLOCK, Mode::empty()))? else { return Ok(None) };
+    let file = File::from(file);
+    Ok(file.metadata()?.is_file().then_some(file))
+}
+
+/// The directory that something below this one is in, reached through no link, and what it is called there.
+pub(super) fn place_below<'a>(directory: &Path, path: &'a Path) -> io::Result<Option<(OwnedFd, &'a OsStr)>> {
     // Anything but names leads elsewhere.
     if !path.components().all(|part| matches!(part, Component::Normal(_))) {
         return Ok(None);
     }
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+    let flags = NO_LINK | OFlags::DIRECTORY;
     let walk = || {
-        let mut place = rustix::fs::open(directory, flags | OFlags::DIRECTORY, Mode::empty())?;
-        let mut parts = path.components().peekable();
-        while let Some(part) = parts.next() {
-            // A pipe that somebody put there would hold up whoever opens it.
-            let kind = if parts.peek().is_some() { OFlags::DIRECTORY } else { OFlags::NONBLOCK };
-            place = openat(&place, part.as_os_str(), flags | kind, Mode::empty())?;
+        let mut place = rustix::fs::open(directory, flags, Mode::empty())?;
+        for part in parent {
+            place = openat(&place, part, flags, Mode::empty())?;
         }
         Ok(place)
     };
-    let file = match walk() {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    Ok(file.metadata()?.is_file().then_some(file))
+    Ok(there(walk())?.map(|place| (place, name)))
+}
+
+/// None for what is not there, and for what leads elsewhere.
+pub(super) fn there<T>(found: Result<T, Errno>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> (Listed, Option<Session>) {
@@ -322,7 +349,7 @@ fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> (Listed, Optio
     let mut is_recording = false;
     for Entry { name, bytes, kind } in entries {
         match kind {
-            Kind::Composed => {}
+            Kind::Composed | Kind::Links => {}
             Kind::Whole(_) | Kind::Part(_) => files.push((name, bytes)),
             Kind::Session(epoch) => {
                 is_recording |= matches!(lock(directory, epoch), Ok(Lock::Taken));
@@ -369,56 +396,28 @@ impl Summary {
     }
 }
 
-/// Removes recordings of which nothing has changed for so long. Gives the directories that are gone.
-///
-/// # Errors
-/// If the directory cannot be read. What cannot be removed stays until the next time.
-pub fn remove_expired(root: &Path, retention: Duration, now: SystemTime) -> io::Result<Vec<PathBuf>> {
-    let mut removed = Vec::new();
-    for (_, directory) in recordings(root)? {
-        if is_expired(&directory, retention, now).unwrap_or(false) && remove(&directory).is_ok() {
-            removed.push(directory);
-        }
-    }
-    Ok(removed)
-}
-
-fn is_expired(directory: &Path, retention: Duration, now: SystemTime) -> io::Result<bool> {
-    let mut newest = fs::metadata(directory)?.modified()?;
-    for entry in entries(directory)? {
-        newest = newest.max(fs::symlink_metadata(directory.join(&entry.name))?.modified()?);
-        if let Kind::Session(epoch) = entry.kind
-            && matches!(lock(directory, epoch)?, Lock::Taken)
-        {
-            return Ok(false);
-        }
-    }
-    Ok(now.duration_since(newest).is_ok_and(|age| age >= retention))
-}
-
-/// Session files last: without them nobody knows what the rest is.
-fn remove(directory: &Path) -> io::Result<()> {
-    let (sessions, media): (Vec<_>, Vec<_>) =
-        entries(directory)?.into_iter().partition(|entry| matches!(entry.kind, Kind::Session(_)));
-    for entry in media.iter().chain(&sessions) {
-        fs::remove_file(directory.join(&entry.name))?;
-    }
-    fs::remove_dir(directory)
-}
-
-enum Lock {
+pub(super) enum Lock {
     /// Until it is dropped.
     Ours(#[expect(dead_code, reason = "it is held")] Option<File>),
     Taken,
 }
 
 /// Nobody records an epoch of which there is no session file: that is the first file of all.
-fn lock(directory: &Path, epoch: Epoch) -> io::Result<Lock> {
-    let file = match open(&directory.join(epoch.session_file()), false) {
+pub(super) fn lock(directory: &Path, epoch: Epoch) -> io::Result<Lock> {
+    lock_named(directory, &epoch.session_file())
+}
+
+/// Of what is not there nobody has the lock.
+pub(super) fn lock_named(directory: &Path, name: &str) -> io::Result<Lock> {
+    let file = match open(&directory.join(name), false) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lock::Ours(None)),
         Err(error) => return Err(error),
     };
+    try_lock(file)
+}
+
+pub(super) fn try_lock(file: File) -> io::Result<Lock> {
     match file.try_lock() {
         Ok(()) => Ok(Lock::Ours(Some(file))),
         Err(TryLockError::WouldBlock) => Ok(Lock::Taken),
@@ -431,7 +430,7 @@ fn open(path: &Path, writes: bool) -> io::Result<File> {
 }
 
 /// The directories that are recordings, by id.
-fn recordings(root: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+pub(super) fn recordings(root: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root)? {
         let entry = entry?;
@@ -457,6 +456,7 @@ pub(super) enum Kind {
     Whole(TrackFile),
     /// Asked of the composer, or made by it.
     Composed,
+    Links,
     Part(TrackFile),
 }
 
@@ -472,6 +472,7 @@ pub(super) fn entries(directory: &Path) -> io::Result<Vec<Entry>> {
             (None, Ok(file)) if is_part => Kind::Part(file),
             (None, Ok(file)) => Kind::Whole(file),
             (None, Err(_)) if name.starts_with(COMPOSED) => Kind::Composed,
+            (None, Err(_)) if stem == LINKS => Kind::Links,
             (None, Err(_)) => continue,
         };
         let metadata = entry.metadata()?;

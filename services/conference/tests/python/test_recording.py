@@ -1,5 +1,6 @@
 """Recordings as a host app sees them, from the request to the file, through LiveKit's Python server SDK."""
 
+import json
 import pathlib
 
 import pytest
@@ -92,6 +93,7 @@ async def test_a_track_is_recorded_until_it_is_stopped(directory, egress, host_a
     assert result.filename == complete.file.filename == f"{room}/ann.webm"
     content = (directory / result.filename).read_bytes()
     assert content.startswith(EBML) and len(content) == result.size
+    assert json.loads((directory / started.egress_id / "links.json").read_text()) == [result.filename]
     assert complete.started_at <= result.started_at <= result.ended_at <= complete.ended_at
     assert 0 < result.duration <= complete.ended_at - complete.started_at
     with pytest.raises(api.ServerError) as raised:
