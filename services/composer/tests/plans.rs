@@ -55,6 +55,7 @@ fn session(lines: Vec<(u32, Event)>, length_us: u64) -> Session {
         room_name: "x".into(),
         node: "ND_x".into(),
         predecessor: None,
+        former: None,
     };
     let stretch =
         Stretch { epoch: EPOCH, started, from_us: BEGAN_US, until_us: None, lines_unread: 0, lines_fenced: 0 };

@@ -123,6 +123,7 @@ impl Running {
             room_name: "bench".into(),
             node: "ND_n".into(),
             predecessor: None,
+            former: None,
         };
         let (report, reports) = mpsc::channel();
         let epoch = Epoch { number: number.into(), boot: 1 };

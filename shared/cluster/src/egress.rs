@@ -14,8 +14,10 @@ pub struct StoredEgress {
     pub egress: Arc<Egress>,
     /// Of the last recorder; 0 if there was none.
     pub epoch: u64,
-    /// Who has a lease that runs.
+    /// The last one.
     pub recorder: Option<NodeId>,
+    /// Whether its lease runs.
+    pub is_held: bool,
 }
 
 /// Whoever wants to record.

@@ -129,9 +129,21 @@ pub struct Started {
     pub room_name: String,
     #[serde(with = "text::id")]
     pub node: NodeId,
-    /// None of the first epoch.
+    /// None of the first epoch, and where there was no file of one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predecessor: Option<Predecessor>,
+    /// None of the first epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Former>,
+}
+
+/// Who had the recording before, wherever its files are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// The number of its epoch.
+    pub epoch: u64,
+    #[serde(with = "text::id")]
+    pub node: NodeId,
 }
 
 /// How this node's clock relates to that of the node that recorded before.

@@ -16,6 +16,7 @@ fn recording(root: &Path, name: &str, request: &str, lines: &[Event]) -> PathBuf
         room_name: "x".into(),
         node: "ND_x".into(),
         predecessor: None,
+        former: None,
     });
     let events = std::iter::once(&started).chain(lines);
     let lines = events.enumerate().flat_map(|(at, event)| Line { at_us: at as u64, event: event.clone() }.encode());

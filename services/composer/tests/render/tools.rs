@@ -113,6 +113,7 @@ impl<'a> Recorder<'a> {
             room_name: "room".into(),
             node: "ND_n".into(),
             predecessor,
+            former: None,
         });
         Self { directory, epoch, ahead_us, lines: vec![(at_ms, started)] }
     }

@@ -10,14 +10,14 @@ use std::{
 
 use clap::{Args, Subcommand};
 use plenary_composer::{Canvas, ComposeError, Content, Format, Layout, Progress};
-
+use plenary_model::NodeId;
 use plenary_recording::session_file::TrackFile;
 
 use crate::recording::shelf::{self, Left, Listed, Outcome, State};
 
 #[derive(Debug, Subcommand)]
 pub enum RecordingsCommand {
-    /// List the recordings: id, room, begin, duration, state, files.
+    /// List the recordings: id, room, begin, duration, state, files, and which nodes have others of a recording that moved.
     List(RecordingsDirectory),
     /// Make whole what recorders that died have left. What is being recorded is left alone.
     ///
@@ -156,7 +156,7 @@ impl ComposeArgs {
 
 fn listed(all: &[Listed]) -> Told {
     let mut text = String::new();
-    for Listed { id, state, session, files } in all {
+    for Listed { id, state, session, files, elsewhere } in all {
         let state = match state {
             State::Recording => "recording".to_owned(),
             State::Ended(reason) => format!("ended: {}", words(reason)),
@@ -176,7 +176,9 @@ fn listed(all: &[Listed]) -> Told {
                 humantime::format_duration(Duration::from_secs(session.duration.as_secs())),
             )
         });
-        let _ = writeln!(text, "{id}: {state}; {session}; {} files", files.len());
+        let nodes: Vec<_> = elsewhere.iter().map(|node| node.as_ref().map_or("another node", NodeId::as_str)).collect();
+        let rest = if nodes.is_empty() { String::new() } else { format!("; others are at {}", nodes.join(", ")) };
+        let _ = writeln!(text, "{id}: {state}; {session}; {} files{rest}", files.len());
         for (name, bytes) in files {
             let _ = writeln!(text, "    {name} {bytes} B");
         }

@@ -16,6 +16,7 @@ use std::{
 
 use plenary_cluster::{EgressLease, EgressRefusal, Recorder as Claimant, Store, StoreError, StoredEgress};
 use plenary_model::{Egress, EgressFile, EgressId, EgressSource, EgressStatus, NodeId, RoomSnapshot};
+use plenary_recording::session_file::Former;
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -37,6 +38,8 @@ pub struct Held {
     pub egress: Arc<Egress>,
     /// Above those of all who recorded it before.
     pub epoch: u64,
+    /// The last of these, once something was recorded.
+    pub former: Option<Former>,
     told: watch::Sender<Told>,
 }
 
@@ -139,7 +142,7 @@ impl Keeper {
             _ => self.store.unheld_egresses(most).await.unwrap_or_default(),
         };
         left.retain(|id, _| unheld.iter().any(|one| one.egress.id == *id));
-        for StoredEgress { egress, epoch, .. } in unheld {
+        for StoredEgress { egress, epoch, recorder, .. } in unheld {
             let room = match self.store.snapshot(egress.room.clone()).await {
                 Ok(snapshot) => Some(snapshot).filter(|snapshot| snapshot.room.sid == egress.room_sid),
                 Err(StoreError::NoSuchRoom) => None,
@@ -160,7 +163,9 @@ impl Keeper {
             let Ok((lease, egress)) = claim else { continue };
             EgressHeld { egress: &egress.id, room: &egress.room, epoch: lease.epoch, status: egress.status }.emit();
             let by = Claimant { known_epoch: lease.epoch, ..by };
-            let holding_of = Holding { keeper: self.clone(), lease, by, stored: egress };
+            let has_begun = egress.status == EgressStatus::Active;
+            let former = recorder.filter(|_| has_begun).map(|node| Former { epoch, node });
+            let holding_of = Holding { keeper: self.clone(), lease, by, stored: egress, former };
             holding.spawn(holding_of.run(room.is_some(), is_given_up));
         }
     }
@@ -186,6 +191,7 @@ struct Holding {
     by: Claimant,
     /// As far as is known.
     stored: Arc<Egress>,
+    former: Option<Former>,
 }
 
 /// Why it is held no longer.
@@ -207,7 +213,8 @@ impl Holding {
         let mut changed = self.keeper.changed.subscribe();
         let mut leaves = self.keeper.leaves.subscribe();
         let (told, mut tells) = watch::channel(Told::default());
-        self.keeper.recorder.start(Held { egress: self.stored.clone(), epoch: self.lease.epoch, told });
+        let (egress, epoch, former) = (self.stored.clone(), self.lease.epoch, self.former.take());
+        self.keeper.recorder.start(Held { egress, epoch, former, told });
         let mut said = Told::default();
         let mut tick = interval(RENEW_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

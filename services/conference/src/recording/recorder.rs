@@ -163,6 +163,7 @@ impl Recorder {
             room_name: self.room_name().to_string(),
             node: self.shared.node.clone(),
             predecessor,
+            former: self.held.former.clone(),
         };
         let reports = ctx.address();
         // The writer's thread must not wait, and says little.

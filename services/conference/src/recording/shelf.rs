@@ -17,6 +17,7 @@ use std::{
 };
 
 use plenary_composer::watch::{Outcome as Answer, REQUEST, RESULT, ResultFile};
+use plenary_model::NodeId;
 use plenary_recording::{
     RepairError, Repaired, repair,
     session_file::{self, Epoch, Event, Line, MergeError, ReadError, Session, SessionFile, StopReason, TrackFile},
@@ -152,6 +153,8 @@ pub struct Listed {
     pub session: Option<Summary>,
     /// Of its media, by name; unfinished ones end in `.part`.
     pub files: Vec<(String, u64)>,
+    /// Who has parts of it that are not here; None for a node whose name is not known.
+    pub elsewhere: Vec<Option<NodeId>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +200,7 @@ pub fn list(root: &Path) -> io::Result<Vec<Listed>> {
             state: State::Unreadable(Unreadable::Io(error.kind())),
             session: None,
             files: Vec::new(),
+            elsewhere: Vec::new(),
         }),
     };
     Ok(recordings(root)?.into_iter().filter_map(look).collect())
@@ -371,7 +375,8 @@ fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> (Listed, Optio
         },
     };
     let session = merged.ok();
-    (Listed { id, state, session: session.as_ref().and_then(Summary::of), files }, session)
+    let elsewhere = session.as_ref().map(Session::elsewhere).unwrap_or_default();
+    (Listed { id, state, session: session.as_ref().and_then(Summary::of), files, elsewhere }, session)
 }
 
 pub(super) fn read_session(directory: &Path, epoch: Epoch) -> Result<SessionFile, Unreadable> {

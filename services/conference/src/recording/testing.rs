@@ -39,6 +39,7 @@ pub(crate) fn started(recording: &str) -> Started {
         room_name: "../stand\nup".into(),
         node: "ND_n".into(),
         predecessor: None,
+        former: None,
     }
 }
 

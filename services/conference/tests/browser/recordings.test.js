@@ -136,7 +136,7 @@ for (const [where, viewport] of [['desktop', DESKTOP], ['phone', PHONE]]) {
     assert.equal(rows.length, 3);
     assert.ok(rows[0].includes(ROOM) && rows[0].includes('Ended') && rows[0].includes('Yes'), rows[0]);
     assert.ok(rows[1].includes('All hands') && rows[1].includes('Recording now'), rows[1]);
-    assert.ok(rows[2].includes('Interviews') && rows[2].includes('Interrupted') && rows[2].includes('Under way'), rows[2]);
+    assert.ok(rows[2].includes('Interviews') && rows[2].includes('Interrupted: its recorder died; parts elsewhere') && rows[2].includes('Under way'), rows[2]);
     await operator.fits();
     await operator.picture(`recordings-list-${where}`);
     await operator.page.keyboard.press('Tab');

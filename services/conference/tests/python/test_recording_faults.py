@@ -191,6 +191,7 @@ async def test_a_recording_goes_on_elsewhere_when_its_node_is_killed(join, recor
     old, new = sessions(recording.directory)
     assert old[-1]["event"] != "stopped" and new[-1]["reason"] == "requested"
     assert new[0]["predecessor"]["epoch"].startswith(f"{epoch}-")
+    assert "former" not in old[0] and new[0]["former"] == {"epoch": epoch, "node": old[0]["node"]}
 
 
 async def test_what_is_stopped_while_nobody_records_becomes_whole(join, record):

@@ -13,6 +13,7 @@
  * @property {number} bytes
  * @property {Video[]} composed
  * @property {boolean} composing whether another video is awaited
+ * @property {(string | null)[]} elsewhere the nodes that have parts of it which are not here; null for one whose name is not known
  */
 
 /** @typedef {{ file: string, name: string, bytes: number }} Video `file` is for the address, `name` what it is called */

@@ -29,14 +29,14 @@ function table(recordings) {
 
 /** @param {Summary} recording */
 function row(recording) {
-  const { id, room, began_us: began, duration_us: duration, tracks, bytes, composed, composing } = recording;
+  const { id, room, began_us: began, duration_us: duration, tracks, bytes, composed, composing, elsewhere } = recording;
   return h(
     'tr',
     { 'data-testid': 'recording-row', 'data-id': id },
     h('th', { scope: 'row' }, h('a', { href: `#${encodeURIComponent(id)}`, dir: 'auto' }, room || id)),
     cell('Began', began === null ? '–' : h('time', { datetime: iso(began) }, day(began))),
     cell('Length', duration === null ? '–' : length(duration), 'number'),
-    cell('State', h('span', { class: `state state-${recording.state}` }, state(recording))),
+    cell('State', h('span', { class: `state state-${recording.state}` }, elsewhere.length ? `${state(recording)}; parts elsewhere` : state(recording))),
     cell('Tracks', String(tracks), 'number'),
     cell('Size', size(bytes), 'number'),
     cell('Composed', composed.length ? 'Yes' : composing ? 'Under way' : 'No'),

@@ -66,10 +66,11 @@ export class RecordingView {
   }
 
   #notes() {
-    const { state, strays, left_out: leftOut, chat, composed, composing } = this.#recording;
+    const { state, strays, left_out: leftOut, chat, composed, composing, elsewhere } = this.#recording;
     const notes = [
       state === 'recording' ? 'This is being recorded. A file can be played when it is complete.' : null,
       state === 'interrupted' ? 'Nobody ended this recording in order. What was left unfinished is made whole when a node starts, or by “plenary recordings repair”.' : null,
+      elsewhere.length ? `Parts of it are not here but in the directory of ${elsewhere.map((node) => node ?? 'another node').join(' and of ')}.` : null,
       state !== 'recording' && composing ? 'It is being composed into one video. Here are its tracks meanwhile.' : null,
       state !== 'recording' && composed.length === 0 && !composing ? 'It has not been composed into one video; here are its tracks.' : null,
       leftOut ? `${counted(leftOut, 'fact')} of its session files (${chat.length ? 'messages, ' : ''}tracks, gaps or people) are more than this page shows.` : null,

@@ -39,12 +39,14 @@ pub async fn only_the_last_recorder_writes(cluster: Arc<impl Cluster>) {
     assert_eq!(*cluster.renew_egress(first.clone()).await.unwrap(), active);
     cluster.release_egress(first.clone()).await.unwrap();
     let listed = cluster.egresses(EgressFilter::default()).await.unwrap();
-    assert_eq!((listed[0].epoch, listed[0].recorder.clone()), (first.epoch, None));
+    assert_eq!((listed[0].epoch, listed[0].is_held), (first.epoch, false));
+    assert_eq!(listed[0].recorder, Some(node("ND_1")), "who had it is known");
 
     let (second, found) = cluster.claim_egress(name("r"), id(), recorder("ND_2", 1)).await.unwrap();
     assert!(second.epoch > first.epoch);
     let listed = cluster.egresses(EgressFilter::default()).await.unwrap();
-    assert_eq!((listed[0].epoch, listed[0].recorder.clone()), (second.epoch, Some(node("ND_2"))));
+    assert_eq!((listed[0].epoch, listed[0].is_held), (second.epoch, true));
+    assert_eq!(listed[0].recorder, Some(node("ND_2")));
     let late = next(&found, EgressStatus::Failed);
     assert_eq!(cluster.put_egress(late.clone(), Some(first.clone())).await, Err(StoreError::Superseded));
     assert_eq!(cluster.renew_egress(first.clone()).await, Err(StoreError::Superseded));
@@ -78,7 +80,7 @@ pub async fn a_lost_recording_is_put_back_as_it_was(cluster: Arc<impl Cluster>) 
     cluster.restore_egress(lost.clone(), by).await.unwrap();
     cluster.restore_egress(Egress { version: 1, ..lost.clone() }, recorder("ND_2", 1)).await.unwrap();
     let listed = cluster.egresses(EgressFilter::default()).await.unwrap();
-    let stored = StoredEgress { egress: Arc::new(lost.clone()), epoch, recorder: Some(node("ND_1")) };
+    let stored = StoredEgress { egress: Arc::new(lost.clone()), epoch, recorder: Some(node("ND_1")), is_held: true };
     assert_eq!(listed, [stored], "the first word stands");
     let other = cluster.claim_egress(name("r"), "EG_1".into(), recorder("ND_2", 1)).await;
     assert_eq!(other, Err(StoreError::Egress(EgressRefusal::Held)));

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use plenary_model::{Egress, EgressId, EgressStatus, NodeId, RoomName, RoomSid};
+use plenary_model::{Egress, EgressId, EgressStatus, RoomName, RoomSid};
 
 use crate::{
     EGRESS_KEPT, EGRESS_LEASE_LIFE, EgressFilter, EgressLease, EgressRefusal, Recorder, StoreError, StoredEgress,
@@ -176,9 +176,9 @@ impl Stored {
     }
 
     fn told(&self, now_ms: u64) -> StoredEgress {
-        let recorder = self.recorder.as_ref().filter(|_| self.leased_until_ms > now_ms);
-        let recorder: Option<NodeId> = recorder.map(|recorder| recorder.node.clone());
-        StoredEgress { egress: self.egress.clone(), epoch: self.epoch, recorder }
+        let recorder = self.recorder.as_ref().map(|recorder| recorder.node.clone());
+        let is_held = self.leased_until_ms > now_ms;
+        StoredEgress { egress: self.egress.clone(), epoch: self.epoch, recorder, is_held }
     }
 
     fn is_forgotten(&self, now_ms: u64) -> bool {

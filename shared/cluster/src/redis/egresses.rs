@@ -86,7 +86,7 @@ impl Redis {
                 unheld.extend(self.list_egresses_of(&room, &id).await?);
             }
         }
-        unheld.retain(|one| one.recorder.is_none() && !one.egress.status.is_over());
+        unheld.retain(|one| !one.is_held && !one.egress.status.is_over());
         Ok(unheld)
     }
 
@@ -110,13 +110,13 @@ impl Redis {
     async fn list_egresses_of(&self, room: &RoomName, id: &str) -> Result<Vec<StoredEgress>, StoreError> {
         let mut stored = self.place(room).run(&EGRESS_LIST, &[id.as_bytes()]).await?.array()?;
         let mut all = Vec::new();
-        while let (Some(egress), Some(epoch), Some(node)) = (stored.optional(), stored.optional(), stored.optional()) {
+        while let [Some(egress), Some(epoch), Some(node), Some(held)] = [(); 4].map(|()| stored.optional()) {
             // What a newer node began and this one cannot read is listed by that one.
             let Ok(egress) = wire::egress(&egress) else { continue };
             let [epoch, node] = [epoch, node].map(|text| String::from_utf8(text).unwrap_or_default());
-            let recorder = (!node.is_empty()).then(|| node.into());
+            let recorder = (node != "-").then(|| node.into());
             let epoch = epoch.parse().map_err(|_| StoreError::Unavailable)?;
-            all.push(StoredEgress { egress: Arc::new(egress), epoch, recorder });
+            all.push(StoredEgress { egress: Arc::new(egress), epoch, recorder, is_held: held == b"1" });
         }
         Ok(all)
     }

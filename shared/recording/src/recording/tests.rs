@@ -183,6 +183,7 @@ impl Meeting {
             room_name: "../r".into(),
             node: NodeId::from("ND_n"),
             predecessor: None,
+            former: None,
         };
         let mut settings = Settings { epoch: EPOCH, started, bytes_max: None, duration_max: None };
         change(&mut settings);

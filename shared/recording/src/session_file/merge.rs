@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{Epoch, Event, Line, SessionFile, Started, TrackFile};
+use plenary_model::NodeId;
+
+use super::{Epoch, Event, Line, SessionFile, Started, StopReason, TrackFile};
 
 /// A recording from its first epoch to its last. All wall-clock times in it are by the clock of the first epoch's node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,28 @@ pub struct Stretch {
     pub lines_unread: usize,
     /// Lines that were written when a newer epoch had begun.
     pub lines_fenced: usize,
+}
+
+impl Session {
+    /// Nodes that have session files which are not among these, in the order in which they recorded; None for one whose name is
+    /// not known.
+    pub fn elsewhere(&self) -> Vec<Option<NodeId>> {
+        let is_here = |number: u64| self.stretches.iter().any(|one| one.epoch.number == number);
+        let mut nodes = Vec::new();
+        for Started { node, predecessor, former, .. } in self.stretches.iter().map(|stretch| &stretch.started) {
+            match (former, predecessor) {
+                // It may not have come to recording.
+                (Some(former), _) if former.node == *node => {}
+                (Some(former), _) if !is_here(former.epoch) => nodes.push(Some(former.node.clone())),
+                (_, Some(before)) if !is_here(before.epoch.number) => nodes.push(None),
+                _ => {}
+            }
+        }
+        if let Some(Line { event: Event::Stopped { reason: StopReason::Moved }, .. }) = self.lines.last() {
+            nodes.push(None);
+        }
+        nodes
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

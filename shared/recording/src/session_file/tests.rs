@@ -15,6 +15,7 @@ fn started(at_us: u64, predecessor: Option<(Epoch, i64)>) -> Line {
         room_name: "../stand\nup".into(),
         node: "ND_n".into(),
         predecessor: predecessor.map(|(epoch, clock_ahead_us)| Predecessor { epoch, clock_ahead_us }),
+        former: None,
     });
     Line { at_us, event }
 }
@@ -66,7 +67,11 @@ fn lines_are_written_as_the_document_says() {
         Event::Chat { id: "17".into(), participant: "PA_ann".into(), text: "hello".into() },
         Event::Stopped { reason: StopReason::DiskFull },
     ];
-    let mut lines = vec![started(1_764_000_000_000_000, Some((Epoch { number: 4, boot: 1 }, -1500)))];
+    let mut first = started(1_764_000_000_000_000, Some((Epoch { number: 4, boot: 1 }, -1500)));
+    if let Event::Started(started) = &mut first.event {
+        started.former = Some(Former { epoch: 4, node: "ND_m".into() });
+    }
+    let mut lines = vec![first];
     lines.extend((1..).zip(events).map(|(n, event)| Line { at_us: 1_764_000_000_000_000 + n, event }));
     let text = String::from_utf8(written(&lines)).unwrap();
     let document = include_str!("../../../../proto/plenary/v1/session.md");
@@ -192,6 +197,35 @@ fn without_its_predecessors_file_an_epoch_is_measured_by_the_one_before() {
     let first = read(FIRST, &[started(1000, None)]);
     let third = read(THIRD, &[started(3500, Some((SECOND, 500))), chat(3600, "c")]);
     assert_eq!(merge(vec![first, third]).unwrap().lines, [chat(3100, "c")]);
+}
+
+#[test]
+fn parts_that_are_elsewhere_are_known_by_who_came_after_and_before() {
+    let by = |node: &str, epoch: Epoch, former: Option<(Epoch, &str)>, lines: &[Line]| {
+        let mut file = read(epoch, &[&[started(epoch.number, None)], lines].concat());
+        file.started.node = node.into();
+        file.started.former = former.map(|(epoch, node)| Former { epoch: epoch.number, node: node.into() });
+        file
+    };
+    let elsewhere = |files: Vec<SessionFile>| {
+        let nodes = merge(files).unwrap().elsewhere();
+        nodes.iter().map(|node| node.as_ref().map_or("?", |node| node.as_str()).to_owned()).collect::<Vec<_>>()
+    };
+    let moved = [Line { at_us: 1_000, event: Event::Stopped { reason: StopReason::Moved } }];
+    let stopped = [Line { at_us: 1_000, event: Event::Stopped { reason: StopReason::Requested } }];
+    let first = |lines| by("ND_a", FIRST, None, lines);
+    let second = |lines| by("ND_b", SECOND, Some((FIRST, "ND_a")), lines);
+    let third = || by("ND_a", THIRD, Some((SECOND, "ND_b")), &stopped);
+    assert_eq!(elsewhere(vec![first(&moved), second(&moved), third()]), [""; 0], "all are here");
+    assert_eq!(elsewhere(vec![first(&moved)]), ["?"]);
+    assert_eq!(elsewhere(vec![first(&stopped)]), [""; 0]);
+    assert_eq!(elsewhere(vec![second(&moved)]), ["ND_a", "?"]);
+    assert_eq!(elsewhere(vec![first(&moved), third()]), ["ND_b"]);
+    assert_eq!(elsewhere(vec![second(&stopped), third()]), ["ND_a"]);
+    let again = by("ND_a", THIRD, Some((SECOND, "ND_a")), &stopped);
+    assert_eq!(elsewhere(vec![first(&moved), again]), [""; 0], "it had nothing of it");
+    let after_lost = read(THIRD, &[started(3_500, Some((SECOND, 0)))]);
+    assert_eq!(elsewhere(vec![first(&moved), after_lost]), ["?"], "the file of a predecessor was lost");
 }
 
 #[test]

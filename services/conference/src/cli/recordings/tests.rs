@@ -15,7 +15,14 @@ fn a_list_says_what_there_is_on_lines_of_its_own() {
     meeting.publish("TR_A", Codec::Opus);
     meeting.steps(100).unwrap();
     meeting.stop();
-    for (id, session) in [("EG_bad", "{}\n"), ("EG_begun", "")] {
+    let moved = concat!(
+        r#"{"at_us":1,"event":"started","version":1,"recording":"EG_moved","room":"RM_r","room_name":"r","node":"ND_b","#,
+        r#""former":{"epoch":0,"node":"ND_a"}}"#,
+        "\n",
+        r#"{"at_us":2,"event":"stopped","reason":"moved"}"#,
+        "\n",
+    );
+    for (id, session) in [("EG_bad", "{}\n"), ("EG_begun", ""), ("EG_moved", moved)] {
         std::fs::create_dir(root.path().join(id)).unwrap();
         if !session.is_empty() {
             std::fs::write(root.path().join(id).join("1-000000000000feed.session.jsonl"), session).unwrap();
@@ -24,7 +31,7 @@ fn a_list_says_what_there_is_on_lines_of_its_own() {
     let told = RecordingsCommand::List(directory(root.path())).run(None).unwrap();
     let lines: Vec<_> = told.text.lines().collect();
     assert!(!told.is_well, "one cannot be read");
-    assert_eq!(lines.len(), 3, "{}", told.text);
+    assert_eq!(lines.len(), 4, "{}", told.text);
     assert_eq!(
         lines[0],
         "EG_bad: unreadable: does not begin with a whole `started` line; room, begin and duration unknown; 0 files"
@@ -33,6 +40,10 @@ fn a_list_says_what_there_is_on_lines_of_its_own() {
     assert!(lines[1].starts_with(r#"EG_local: ended: requested; room "../stand\nup", 20"#), "{}", lines[1]);
     assert!(lines[1].ends_with("Z, 2s; 1 files"), "{}", lines[1]);
     assert!(lines[2].starts_with("    7-000000000000feed-TR_A-0.webm "), "{}", lines[2]);
+    assert_eq!(
+        lines[3],
+        r#"EG_moved: ended: moved; room "r", 1970-01-01T00:00:00Z, 0s; 0 files; others are at ND_a, another node"#
+    );
 }
 
 #[test]

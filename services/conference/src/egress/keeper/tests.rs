@@ -48,9 +48,9 @@ impl Site {
     }
 
     async fn stored(&self) -> (Arc<Egress>, u64, Option<NodeId>) {
-        let StoredEgress { egress, epoch, recorder } =
+        let StoredEgress { egress, epoch, recorder, is_held } =
             self.store.egresses(Default::default()).await.unwrap().pop().unwrap();
-        (egress, epoch, recorder)
+        (egress, epoch, recorder.filter(|_| is_held))
     }
 
     async fn status(&self) -> EgressStatus {
@@ -205,6 +205,8 @@ async fn another_node_goes_on_when_the_recorders_dies() {
     };
     assert!(second.epoch > first.epoch);
     assert_eq!((second.egress.status, second.egress.started_at_ns), (EgressStatus::Active, 1));
+    let former = Former { epoch: first.epoch, node: "ND_1".into() };
+    assert_eq!((&first.former, &second.former), (&None, &Some(former)));
     second.began(9);
     site.pass(2 * EGRESS_LEASE_LIFE).await;
     assert_eq!(site.stored().await.0.started_at_ns, 1, "it began with the first");

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plenary_model::ParticipantSid;
+use plenary_model::{NodeId, ParticipantSid};
 use plenary_recording::session_file::{Event, GapReason, Session, TrackEnd, TrackFile};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,8 +16,10 @@ pub fn list(listed: &[(Listed, Composed)]) -> Value {
 }
 
 /// `state` is `recording`, `ended`, `interrupted` or `unreadable`; `reason` says why it ended or cannot be read. Room, beginning
-/// and duration are null if they are not known.
-fn summary(Listed { id, state, session, files }: &Listed, Composed { videos, is_awaited }: &Composed) -> Value {
+/// and duration are null if they are not known. `elsewhere` has the nodes that have parts of it which are not here, null for one
+/// whose name is not known.
+fn summary(listed: &Listed, Composed { videos, is_awaited }: &Composed) -> Value {
+    let Listed { id, state, session, files, elsewhere } = listed;
     let (state, reason) = match state {
         State::Recording => ("recording", Value::Null),
         State::Ended(reason) => ("ended", json!(reason)),
@@ -37,6 +39,7 @@ fn summary(Listed { id, state, session, files }: &Listed, Composed { videos, is_
         "bytes": bytes.fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)),
         "composed": videos.iter().map(video).collect::<Vec<_>>(),
         "composing": is_awaited,
+        "elsewhere": elsewhere.iter().map(|node| node.as_ref().map(NodeId::as_str)).collect::<Vec<_>>(),
     })
 }
 

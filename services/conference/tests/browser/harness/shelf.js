@@ -30,7 +30,7 @@ export const COMPOSED = 'stand-up.mp4';
 export const LENGTH_S = 12;
 
 /**
- * Three recordings: a meeting that ended and was composed, one whose recorder died, and one that somebody is writing.
+ * Three recordings: a meeting that ended and was composed, one whose recorder died and that another node began, and one that somebody is writing.
  * @returns {Promise<{ root: string, remove: () => void }>}
  */
 export async function makeShelf() {
@@ -49,7 +49,7 @@ export async function makeShelf() {
   const answer = { version: 1, state: 'complete', path: `calls/${COMPOSED}`, size: 1, duration_us: LENGTH_S * 1e6, started_us: us(0), ended_us: us(LENGTH_S) };
   writeFileSync(join(ended, 'compose.result.0.json'), JSON.stringify(answer));
   writeFileSync(join(died, 'compose.json'), '{}');
-  writeFileSync(join(died, '1-000000000000feed.session.jsonl'), line(-3600, { event: 'started', version: 1, recording: 'EG_died', room: 'RM_d', room_name: 'Interviews', node: 'ND_n' }) + line(-3500, { event: 'chat', id: '1', participant: '', text: 'welcome' }));
+  writeFileSync(join(died, '1-000000000000feed.session.jsonl'), line(-3600, { event: 'started', version: 1, recording: 'EG_died', room: 'RM_d', room_name: 'Interviews', node: 'ND_n', former: { epoch: 0, node: 'ND_m' } }) + line(-3500, { event: 'chat', id: '1', participant: '', text: 'welcome' }));
   const session = join(running, '1-000000000000feed.session.jsonl');
   writeFileSync(session, line(-60, { event: 'started', version: 1, recording: 'EG_running', room: 'RM_r', room_name: 'All hands', node: 'ND_n' }) + line(-59, { event: 'track', file: FILES.annCamera, participant: 'PA_ann', source: 'camera', codec: 'vp8', zero_us: us(-59) }));
   writeFileSync(join(running, `${FILES.annCamera}.part`), 'not to the end yet');

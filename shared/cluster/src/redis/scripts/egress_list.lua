@@ -1,4 +1,4 @@
--- The recordings of the room, or one of them, each with the epoch and the node of its recorder.
+-- The recordings of the room, or one of them, each with the epoch and the node of its last recorder and whether the lease runs.
 local id = ARGV[4]
 local ids = id == '' and redis.call('HKEYS', EGRESSES) or { id }
 local all = {}
@@ -7,7 +7,8 @@ for _, each in ipairs(ids) do
   if one and egress and not is_forgotten(one) then
     all[#all + 1] = egress
     all[#all + 1] = decimal(one.epoch)
-    all[#all + 1] = one.leased > now_ms() and one.node or ''
+    all[#all + 1] = one.node
+    all[#all + 1] = one.leased > now_ms() and '1' or '0'
   end
 end
 return { 'ok', all }

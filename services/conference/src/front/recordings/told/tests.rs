@@ -29,6 +29,7 @@ fn told_with(session: &Session, files: &[(&str, u64)], composed: &Composed) -> V
         state: State::Interrupted,
         session: Some(Summary { room_name: "standup".into(), began_us: 1_000, duration: Default::default() }),
         files: files.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect(),
+        elsewhere: vec![Some("ND_m".into()), None],
     };
     one(&listed, Some(session), composed)
 }
@@ -146,5 +147,6 @@ fn what_was_composed_is_told_by_the_name_that_opens_it() {
     let composed = Composed { videos: vec![video], is_awaited: true };
     let told = told_with(&session(&[(1_000, &[])]), &[], &composed);
     assert_eq!(told["composed"], json!([{ "file": "rendered-0", "name": "standup.mp4", "bytes": 9 }]));
+    assert_eq!(told["elsewhere"], json!(["ND_m", null]));
     assert_eq!((&told["composing"], &told["bytes"], &told["tracks"]), (&json!(true), &json!(9), &json!(0)));
 }
