@@ -104,7 +104,7 @@ pub fn compose(config: &config::Recording, cancel: Arc<AtomicBool>) -> io::Resul
 }
 
 fn repair(directory: &Path) -> io::Result<()> {
-    for left in shelf::repair_all(directory)? {
+    for left in shelf::repair_all(directory, || thread::sleep(shelf::QUIET))? {
         LeftRecordingSeen { left }.emit();
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
+    thread,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -19,7 +20,7 @@ use crate::recording::shelf::{self, Left, Listed, Outcome, State};
 pub enum RecordingsCommand {
     /// List the recordings: id, room, begin, duration, state, files, and which nodes have others of a recording that moved.
     List(RecordingsDirectory),
-    /// Make whole what recorders that died have left. What is being recorded is left alone.
+    /// Make whole what recorders that died have left. What is being recorded is left alone: what changes within 15 seconds.
     ///
     /// A node does so when it starts.
     Repair(RecordingsDirectory),
@@ -110,7 +111,10 @@ impl RecordingsCommand {
         let in_vain = |error| RecordingsError::Io { directory: directory.to_owned(), error };
         match self {
             Self::List(_) => shelf::list(directory).map(|all| listed(&all)).map_err(in_vain),
-            Self::Repair(_) => shelf::repair_all(directory).map(|all| repaired(&all)).map_err(in_vain),
+            Self::Repair(_) => {
+                let wait = || thread::sleep(shelf::QUIET);
+                shelf::repair_all(directory, wait).map(|all| repaired(&all)).map_err(in_vain)
+            }
             Self::Compose(args) => {
                 let cancel = plenary_composer::cancelled_by_signals().map_err(in_vain)?;
                 args.run(&cancel, &mut |progress| {

@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
+    time::SystemTime,
 };
 
 use plenary_recording::Storage;
@@ -18,6 +19,8 @@ pub(crate) trait Disk: Send + 'static {
     fn create(&mut self, path: &Path) -> io::Result<Self::File>;
     /// The same, and nobody else has its lock until it is closed, however this process ends.
     fn create_locked(&mut self, path: &Path) -> io::Result<Self::File>;
+    /// As if it had been written now.
+    fn touch(&mut self, file: &Self::File) -> io::Result<()>;
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
     /// Returns when the names in it would survive a loss of power.
     fn sync_directory(&mut self, path: &Path) -> io::Result<()>;
@@ -46,6 +49,10 @@ impl Disk for LocalDisk {
         // Whoever looks at what there is may have it for a moment.
         file.lock()?;
         Ok(file)
+    }
+
+    fn touch(&mut self, file: &File) -> io::Result<()> {
+        file.set_modified(SystemTime::now())
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {

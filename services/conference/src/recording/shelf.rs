@@ -1,7 +1,7 @@
 //! The directory of all recordings: `<directory>/<recording id>/` holds what `proto/plenary/v1/session.md` lists.
 //!
-//! Who records holds the lock of the epoch's session file, on a shared directory from any node. What has no such lock was left
-//! by a process that died, and is repaired. Nothing is touched that is not named as we name things, and no link is followed.
+//! Who records holds the lock of the epoch's session file, on a shared directory from any node, and touches it. What has no such
+//! lock and stays as it is was left by a process that died, and is repaired. Nothing is touched that is not named as we name things, and no link is followed.
 
 #[cfg(test)]
 mod tests;
@@ -11,9 +11,10 @@ use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read},
+    iter,
     os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Component, Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use plenary_composer::watch::{Outcome as Answer, REQUEST, RESULT, ResultFile};
@@ -35,6 +36,9 @@ const EMPTY_BYTES_MAX: u64 = 1 << 20;
 /// and one without a head before that.
 const HEADLESS_BYTES_MAX: u64 = 4 << 10;
 const ID_BYTES_MAX: usize = 64;
+/// So long nothing changes of what nobody records: a recorder touches its session file each second, its lease runs out after 3 s, and
+/// its disk takes 10 s for one operation at most.
+pub const QUIET: Duration = Duration::from_secs(15);
 /// Files beside those of tracks: see `proto/plenary/v1/compose.md`.
 pub(super) const COMPOSED: &str = "compose";
 /// What the composer calls a video that it was to call nothing else.
@@ -77,12 +81,30 @@ pub enum Outcome {
 
 /// Repairs what recorders that died have left, and renames it. Takes a second for some hours of video.
 ///
+/// Who has a lock elsewhere is not seen everywhere, and whether a lease runs not without the store. So if there is something to repair
+/// it is looked at again after `wait`, and what has changed by then is being recorded.
+///
 /// # Errors
 /// If the directory cannot be read. What is wrong with one recording's directory or one file is in the outcome.
-pub fn repair_all(root: &Path) -> io::Result<Vec<Left>> {
+pub fn repair_all(root: &Path, wait: impl FnOnce()) -> io::Result<Vec<Left>> {
+    let before: Vec<_> = recordings(root)?
+        .into_iter()
+        .map(|(_, directory)| {
+            let left = left_by_epoch(&directory).ok();
+            (directory, left)
+        })
+        .collect();
+    if before.iter().any(|(_, left)| left.as_ref().is_none_or(|left| !left.is_empty())) {
+        wait();
+    }
     let mut all = Vec::new();
-    for (_, directory) in recordings(root)? {
-        match repair_recording(&directory) {
+    for (directory, before) in before {
+        let now = left_by_epoch(&directory).ok();
+        let is_as_before = |epoch| match (&before, &now) {
+            (Some(before), Some(now)) => before.get(&epoch) == now.get(&epoch),
+            _ => false,
+        };
+        match repair_epochs(&directory, is_as_before) {
             Ok(left) => all.extend(left),
             Err(error) => all.push(Left { path: directory, outcome: Outcome::Failed(error.into()) }),
         }
@@ -90,22 +112,45 @@ pub fn repair_all(root: &Path) -> io::Result<Vec<Left>> {
     Ok(all)
 }
 
-/// One of them.
+/// One of them, whose lease the caller has: nobody records it.
 pub(super) fn repair_recording(directory: &Path) -> io::Result<Vec<Left>> {
+    repair_epochs(directory, |_| true)
+}
+
+/// Length and last change of the session file and of what is unfinished, of each epoch that nobody has the lock of.
+fn left_by_epoch(directory: &Path) -> io::Result<BTreeMap<Epoch, Vec<(u64, SystemTime)>>> {
+    let mut left = BTreeMap::new();
+    for (epoch, files) in unfinished(directory)? {
+        let Lock::Ours(Some(session)) = lock(directory, epoch)? else { continue };
+        let parts = files.iter().map(|file| open(&directory.join(file.part()), false));
+        let looks = iter::once(Ok(session)).chain(parts).map(|file| {
+            let metadata = file?.metadata()?;
+            Ok((metadata.len(), metadata.modified()?))
+        });
+        left.insert(epoch, looks.collect::<io::Result<_>>()?);
+    }
+    Ok(left)
+}
+
+fn unfinished(directory: &Path) -> io::Result<BTreeMap<Epoch, Vec<TrackFile>>> {
     let mut by_epoch: BTreeMap<Epoch, Vec<TrackFile>> = BTreeMap::new();
     for entry in entries(directory)? {
         if let Kind::Part(file) = entry.kind {
             by_epoch.entry(file.epoch()).or_default().push(file);
         }
     }
+    Ok(by_epoch)
+}
+
+fn repair_epochs(directory: &Path, may_repair: impl Fn(Epoch) -> bool) -> io::Result<Vec<Left>> {
     let mut all = Vec::new();
-    for (epoch, files) in by_epoch {
+    for (epoch, files) in unfinished(directory)? {
         // Held until all of the epoch's files are done.
         let lock = lock(directory, epoch);
         for file in files {
             let outcome = match &lock {
-                Ok(Lock::Ours(_)) => repair_file(directory, &file),
-                Ok(Lock::Taken) => Outcome::BeingRecorded,
+                Ok(Lock::Ours(_)) if may_repair(epoch) => repair_file(directory, &file),
+                Ok(_) => Outcome::BeingRecorded,
                 Err(error) => Outcome::Failed(io::Error::new(error.kind(), error.to_string()).into()),
             };
             all.push(Left { path: directory.join(file.part()), outcome });
@@ -403,7 +448,7 @@ impl Summary {
 
 pub(super) enum Lock {
     /// Until it is dropped.
-    Ours(#[expect(dead_code, reason = "it is held")] Option<File>),
+    Ours(Option<File>),
     Taken,
 }
 

@@ -290,6 +290,11 @@ impl Disk for FatefulDisk {
         Ok(FatefulFile { file: LocalDisk.create_locked(path)?, fate: self.0.clone() })
     }
 
+    /// At any moment: no operation that can be told by its number.
+    fn touch(&mut self, file: &FatefulFile) -> io::Result<()> {
+        LocalDisk.touch(&file.file)
+    }
+
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.operation()?;
         LocalDisk.rename(from, to)

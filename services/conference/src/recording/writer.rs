@@ -41,6 +41,8 @@ const QUEUE_BYTES_MAX: usize = 32 << 20;
 const EVENT_BYTES_MAX: usize = 8 << 20;
 /// A disk that takes longer for one operation is too slow to record to.
 const OPERATION_MAX: Duration = Duration::from_secs(10);
+/// As often as a lease is renewed, so that whoever finds the files knows without a lock that they are written.
+const TOUCH_INTERVAL: Duration = Duration::from_secs(1);
 /// What an entry of the queue takes besides its payload.
 const ENTRY_BYTES: usize = 128;
 
@@ -274,12 +276,14 @@ impl<D: Disk, R: FnMut(Report)> Writer<D, R> {
             self.fail(&mut core, &error);
         }
         let mut next_sync = after(Instant::now(), self.config.sync_interval);
+        let mut next_touch = after(Instant::now(), TOUCH_INTERVAL);
         while !self.perform(&mut core) {
-            let due = core.next_deadline().map_or(next_sync, |deadline| deadline.min(next_sync));
+            let next = next_sync.min(next_touch);
+            let due = core.next_deadline().map_or(next, |deadline| deadline.min(next));
             match self.queue.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(queued) => self.take(&mut core, queued),
                 Err(RecvTimeoutError::Timeout) => {
-                    self.now = Instant::now();
+                    self.now = self.now.max(Instant::now());
                     core.handle_timeout(self.now);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
@@ -291,6 +295,15 @@ impl<D: Disk, R: FnMut(Report)> Writer<D, R> {
                 let synced = self.sync();
                 self.judge(&mut core, began, synced);
                 next_sync = after(Instant::now(), self.config.sync_interval);
+            }
+            if Instant::now() >= next_touch {
+                let began = Instant::now();
+                if let Some(session) = &self.session {
+                    // Where it cannot be, the lock alone says that somebody records.
+                    let _ = self.disk.touch(&session.file);
+                }
+                self.judge(&mut core, began, Ok(()));
+                next_touch = after(Instant::now(), TOUCH_INTERVAL);
             }
         }
     }

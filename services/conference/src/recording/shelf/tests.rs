@@ -34,16 +34,34 @@ fn part(track: &str) -> String {
 fn what_a_recorder_left_is_repaired_once() {
     let (root, directory) = died();
     assert_eq!(list(root.path()).unwrap()[0].state, State::Interrupted);
-    let left = repair_all(root.path()).unwrap();
+    let left = repair_all(root.path(), || {}).unwrap();
     let [Left { path, outcome: Outcome::Repaired(repaired) }] = &left[..] else { panic!("{left:?}") };
     assert_eq!(*path, directory.join(part("TR_A")));
     let whole = directory.join(part("TR_A").strip_suffix(".part").unwrap());
     assert_eq!(frames(&whole) as u64, repaired.frames);
     assert!(repaired.frames >= 50, "{repaired:?}");
-    assert!(repair_all(root.path()).unwrap().is_empty());
+    assert!(repair_all(root.path(), || {}).unwrap().is_empty());
     let listed = &list(root.path()).unwrap()[0];
     assert_eq!((listed.state, listed.files.len()), (State::Interrupted, 1));
     assert_eq!(listed.session.as_ref().unwrap().room_name, "../stand\nup");
+}
+
+#[test]
+fn what_changes_is_left_alone_even_if_its_lock_is_not_seen() {
+    let (root, directory) = died();
+    let session = directory.join(EPOCH.session_file());
+    let [part, other] = ["TR_A", "TR_B"].map(|track| directory.join(part(track)));
+    let touch = || File::open(&session).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    let write = || fs::OpenOptions::new().append(true).open(&part).unwrap().set_len(1_000_000).unwrap();
+    let begin = || fs::write(&other, b"").unwrap();
+    let changes: [&dyn Fn(); 3] = [&touch, &write, &begin];
+    for change in changes {
+        let left = repair_all(root.path(), change).unwrap();
+        assert!(!left.is_empty() && left.iter().all(|left| matches!(left.outcome, Outcome::BeingRecorded)), "{left:?}");
+    }
+    let left = repair_all(root.path(), || {}).unwrap();
+    assert!(left.iter().all(|left| matches!(left.outcome, Outcome::Repaired(_) | Outcome::Removed)), "{left:?}");
+    repair_all(root.path(), || panic!("nothing is left to wait for")).unwrap();
 }
 
 #[test]
@@ -55,7 +73,7 @@ fn what_is_being_recorded_is_left_alone() {
     meeting.steps(60).unwrap();
     meeting.settle();
     fate.hang(|| meeting.steps(60).unwrap());
-    let left = repair_all(root.path()).unwrap();
+    let left = repair_all(root.path(), || panic!("a lock that is seen says enough")).unwrap();
     assert!(matches!(left[..], [Left { outcome: Outcome::BeingRecorded, .. }]), "{left:?}");
     assert_eq!(list(root.path()).unwrap()[0].state, State::Recording);
     let later = SystemTime::now() + Duration::from_secs(1_000_000);
@@ -75,7 +93,7 @@ fn what_ended_before_its_first_cluster_is_removed_and_what_is_damaged_stays() {
     fs::write(directory.join(part("TR_damaged")), [7; 5_000]).unwrap();
     fs::write(directory.join(part("TR_A").strip_suffix(".part").unwrap()), b"there already").unwrap();
     let mut outcomes = BTreeMap::new();
-    for Left { path, outcome } in repair_all(root.path()).unwrap() {
+    for Left { path, outcome } in repair_all(root.path(), || {}).unwrap() {
         let name = path.file_name().unwrap().to_str().unwrap().split('-').nth(2).unwrap().to_owned();
         assert_eq!(matches!(outcome, Outcome::Removed), !path.exists());
         outcomes.insert(name, outcome);
@@ -101,7 +119,7 @@ fn no_link_is_followed_and_no_other_name_touched() {
     }
     fs::create_dir(root.path().join("other")).unwrap();
     fs::copy(&precious, root.path().join("other").join(part("TR_A"))).unwrap();
-    assert_eq!(repair_all(root.path()).unwrap().len(), 1);
+    assert_eq!(repair_all(root.path(), || {}).unwrap().len(), 1);
     assert_eq!(list(root.path()).unwrap().len(), 1);
     let later = SystemTime::now() + Duration::from_secs(1_000_000);
     assert!(remove_expired(root.path(), Duration::from_secs(1), later).unwrap().is_empty(), "notes are there");
@@ -115,7 +133,7 @@ fn only_complete_files_of_the_recording_itself_are_opened() {
     let open = |recording: &str, name: &str| open_complete(root.path(), recording, name).unwrap().is_some();
     let whole = part("TR_A").strip_suffix(".part").unwrap().to_owned();
     assert!(!open("EG_x", &part("TR_A")) && !open("EG_x", &whole), "it is not complete");
-    repair_all(root.path()).unwrap();
+    repair_all(root.path(), || {}).unwrap();
     assert!(open("EG_x", &whole));
     for name in COMPOSED_VIDEOS {
         assert!(!open("EG_x", name));

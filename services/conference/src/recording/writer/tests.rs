@@ -79,7 +79,7 @@ fn whatever_fails_the_recording_ends_with_a_reason_and_what_was_written_can_be_r
         // What fails while it ends does not change why it did.
         assert!([reason, StopReason::Requested].contains(&ended.reason), "operation {at}: {:?}", ended.reason);
         assert!(at > operations / 2 || ended.reason == reason, "operation {at}: {:?}", ended.reason);
-        for left in shelf::repair_all(root.path()).unwrap() {
+        for left in shelf::repair_all(root.path(), || {}).unwrap() {
             assert!(matches!(left.outcome, Outcome::Repaired(_) | Outcome::Removed), "operation {at}: {left:?}");
         }
         for end in ended.files {
@@ -175,10 +175,25 @@ fn what_is_written_is_synced_from_time_to_time() {
 }
 
 #[test]
+fn a_recording_in_which_nothing_happens_shows_that_it_goes_on() {
+    let root = tempdir().unwrap();
+    let meeting = Meeting::local(root.path());
+    let session = root.path().join("EG_local").join(EPOCH.session_file());
+    let mut looks = (0..1_000).filter_map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        let found = fs::metadata(&session).ok().filter(|found| found.len() > 0)?;
+        found.modified().ok()
+    });
+    let written = looks.next().unwrap();
+    assert!(looks.any(|modified| modified > written));
+    meeting.stop();
+}
+
+#[test]
 fn a_panic_is_told_and_leaves_what_can_be_repaired() {
     let root = tempdir().unwrap();
     let meeting = short_meeting(root.path(), &Fate::panicking(12));
     assert_eq!(meeting.last_word(), Report::Crashed);
-    let left = shelf::repair_all(root.path()).unwrap();
+    let left = shelf::repair_all(root.path(), || {}).unwrap();
     assert!(left.iter().any(|left| matches!(left.outcome, Outcome::Repaired(_))), "{left:?}");
 }

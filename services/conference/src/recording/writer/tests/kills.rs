@@ -237,7 +237,8 @@ impl Check<'_> {
     }
 
     fn repair(&self) -> Vec<Outcome> {
-        let outcomes: Vec<_> = shelf::repair_all(self.root).unwrap().into_iter().map(|left| left.outcome).collect();
+        let outcomes: Vec<_> =
+            shelf::repair_all(self.root, || {}).unwrap().into_iter().map(|left| left.outcome).collect();
         let is_well = |outcome: &_| matches!(outcome, Outcome::Repaired(_) | Outcome::Removed);
         assert!(outcomes.iter().all(is_well), "{}: {outcomes:?}", self.when);
         outcomes
