@@ -74,7 +74,7 @@ struct Recording {
 }
 
 impl Egresses {
-    /// Nothing is recorded until there is a recorder.
+    /// Nothing is recorded here until there is a recorder; what is started is for others.
     pub fn new(store: Arc<dyn Store>, node: NodeId) -> Self {
         Self { store, node, recording: OnceLock::new() }
     }
@@ -103,20 +103,13 @@ impl Egresses {
         }
     }
 
-    /// Whether anything can be recorded here.
-    pub fn ready(&self) -> Result<(), ApiError> {
-        self.keeper().map(drop)
-    }
-
     pub async fn start(&self, ask: EgressAsk) -> Result<Arc<Egress>, ApiError> {
-        self.ready()?;
         let snapshot = self.with_source(&ask).await?;
         self.start_as(ids::egress(), ask, snapshot).await
     }
 
     /// The same id is started once.
     async fn start_as(&self, id: EgressId, ask: EgressAsk, snapshot: RoomSnapshot) -> Result<Arc<Egress>, ApiError> {
-        let keeper = self.keeper()?;
         let now_ms = unix_ms();
         let facts = Facts {
             room_name: ask.room.as_str(),
@@ -152,7 +145,9 @@ impl Egresses {
             version: 1,
         };
         let egress = self.store.start_egress(egress).await?;
-        keeper.look();
+        if let Some(Recording { keeper, .. }) = self.recording.get() {
+            keeper.look();
+        }
         Ok(egress)
     }
 
@@ -204,7 +199,7 @@ impl Egresses {
             change(&mut egress)?;
             match self.store.put_egress(egress.clone(), None).await {
                 Ok(()) => {
-                    if let Ok(keeper) = self.keeper() {
+                    if let Some(Recording { keeper, .. }) = self.recording.get() {
                         keeper.read_again();
                     }
                     return Ok(Arc::new(egress));
@@ -226,10 +221,6 @@ impl Egresses {
                 found => return found.map(drop).map(|()| snapshot),
             }
         }
-    }
-
-    fn keeper(&self) -> Result<&Arc<Keeper>, ApiError> {
-        self.recording.get().map(|recording| &recording.keeper).ok_or(ApiError::NothingRecorded)
     }
 }
 

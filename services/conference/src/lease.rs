@@ -78,6 +78,7 @@ fn info(shared: &Shared) -> NodeInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state: shared.state(),
         routers: shared.neighbours.own_routers(),
+        records: shared.recording.directory.is_some(),
     }
 }
 

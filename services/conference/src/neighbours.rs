@@ -114,6 +114,10 @@ impl Neighbours {
         self.read().nodes.values().cloned().collect()
     }
 
+    pub fn others_record(&self) -> bool {
+        self.read().nodes.values().any(|node| node.records)
+    }
+
     /// Every router but this one of our own.
     pub fn of_router(&self, own: usize) -> Vec<Neighbour> {
         let known = self.read();
@@ -177,7 +181,7 @@ mod tests {
 
     fn node(node: &NodeId, boots: &[u64]) -> NodeInfo {
         let routers = boots.iter().copied().map(router).collect();
-        NodeInfo { node: node.clone(), version: String::new(), state: NodeState::Serving, routers }
+        NodeInfo { node: node.clone(), version: String::new(), state: NodeState::Serving, routers, records: false }
     }
 
     fn index(number: u16) -> RouterIndex {

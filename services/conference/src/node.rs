@@ -36,7 +36,7 @@ use crate::{
     config::{self, KeySettings, Settings},
     egress::Egresses,
     events::{self, NodeStarted, NodeStopping},
-    front::{self, Opened, convert::ServerIdentity, health::Unready, twirp::TwirpError},
+    front::{self, Opened, convert::ServerIdentity, health::Unready, room_api::ApiError, twirp::TwirpError},
     ids,
     keys::{self, KeyRing},
     lease,
@@ -264,7 +264,7 @@ impl Shared {
         let number = |value: u32| (value > 0).then_some(value);
         let auto_egress = front::egress::kept(asked.egress.as_ref(), &name)?;
         if !auto_egress.is_empty() {
-            self.egresses.ready()?;
+            self.can_record()?;
         }
         Ok(NewRoom {
             auto_egress,
@@ -274,6 +274,12 @@ impl Shared {
             max_participants: number(asked.max_participants),
             ..self.blank_room(name)
         })
+    }
+
+    /// Whether somebody makes recordings: this node or another.
+    pub fn can_record(&self) -> Result<(), ApiError> {
+        let can = self.recording.directory.is_some() || self.neighbours.others_record();
+        can.then_some(()).ok_or(ApiError::NothingRecorded)
     }
 
     fn blank_room(&self, name: RoomName) -> NewRoom {
@@ -524,7 +530,9 @@ async fn serve(shared: Arc<Shared>, supervisor: Addr<Supervisor>) -> Option<()> 
 
 /// What is true of rooms, and who hears of it: in this process for a node that is alone.
 fn cluster(settings: &Settings, node: &NodeId) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Bus>)> {
-    let records = settings.recording.directory.is_some().then(|| AUTOMATIC_EGRESS.to_owned());
+    // Of a cluster any node may record what happens at this one.
+    let is_recorded = settings.recording.directory.is_some() || settings.cluster.is_some();
+    let records = is_recorded.then(|| AUTOMATIC_EGRESS.to_owned());
     let destinations: Vec<_> = settings.webhook.iter().flat_map(webhooks::destinations).chain(records).collect();
     let Some(config::Cluster { redis, authority, keys, prefix, .. }) = &settings.cluster else {
         let alone = Arc::new(if destinations.is_empty() { InProcess::new() } else { InProcess::telling(destinations) });

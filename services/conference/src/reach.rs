@@ -179,6 +179,7 @@ mod tests {
             version: String::new(),
             state: plenary_model::NodeState::Serving,
             routers: Vec::new(),
+            records: false,
         };
         nodes.iter().map(info).collect()
     }

@@ -615,6 +615,7 @@ pub async fn a_lease_is_held_until_it_is_released(cluster: Arc<impl Cluster>) {
         version: "1".into(),
         state,
         routers: vec![RouterInfo { boot: 7, addresses: vec!["192.0.2.1:7882".parse().unwrap()] }],
+        records: true,
     };
     let (first, second) = (info("ND_1", NodeState::Serving), info("ND_2", NodeState::Serving));
     let renewed = cluster.renew(first.clone()).await.unwrap();

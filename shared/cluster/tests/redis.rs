@@ -304,5 +304,11 @@ fn seat(who: &str, at: &str) -> Seat {
 }
 
 fn info(node: &str) -> NodeInfo {
-    NodeInfo { node: node.into(), version: String::new(), state: NodeState::Serving, routers: Vec::new() }
+    NodeInfo {
+        node: node.into(),
+        version: String::new(),
+        state: NodeState::Serving,
+        routers: Vec::new(),
+        records: false,
+    }
 }

@@ -12,6 +12,8 @@ pub struct NodeInfo {
     pub state: NodeState,
     /// By index.
     pub routers: Vec<RouterInfo>,
+    /// Whether it makes recordings.
+    pub records: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -117,7 +117,10 @@ impl Shared {
                 self.store.ban(ban, now_unix_s).await?;
                 Ok(RoomReply::Done)
             }
-            RoomCall::StartEgress(ask) => self.egresses.start(ask).await.map(RoomReply::Egress),
+            RoomCall::StartEgress(ask) => {
+                self.can_record()?;
+                self.egresses.start(ask).await.map(RoomReply::Egress)
+            }
             RoomCall::StopEgress { egress } => self.egresses.stop(&egress).await.map(RoomReply::Egress),
             RoomCall::UpdateLayout { egress, layout } => {
                 self.egresses.update_layout(&egress, &layout).await.map(RoomReply::Egress)
@@ -172,7 +175,7 @@ impl Shared {
             return Err(ApiError::TooLarge);
         }
         if !create.auto_egress.is_empty() {
-            self.egresses.ready()?;
+            self.can_record()?;
         }
         let name = create.name.clone();
         if !self.has_place_for_a_room() && self.store.snapshot(name.clone()).await.is_err() {

@@ -328,6 +328,33 @@ async def test_a_recording_ends_with_its_room_and_has_who_spoke_though_its_node_
     assert lines[-1]["reason"] == "room_ended" and part.ends - part.begins > 1
 
 
+async def test_what_a_room_records_by_itself_others_record_where_nothing_is_kept(server, recorders, egress, join, room):
+    tracks = api.AutoTrackEgress(filepath="{room_name}-{track_source}")
+    ask = api.CreateRoomRequest(name=room, egress=api.RoomEgress(tracks=tracks))
+    async with server.nodes[0].room_api() as client:
+
+        async def made() -> bool:
+            """Once that node has heard of some that record."""
+            with contextlib.suppress(api.ServerError):
+                return bool(await client.room.create_room(ask))
+            return False
+
+        await until("the room is made", made)
+        ann = await join("ann")
+        track = await ann.publish_tone(440)
+
+        async def of_room() -> list[api.EgressInfo]:
+            return (await egress.list_egress(api.ListEgressRequest(room_name=room))).items
+
+        [info] = await until("the track is recorded", of_room)
+        assert info.track.track_id == track.sid
+        await status(egress, info.egress_id, Status.EGRESS_ACTIVE)
+        await until("it has something", lambda: list((recorders.directory / info.egress_id).glob("*.part")))
+        await client.room.delete_room(api.DeleteRoomRequest(room=room))
+    await status(egress, info.egress_id, Status.EGRESS_COMPLETE)
+    assert (recorders.directory / f"{room}-microphone.webm").is_file()
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A server that is alone and records to a disk of 2 MiB, and where that is."""

@@ -504,6 +504,7 @@ impl From<&model::NodeInfo> for NodeInfo {
             version: from.version.clone(),
             state: number::<node_info::State, _>(from.state),
             routers: from.routers.iter().map(router).collect(),
+            records: from.records,
         }
     }
 }
@@ -520,6 +521,7 @@ impl From<NodeInfo> for model::NodeInfo {
             version: from.version,
             state: value::<node_info::State, _>(from.state),
             routers: from.routers.into_iter().map(router).collect(),
+            records: from.records,
         }
     }
 }

@@ -202,7 +202,13 @@ impl World {
             }
             Ask::Renew => {
                 let node = Self::node_id(life);
-                let info = NodeInfo { node, version: String::new(), state: NodeState::Serving, routers: Vec::new() };
+                let info = NodeInfo {
+                    node,
+                    version: String::new(),
+                    state: NodeState::Serving,
+                    routers: Vec::new(),
+                    records: false,
+                };
                 let renewed = done(store.renew(info));
                 Answer::Renewed(renewed)
             }

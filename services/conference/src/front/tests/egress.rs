@@ -381,7 +381,7 @@ async fn what_cannot_be_recorded_is_refused_by_name() {
 }
 
 #[actix_web::test]
-async fn recording_needs_its_grant_and_a_recorder() {
+async fn recording_needs_its_grant() {
     let node = RecordingNode::new().await;
     let app = doors!(node);
     let methods =
@@ -391,17 +391,6 @@ async fn recording_needs_its_grant_and_a_recorder() {
         let response = call_service(&app, request.to_request()).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{method}");
     }
-    let bare = Arc::new(RecordingNode {
-        node: FakeNode::default(),
-        store: node.store.clone(),
-        told: FakeRecorder::new().1.into(),
-        egresses: Egresses::new(node.store.clone(), NodeId::from("ND_1")).into(),
-    });
-    let app = doors!(bare);
-    let start = json!({ "room_name": "standup", "file_outputs": [{}] });
-    let (status, said) = answer!(app, "StartRoomCompositeEgress", start);
-    assert_eq!((status, &said["code"]), (412, &json!("failed_precondition")));
-    assert_eq!(said["msg"], "this server records nothing: recording.directory is not set");
 }
 
 #[actix_web::test]
