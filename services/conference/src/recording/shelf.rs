@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     iter,
     os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Component, Path, PathBuf},
@@ -21,7 +21,9 @@ use plenary_composer::watch::{Outcome as Answer, REQUEST, RESULT, ResultFile};
 use plenary_model::NodeId;
 use plenary_recording::{
     RepairError, Repaired, repair,
-    session_file::{self, Epoch, Event, Line, MergeError, ReadError, Session, SessionFile, StopReason, TrackFile},
+    session_file::{
+        self, Epoch, Event, LINE_BYTES_MAX, Line, MergeError, ReadError, Session, SessionFile, StopReason, TrackFile,
+    },
 };
 use rustix::{
     fs::{Mode, OFlags, openat},
@@ -31,6 +33,10 @@ use serde::de::DeserializeOwned;
 
 /// More of a session file is not read.
 const SESSION_BYTES_MAX: u64 = 256 << 20;
+/// The first line of one has ids, a name and no more.
+const FIRST_BYTES_MAX: u64 = LINE_BYTES_MAX as u64 + 1;
+/// So much of its end is read for a list: dozens of ordinary lines, or if these say nothing, one that is as long as may be.
+const LAST_BYTES: [u64; 2] = [8 << 10, 2 * FIRST_BYTES_MAX];
 /// A file without a whole cluster that is not larger ended within its first one,
 const EMPTY_BYTES_MAX: u64 = 1 << 20;
 /// and one without a head before that.
@@ -239,7 +245,7 @@ pub fn list(root: &Path) -> io::Result<Vec<Listed>> {
     let look = |(id, directory): (String, PathBuf)| match entries(&directory) {
         // Not one line could be written.
         Ok(entries) if entries.is_empty() => None,
-        Ok(entries) => Some(list_one(id, &directory, entries).0),
+        Ok(entries) => Some(list_one(id, &directory, entries, read_ends).0),
         Err(error) => Some(Listed {
             id,
             state: State::Unreadable(Unreadable::Io(error.kind())),
@@ -267,7 +273,7 @@ pub fn look(root: &Path, recording: &str) -> io::Result<Option<(Listed, Option<S
     if entries.is_empty() {
         return Ok(None);
     }
-    Ok(Some(list_one(recording.to_owned(), &directory, entries)))
+    Ok(Some(list_one(recording.to_owned(), &directory, entries, read_session)))
 }
 
 /// What the composer made of a recording, or is to make.
@@ -393,7 +399,12 @@ pub(super) fn there<T>(found: Result<T, Errno>) -> io::Result<Option<T>> {
     }
 }
 
-fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> (Listed, Option<Session>) {
+fn list_one(
+    id: String,
+    directory: &Path,
+    entries: Vec<Entry>,
+    read: fn(&Path, Epoch) -> Result<SessionFile, Unreadable>,
+) -> (Listed, Option<Session>) {
     let (mut files, mut sessions, mut unread) = (Vec::new(), Vec::new(), None);
     let mut is_recording = false;
     for Entry { name, bytes, kind } in entries {
@@ -402,7 +413,7 @@ fn list_one(id: String, directory: &Path, entries: Vec<Entry>) -> (Listed, Optio
             Kind::Whole(_) | Kind::Part(_) => files.push((name, bytes)),
             Kind::Session(epoch) => {
                 is_recording |= matches!(lock(directory, epoch), Ok(Lock::Taken));
-                match read_session(directory, epoch) {
+                match read(directory, epoch) {
                     Ok(session) => sessions.push(session),
                     Err(error) => unread = Some(error),
                 }
@@ -432,6 +443,37 @@ pub(super) fn read_session(directory: &Path, epoch: Epoch) -> Result<SessionFile
     };
     let bytes = read().map_err(|error: io::Error| Unreadable::Io(error.kind()))?;
     SessionFile::read(epoch, &bytes).map_err(Unreadable::File)
+}
+
+/// The beginning and the end of a session file, which say all that a list does: hours of a meeting are megabytes.
+fn read_ends(directory: &Path, epoch: Epoch) -> Result<SessionFile, Unreadable> {
+    let tell = |error: io::Error| Unreadable::Io(error.kind());
+    let file = open(&directory.join(epoch.session_file()), false).map_err(tell)?;
+    for last in LAST_BYTES {
+        let (bytes, is_all) = ends(&file, last).map_err(tell)?;
+        let read = SessionFile::read(epoch, &bytes).map_err(Unreadable::File)?;
+        let says_when = |line: &Line| !matches!(line.event, Event::TrackZero { .. });
+        if is_all || read.lines.iter().any(says_when) {
+            return Ok(read);
+        }
+    }
+    read_session(directory, epoch)
+}
+
+/// The first line and whole lines of so many bytes at the end, and whether that is all there is.
+fn ends(file: &File, last: u64) -> io::Result<(Vec<u8>, bool)> {
+    let (mut bytes, mut end) = (Vec::new(), Vec::new());
+    let mut file = BufReader::new(file);
+    file.rewind()?;
+    let first = file.by_ref().take(FIRST_BYTES_MAX).read_until(b'\n', &mut bytes)? as u64;
+    let from = file.seek(SeekFrom::End(0))?.saturating_sub(last).max(first);
+    file.seek(SeekFrom::Start(from))?;
+    if from > first {
+        file.by_ref().take(last).skip_until(b'\n')?;
+    }
+    file.take(last).read_to_end(&mut end)?;
+    bytes.append(&mut end);
+    Ok((bytes, from == first))
 }
 
 impl Summary {

@@ -7,7 +7,7 @@ use super::*;
 use crate::recording::{
     Report,
     retention::remove_expired,
-    testing::{EPOCH, Fate, FatefulDisk, Meeting, config, frames},
+    testing::{EPOCH, Fate, FatefulDisk, Meeting, config, frames, started},
 };
 
 /// A recording whose recorder died after two and a half seconds.
@@ -224,4 +224,48 @@ fn what_the_composer_answers_leads_to_its_video_and_nowhere_else() {
     }
     fs::write(directory.join("compose.result.0.json"), b"{").unwrap();
     assert!(open_complete(root.path(), "EG_x", "rendered-0").unwrap().is_none());
+}
+
+#[test]
+fn a_list_says_of_long_session_files_what_reading_them_whole_does() {
+    let root = tempdir().unwrap();
+    let directory = root.path().join("EG_x");
+    fs::create_dir(&directory).unwrap();
+    let write = |epoch: Epoch, lines: &[Line]| {
+        let text: Vec<u8> = lines.iter().flat_map(Line::encode).collect();
+        fs::write(directory.join(epoch.session_file()), text).unwrap();
+    };
+    let at = |at_us: u64, event: Event| Line { at_us, event };
+    let chat = |at_us: u64, bytes: usize| {
+        at(at_us, Event::Chat { id: String::new(), participant: "".into(), text: "x".repeat(bytes) })
+    };
+    let began = at(1_000, Event::Started(started("EG_x")));
+    let hours = (0..5_000).map(|n| chat(2_000 + n, 20)).collect::<Vec<_>>();
+    let file: TrackFile = format!("{EPOCH}-TR_A-0.webm").parse().unwrap();
+    let zeros: Vec<_> = (0..500).map(|n| at(8_000 + n, Event::TrackZero { file: file.clone(), zero_us: n })).collect();
+    let stopped = [at(9_000, Event::Stopped { reason: StopReason::RoomEnded })];
+    let cases: [&[&[Line]]; 6] = [
+        &[&hours, &stopped],
+        &[&hours],
+        &[&hours, &[chat(8_000, 200_000)]],
+        &[&hours, &zeros],
+        &[&hours, &[chat(8_000, LINE_BYTES_MAX + 1), chat(8_001, LINE_BYTES_MAX), chat(8_002, LINE_BYTES_MAX + 1)]],
+        &[],
+    ];
+    let later = Epoch { number: EPOCH.number + 1, ..EPOCH };
+    for (number, case) in cases.into_iter().enumerate() {
+        write(
+            EPOCH,
+            &[std::slice::from_ref(&began)].iter().chain(case).copied().flatten().cloned().collect::<Vec<_>>(),
+        );
+        for goes_on in [false, true] {
+            if goes_on {
+                write(later, &[at(20_000, Event::Started(started("EG_x"))), chat(21_000, 20)]);
+            }
+            let [listed] = &list(root.path()).unwrap()[..] else { panic!("one was to be") };
+            let (whole, _) = look(root.path(), "EG_x").unwrap().unwrap();
+            assert_eq!((listed.state, &listed.session), (whole.state, &whole.session), "{number}, {goes_on}");
+        }
+        fs::remove_file(directory.join(later.session_file())).unwrap();
+    }
 }
