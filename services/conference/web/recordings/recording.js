@@ -140,7 +140,7 @@ export class RecordingView {
   #filmOf(track) {
     const { file, codec, zero_us, gaps, muted } = track;
     const type = PLAYED[codec];
-    if (track.state !== 'complete' || !file.endsWith('.webm') || !type || !plays(type)) return null;
+    if (track.state !== 'complete' || !type || !plays(type)) return null;
     return { file, address: addressOf(this.#recording.id, file), title: titleOf(track), zero_us, isSound: codec === 'opus', gaps, muted: muted ?? [] };
   }
 
@@ -174,8 +174,7 @@ function titleOf({ name, identity, source }) {
 function whyNot({ state, codec, file }) {
   if (state === 'unfinished') return 'Not complete yet.';
   if (state === 'missing') return 'The file is not here. Another node may have it.';
-  if (file.endsWith('.mkv')) return `Browsers do not play ${CODEC[codec] ?? codec} in Matroska files. Download it to watch it in a player.`;
-  return `This browser does not play ${CODEC[codec] ?? codec}. Download it to watch it in a player.`;
+  return `This browser does not play ${CODEC[codec] ?? codec}${file.endsWith('.mkv') ? ' in Matroska files' : ''}. Download it to watch it in a player.`;
 }
 
 /**
@@ -204,8 +203,8 @@ function plays(type) {
 
 /** @type {Record<string, string>} what the composer makes, by the end of its name */
 const COMPOSED = { mp4: 'video/mp4; codecs="avc1.42E01E, mp4a.40.2"', webm: 'video/webm; codecs="vp9, opus"', ogg: 'audio/ogg; codecs="opus"', mp3: 'audio/mpeg' };
-/** @type {Record<string, string>} */
-const PLAYED = { opus: 'audio/webm; codecs="opus"', vp8: 'video/webm; codecs="vp8"', vp9: 'video/webm; codecs="vp09.00.10.08"', av1: 'video/webm; codecs="av01.0.04M.08"' };
+/** @type {Record<string, string>} the files of tracks, by codec; H.264 is in Matroska, which not every browser plays */
+const PLAYED = { opus: 'audio/webm; codecs="opus"', vp8: 'video/webm; codecs="vp8"', vp9: 'video/webm; codecs="vp09.00.10.08"', av1: 'video/webm; codecs="av01.0.04M.08"', h264: 'video/matroska; codecs="avc1.42E01F"' };
 
 const STRAYS_SHOWN = 3;
 const FLAWS_SHOWN = 50;

@@ -41,7 +41,7 @@ export async function makeShelf() {
     film(join(ended, FILES.annCamera), LENGTH_S - 1, 'testsrc2', ['-c:v', 'libvpx', '-an']),
     film(join(ended, FILES.bobCamera), LENGTH_S - BOB_LATER_S - 1, 'smptebars', ['-c:v', 'libvpx', '-an']),
     film(join(ended, FILES.annSound), LENGTH_S - 1, 'testsrc2', ['-vn', '-c:a', 'libopus']),
-    film(join(ended, FILES.bobScreen), 2, 'mandelbrot', ['-c:v', 'libx264', '-preset', 'ultrafast', '-an']),
+    film(join(ended, FILES.bobScreen), 2, 'mandelbrot', ['-c:v', 'libx264', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p', '-an']),
     film(join(root, 'calls', COMPOSED), LENGTH_S, 'testsrc2', ['-c:v', 'libx264', '-preset', 'ultrafast', '-pix_fmt', 'yuv420p', '-c:a', 'aac', '-movflags', '+faststart']),
   ]);
   writeFileSync(join(ended, '1-000000000000feed.session.jsonl'), meeting());
