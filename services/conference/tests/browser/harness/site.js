@@ -25,6 +25,10 @@ const FILES = new Map([
   ['/', here('page/index.html')],
   ['/page/person.js', here('page/person.js')],
   ['/page/board.js', here('page/board.js')],
+  ['/page/cells.js', here('page/cells.js')],
+  ['/page/clapper.js', here('page/clapper.js')],
+  ['/page/film.js', here('page/film.js')],
+  ['/page/slate.js', here('page/slate.js')],
   ['/page/tone.js', here('page/tone.js')],
   ['/livekit-client.mjs', fileURLToPath(import.meta.resolve('livekit-client'))],
 ]);

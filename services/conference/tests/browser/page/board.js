@@ -2,6 +2,8 @@
 // number and four the publisher. Big cells survive strong compression and every simulcast layer. The number is Gray
 // coded, so that neighbours differ in one cell and a codec has little to do.
 
+import { COLUMNS, NUMBERS, ROWS, cellsOf, readCells } from './cells.js';
+
 /**
  * A camera that films the board.
  * @param {{ person: number, width?: number, height?: number, fps?: number, noise?: number }} options `person` is 1 to 14:
@@ -56,11 +58,10 @@ function grainOf(width, height) {
  */
 export function drawBoard(context, person, number) {
   const { width, height } = context.canvas;
-  const gray = number ^ (number >> 1);
+  const isWhite = cellsOf(person, number);
   for (let row = 0; row < ROWS; row += 1) {
     for (let column = 0; column < COLUMNS; column += 1) {
-      const white = column < 4 ? (gray >> (row * 4 + column)) & 1 : (person >> row) & 1;
-      context.fillStyle = white ? '#fff' : '#000';
+      context.fillStyle = isWhite(column, row) ? '#fff' : '#000';
       const left = Math.round((column * width) / COLUMNS);
       const top = Math.round((row * height) / ROWS);
       context.fillRect(left, top, Math.ceil(width / COLUMNS), Math.ceil(height / ROWS));
@@ -68,29 +69,11 @@ export function drawBoard(context, person, number) {
   }
 }
 
-/**
- * What a picture says, or undefined if a cell is neither black nor white.
- * @param {CanvasImageSource} picture
- * @returns {{ person: number, number: number } | undefined}
- */
+/** What a picture says, or undefined. @param {CanvasImageSource} picture */
 export function readBoard(picture) {
   reader.drawImage(picture, 0, 0, reader.canvas.width, reader.canvas.height);
   const { data } = reader.getImageData(0, 0, reader.canvas.width, reader.canvas.height);
-  let gray = 0;
-  let person = 0;
-  for (let row = 0; row < ROWS; row += 1) {
-    for (let column = 0; column < COLUMNS; column += 1) {
-      const brightness = cellBrightness(data, column, row);
-      if (brightness > DARK && brightness < BRIGHT) return undefined;
-      const bit = brightness >= BRIGHT ? 1 : 0;
-      if (column < 4) gray |= bit << (row * 4 + column);
-      else person |= bit << row;
-    }
-  }
-  if (person === 0 || person === 15) return undefined;
-  let number = gray;
-  for (let shift = 1; shift < 16; shift *= 2) number ^= number >> shift;
-  return { person, number };
+  return readCells((column, row) => cellBrightness(data, column, row));
 }
 
 /** Reads the frames of one element as they are shown, and keeps count since the last `mark`. */
@@ -197,14 +180,9 @@ function cellBrightness(data, column, row) {
   return sum / (CELL / 2) ** 2;
 }
 
-const COLUMNS = 5;
-const ROWS = 4;
-const NUMBERS = 1 << 16;
 /** Pixels of a cell after scaling down; the outer quarter of each side is not looked at. */
 const CELL = 8;
 const GRAIN = 4;
-const DARK = 96;
-const BRIGHT = 160;
 
 const reader = Object.assign(document.createElement('canvas'), { width: COLUMNS * CELL, height: ROWS * CELL }).getContext(
   '2d',

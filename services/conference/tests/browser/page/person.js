@@ -3,6 +3,7 @@
 import { ConnectionState, DisconnectReason, Room, RoomEvent, RpcError, Track, VideoQuality, setLogLevel } from '/livekit-client.mjs';
 
 import { BoardWatch, boardSource } from './board.js';
+import { shoot } from './film.js';
 import { ToneMeter, toneSource } from './tone.js';
 
 /** The sockets this page opened, so that a test can cut the one in use. */
@@ -75,6 +76,22 @@ class Person {
    */
   async publishTone({ key = 'microphone', publish = {}, ...tone }) {
     return this.#publish(key, toneSource(tone), { source: Track.Source.Microphone, ...publish });
+  }
+
+  /**
+   * A camera and a microphone of one clock, or the picture alone as a screen.
+   * @param {Parameters<typeof shoot>[0] & { screen?: boolean, publish?: import('livekit-client').TrackPublishOptions }} options
+   */
+  async publishFilm({ screen = false, publish = {}, ...options }) {
+    const { picture, sound } = await shoot(options);
+    if (screen) return this.#publish('screen', picture, { source: Track.Source.ScreenShare, simulcast: false, ...publish });
+    const outcome = await this.#publish('camera', picture, { source: Track.Source.Camera, simulcast: false, ...publish });
+    return outcome.error ? outcome : this.#publish('microphone', sound, { source: Track.Source.Microphone });
+  }
+
+  /** Of a film, what was drawn and when. @param {string} key */
+  filmed(key) {
+    return this.#sources.get(key).source.drawn;
   }
 
   /** The browser's own made-up microphone. */
