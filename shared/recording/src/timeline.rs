@@ -21,6 +21,11 @@ pub const SLEW_MS_PER_S: i64 = 5;
 /// For so long after its first report a track's zero is still corrected instead of its pace: the first reports may have
 /// been held up on their way.
 pub const SETTLING: Duration = Duration::from_secs(10);
+/// What a sender does not know the capture of (libwebrtc's sound) it says was made when it sends it, later than it was by what
+/// held it up. So of this many reports the earliest counts.
+pub const REPORTS: usize = 4;
+/// Later than all of them by more than that, something is missing at the source, and what follows is as late as it says.
+pub const HELD_UP_MAX: Duration = Duration::from_millis(50);
 /// Further off than this is no drift: the time is set anew at once.
 pub const STEP: Duration = Duration::from_millis(200);
 /// A frame is not believed to have been made longer than this before it arrived.
@@ -101,6 +106,8 @@ pub(crate) struct Timeline {
     offset: i64,
     /// Where the offset is going.
     target: i64,
+    /// Where the newest reports would have it be.
+    reported: VecDeque<i64>,
     anchor: Anchor,
     /// On our clock, where the file's time begins.
     zero: i64,
@@ -143,6 +150,7 @@ impl Timeline {
             newest: None,
             offset: 0,
             target: 0,
+            reported: VecDeque::new(),
             anchor: Anchor::First,
             zero: 0,
             last: None,
@@ -189,11 +197,12 @@ impl Timeline {
         };
         let media = self.media(self.ticks(report.timestamp));
         let target = nanoseconds_between(origin, report.at).saturating_sub(media);
-        let error = target.saturating_sub(self.offset);
         // Says something of another stream, or nothing true.
-        if error.saturating_abs() > nanoseconds(DELAY_MAX) {
+        if target.saturating_sub(self.offset).saturating_abs() > nanoseconds(DELAY_MAX) {
             return None;
         }
+        let target = self.earliest(target);
+        let error = target.saturating_sub(self.offset);
         let settling = nanoseconds(SETTLING);
         match self.anchor {
             Anchor::First => self.anchor = Anchor::Reports { since: media },
@@ -220,6 +229,17 @@ impl Timeline {
         (self.last.is_some() && error != 0).then(|| after(origin, self.zero))
     }
 
+    /// Of what the newest reports say, this one included.
+    fn earliest(&mut self, target: i64) -> i64 {
+        let held_up = nanoseconds(HELD_UP_MAX);
+        if self.reported.iter().all(|before| target.saturating_sub(*before) > held_up) {
+            self.reported.clear();
+        }
+        self.reported.push_front(target);
+        self.reported.truncate(REPORTS);
+        self.reported.iter().copied().min().unwrap_or(target)
+    }
+
     /// The next frame's timestamp does not follow from those before: it is made when it arrives, until a report says more.
     pub(crate) fn restart(&mut self, timestamp: u32, received: Instant) {
         self.early_report = None;
@@ -236,6 +256,7 @@ impl Timeline {
     fn anchor_at(&mut self, arrived: i64, media: i64) {
         self.offset = arrived.saturating_sub(media);
         self.target = self.offset;
+        self.reported.clear();
         self.anchor = Anchor::Arrival;
     }
 
