@@ -265,18 +265,18 @@ mod tests {
         let output = mp4("a.mp4");
         let rendered = || rendered(root.path(), root.path(), &room(""), &output, 0);
         let exists = Outcome::Failed { error: Failure::Exists, message: "there".into(), log: String::new() };
-        for name in ["a.mp4", "a-EG_x.mp4", "a-EG_x-2.mp4"] {
+        for name in ["a.mp4", "a-EG_local.mp4", "a-EG_local-2.mp4"] {
             assert_eq!(rendered().unwrap(), None);
             assert_eq!(asked(root.path()).output.as_deref(), Some(Path::new(name)));
             fs::write(root.path().join(name), "somebody's").unwrap();
             answer(root.path(), exists.clone());
         }
         // Of which this node does not know yet.
-        fs::remove_file(root.path().join("a-EG_x-2.mp4")).unwrap();
+        fs::remove_file(root.path().join("a-EG_local-2.mp4")).unwrap();
         assert_eq!(rendered().unwrap(), None);
-        assert_eq!(asked(root.path()).output.as_deref(), Some(Path::new("a-EG_x-3.mp4")));
-        answer(root.path(), complete("a-EG_x-3.mp4".into()));
-        assert_eq!(rendered().unwrap().unwrap().path, "a-EG_x-3.mp4");
+        assert_eq!(asked(root.path()).output.as_deref(), Some(Path::new("a-EG_local-3.mp4")));
+        answer(root.path(), complete("a-EG_local-3.mp4".into()));
+        assert_eq!(rendered().unwrap().unwrap().path, "a-EG_local-3.mp4");
     }
 
     #[test]
