@@ -185,7 +185,7 @@ mod tests {
             key_frame_interval: 4.0,
             video_bitrate: 800,
             audio_bitrate: 64,
-            ..mine.clone()
+            ..mine
         };
         let as_asked = Encoding {
             size: Some((640, 360)),
@@ -196,15 +196,15 @@ mod tests {
         };
         assert_eq!(advanced(usual), Ok(as_asked));
         let cases = [
-            (pb::EncodingOptions { depth: 10, ..mine.clone() }, "depth"),
-            (pb::EncodingOptions { audio_frequency: 44_100, ..mine.clone() }, "audio_frequency"),
-            (pb::EncodingOptions { audio_codec: pb::AudioCodec::Opus.into(), ..mine.clone() }, "audio_codec"),
-            (pb::EncodingOptions { video_codec: pb::VideoCodec::H264Baseline.into(), ..mine.clone() }, "video_codec"),
-            (pb::EncodingOptions { key_frame_interval: 1.0, ..mine.clone() }, "key_frame_interval"),
-            (pb::EncodingOptions { audio_quality: 1, ..mine.clone() }, "audio_quality"),
-            (pb::EncodingOptions { video_quality: 1, ..mine.clone() }, "video_quality"),
-            (pb::EncodingOptions { height: 0, ..mine.clone() }, "width without height"),
-            (pb::EncodingOptions { width: -1, ..mine.clone() }, "width"),
+            (pb::EncodingOptions { depth: 10, ..mine }, "depth"),
+            (pb::EncodingOptions { audio_frequency: 44_100, ..mine }, "audio_frequency"),
+            (pb::EncodingOptions { audio_codec: pb::AudioCodec::Opus.into(), ..mine }, "audio_codec"),
+            (pb::EncodingOptions { video_codec: pb::VideoCodec::H264Baseline.into(), ..mine }, "video_codec"),
+            (pb::EncodingOptions { key_frame_interval: 1.0, ..mine }, "key_frame_interval"),
+            (pb::EncodingOptions { audio_quality: 1, ..mine }, "audio_quality"),
+            (pb::EncodingOptions { video_quality: 1, ..mine }, "video_quality"),
+            (pb::EncodingOptions { height: 0, ..mine }, "width without height"),
+            (pb::EncodingOptions { width: -1, ..mine }, "width"),
             (pb::EncodingOptions { video_bitrate: -1, ..mine }, "video_bitrate"),
         ];
         for (options, name) in cases {
