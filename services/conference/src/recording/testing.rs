@@ -177,7 +177,8 @@ pub(crate) struct Fate {
 #[derive(Default)]
 struct State {
     operations: usize,
-    fails_at: Option<(usize, io::ErrorKind)>,
+    /// With what the system says then.
+    fails_at: Option<(usize, i32)>,
     panics_at: Option<usize>,
     bytes_until_death: Option<usize>,
     hangs: bool,
@@ -186,9 +187,9 @@ struct State {
 }
 
 impl Fate {
-    pub(crate) fn failing(at: usize, error: io::ErrorKind) -> Self {
+    pub(crate) fn failing(at: usize, errno: i32) -> Self {
         let fate = Self::default();
-        fate.change(|state| state.fails_at = Some((at, error)));
+        fate.change(|state| state.fails_at = Some((at, errno)));
         fate
     }
 
@@ -203,6 +204,10 @@ impl Fate {
         let fate = Self::default();
         fate.change(|state| state.bytes_until_death = Some(bytes));
         fate
+    }
+
+    pub(crate) fn fail_next(&self, errno: i32) {
+        self.change(|state| state.fails_at = Some((state.operations + 1, errno)));
     }
 
     pub(crate) fn panic_next(&self) {
@@ -249,7 +254,7 @@ impl Fate {
         });
         self.wait(|state| !state.hangs);
         match state {
-            (now, Some((at, error)), _) if now == at => Err(error.into()),
+            (now, Some((at, errno)), _) if now == at => Err(io::Error::from_raw_os_error(errno)),
             (now, _, Some(at)) if now == at => panic!("on purpose"),
             _ => Ok(()),
         }

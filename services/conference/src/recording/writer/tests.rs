@@ -63,9 +63,9 @@ fn short_meeting(root: &Path, fate: &Fate) -> Meeting {
 #[test]
 fn whatever_fails_the_recording_ends_with_a_reason_and_what_was_written_can_be_read() {
     let kinds = [
-        (io::ErrorKind::StorageFull, StopReason::DiskFull),
-        (io::ErrorKind::PermissionDenied, StopReason::PermissionDenied),
-        (io::ErrorKind::Other, StopReason::DiskFailed),
+        (libc::ENOSPC, StopReason::DiskFull),
+        (libc::EACCES, StopReason::PermissionDenied),
+        (libc::EIO, StopReason::DiskFailed),
     ];
     let root = tempdir().unwrap();
     let fate = Fate::default();
@@ -74,8 +74,8 @@ fn whatever_fails_the_recording_ends_with_a_reason_and_what_was_written_can_be_r
     assert!(operations > 30, "{operations}");
     for at in 1..=operations {
         let root = tempdir().unwrap();
-        let (kind, reason) = kinds[at % kinds.len()];
-        let ended = short_meeting(root.path(), &Fate::failing(at, kind)).stop();
+        let (errno, reason) = kinds[at % kinds.len()];
+        let ended = short_meeting(root.path(), &Fate::failing(at, errno)).stop();
         // What fails while it ends does not change why it did.
         assert!([reason, StopReason::Requested].contains(&ended.reason), "operation {at}: {:?}", ended.reason);
         assert!(at > operations / 2 || ended.reason == reason, "operation {at}: {:?}", ended.reason);
@@ -96,11 +96,33 @@ fn whatever_fails_the_recording_ends_with_a_reason_and_what_was_written_can_be_r
 }
 
 #[test]
+fn what_was_written_before_an_error_of_the_disk_plays_but_for_two_seconds() {
+    let root = tempdir().unwrap();
+    let fate = Fate::default();
+    let mut meeting = Meeting::on(FatefulDisk(fate.clone()), &config(root.path()), "EG_x", Patience::default());
+    meeting.publish("TR_A", Codec::Opus);
+    meeting.publish("TR_V", Codec::Vp8);
+    meeting.steps(500).unwrap();
+    meeting.settle();
+    fate.fail_next(libc::EIO);
+    // Until it has ended.
+    while meeting.steps(50).is_ok() {
+        std::thread::yield_now();
+    }
+    let ended = meeting.ended();
+    assert_eq!((ended.reason, ended.files.len()), (StopReason::DiskFailed, 2));
+    for end in ended.files {
+        let kept = frames(&root.path().join("EG_x").join(end.file.to_string()));
+        assert!(kept >= 400, "{kept} of 500 frames");
+    }
+}
+
+#[test]
 fn a_failing_disk_ends_no_other_recording() {
     let root = tempdir().unwrap();
     let mut well = Meeting::local(root.path());
     well.publish("TR_A", Codec::Opus);
-    let failing = short_meeting(root.path(), &Fate::failing(12, io::ErrorKind::Other));
+    let failing = short_meeting(root.path(), &Fate::failing(12, libc::EIO));
     assert_eq!(failing.ended().reason, StopReason::DiskFailed);
     well.steps(100).unwrap();
     assert_eq!(well.stop().reason, StopReason::Requested);
