@@ -10,6 +10,7 @@ mod leaving;
 mod people;
 mod person;
 mod processes;
+mod recordings;
 mod redis_fails;
 mod report;
 mod signalling;
@@ -72,6 +73,9 @@ pub const EXPERIMENTS: &[Experiment] = &[
     experiment("E10", "a stale replica takes over", false, &[Need::Namespaces], redis_fails::stale_failover),
     experiment("E11", "200 joins race for 50 seats", true, &[], crowds::cap),
     experiment("E12", "one identity on two nodes at once", true, &[], crowds::one_identity),
+    experiment("E13", "a node that records is killed", true, &[], recordings::killed),
+    experiment("E14", "a node that records sleeps", true, &[], recordings::paused),
+    experiment("E15", "the disk of a recording is full", true, &[Need::Namespaces], recordings::disk_full),
     experiment("E16", "a rolling restart", false, &[], leaving::rolling_restart),
     experiment("E17", "the balancer is restarted", false, &[], leaving::balancer),
     experiment("E22", "a clock is an hour off", false, &[Need::Faketime], versions::clock_off),

@@ -15,11 +15,11 @@ pub fn get(server: SocketAddr, path: &str) -> Result<String> {
     Ok(body)
 }
 
-/// The body of a 200 to a call of the room API, in JSON.
+/// The body of a 200 to a call of a service (`RoomService/CreateRoom`), in JSON.
 pub fn call(server: SocketAddr, token: &str, method: &str, argument: &serde_json::Value) -> Result<serde_json::Value> {
     let argument = argument.to_string();
     let head = format!(
-        "POST /twirp/livekit.RoomService/{method} HTTP/1.0\r\nHost: {server}\r\nAuthorization: Bearer {token}\r\n\
+        "POST /twirp/livekit.{method} HTTP/1.0\r\nHost: {server}\r\nAuthorization: Bearer {token}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         argument.len()
     );

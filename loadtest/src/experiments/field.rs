@@ -22,7 +22,8 @@ use crate::http;
 
 pub struct Field {
     pub site: Site,
-    pub plan: NodePlan,
+    /// By the nodes' places.
+    plans: Vec<NodePlan>,
     pub people: People,
     pub balancer: Balancer,
     /// With the mark that its sessions' ids carry.
@@ -46,16 +47,17 @@ impl Field {
             folder: folder.clone(),
             drain_deadline: Duration::from_secs(20),
             clock_off_h: 0,
+            recordings: None,
         };
+        let mut plans = vec![node_plan; NODES];
         let mut nodes = Vec::new();
-        for at in 0..NODES {
-            let mut node_plan = node_plan.clone();
-            differ(at, &mut node_plan);
-            nodes.push((Node::start(&node_plan, at)?, String::new()));
+        for (at, plan) in plans.iter_mut().enumerate() {
+            differ(at, plan);
+            nodes.push((Node::start(plan, at)?, String::new()));
         }
         let balancer = Balancer::start(plan.site, &folder, placement)?;
         let people = People::new(plan.site, balancer.address, plan.seed)?;
-        let mut field = Self { site: plan.site, plan: node_plan, people, balancer, nodes, redis, folder };
+        let mut field = Self { site: plan.site, plans, people, balancer, nodes, redis, folder };
         for at in 0..NODES {
             field.learn_mark(at)?;
         }
@@ -114,7 +116,8 @@ impl Field {
 
     /// Another one in its place, once that has ended.
     pub fn restart(&mut self, at: usize) -> Result<()> {
-        let node = Node::start(&self.plan, at)?;
+        let plan = self.plans.get(at).context("a node")?;
+        let node = self.people.meanwhile(|| Node::start(plan, at))?;
         *self.nodes.get_mut(at).context("a node")? = (node, String::new());
         self.learn_mark(at)
     }
@@ -131,7 +134,13 @@ impl Field {
     }
 
     pub fn call(&self, at: usize, method: &str, argument: &Value) -> Result<Value> {
-        http::call(self.http(at)?, &self.people.admin_token()?, method, argument)
+        http::call(self.http(at)?, &self.people.admin_token()?, &format!("RoomService/{method}"), argument)
+    }
+
+    /// People go on meanwhile.
+    pub fn call_egress(&mut self, at: usize, method: &str, argument: &Value) -> Result<Value> {
+        let (server, token) = (self.http(at)?, self.people.admin_token()?);
+        self.people.meanwhile(|| http::call(server, &token, &format!("Egress/{method}"), argument))
     }
 
     /// Runs until every node lists exactly those who are there.

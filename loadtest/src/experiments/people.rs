@@ -221,7 +221,7 @@ impl People {
         mint(&self.minter, Some(identity), room)
     }
 
-    /// For calls of the room API.
+    /// For calls of the room API and the egress API.
     pub fn admin_token(&self) -> Result<String> {
         mint(&self.minter, None, ROOM)
     }
@@ -299,6 +299,7 @@ fn mint(minter: &Minter, identity: Option<&str>, room: &str) -> Result<String> {
         room_admin: identity.is_none(),
         room_create: identity.is_none(),
         room_list: identity.is_none(),
+        room_record: identity.is_none(),
         room: room.to_owned(),
         can_update_own_metadata: Some(true),
         ..VideoGrant::default()

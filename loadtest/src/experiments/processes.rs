@@ -89,6 +89,8 @@ pub struct NodePlan {
     pub drain_deadline: Duration,
     /// Hours by which the clock is wrong, through libfaketime.
     pub clock_off_h: i8,
+    /// Where it records to, if it does.
+    pub recordings: Option<PathBuf>,
 }
 
 impl Node {
@@ -110,6 +112,9 @@ impl Node {
             ("PLENARY__DRAIN__DEADLINE", format!("{}s", plan.drain_deadline.as_secs())),
             ("PLENARY__LOG__FORMAT", "text".into()),
         ]);
+        if let Some(directory) = &plan.recordings {
+            command.env("PLENARY__RECORDING__DIRECTORY", directory).env("PLENARY__RECORDING__FREE_BYTES_MIN", "0");
+        }
         if plan.clock_off_h != 0 {
             command.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("{:+}h", plan.clock_off_h));
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");

@@ -66,10 +66,17 @@ impl Findings {
     pub fn back_after(&mut self, what: &str, back: &[Option<Duration>], p95_limit_s: f64, max_limit_s: f64) {
         let mut times: Vec<_> = back.iter().map(|back| back.map_or(f64::INFINITY, |back| back.as_secs_f64())).collect();
         times.sort_unstable_by(f64::total_cmp);
-        let (p50, p95, max) = (percentile(&times, 0.5), percentile(&times, 0.95), percentile(&times, 1.0));
-        let found = format!("p50 {p50:.2}, p95 {p95:.2}, max {max:.2} s");
+        let (p95, max) = (percentile(&times, 0.95), percentile(&times, 1.0));
         let limit = format!("p95 ≤ {p95_limit_s:.1}, max ≤ {max_limit_s:.1} s");
-        self.time(what, found, limit, p95 <= p95_limit_s && max <= max_limit_s);
+        self.time(what, spread(&times), limit, p95 <= p95_limit_s && max <= max_limit_s);
+    }
+
+    /// Seconds that no machine excuses.
+    pub fn bounded(&mut self, what: impl Into<String>, seconds: &mut [f64], limit_s: f64) {
+        seconds.sort_unstable_by(f64::total_cmp);
+        let (what, found, limit) = (what.into(), spread(seconds), format!("≤ {limit_s:.1} s"));
+        let holds = percentile(seconds, 1.0) <= limit_s;
+        self.0.push(Check { what, found, limit, holds, is_time: false });
     }
 
     /// Milliseconds with limits for the 95th percentile and for the largest.
@@ -150,6 +157,12 @@ pub fn percentile(sorted: &[f64], share: f64) -> f64 {
     sorted.get((last as f64 * share).ceil() as usize).copied().unwrap_or(f64::NAN)
 }
 
+/// Of seconds.
+fn spread(sorted: &[f64]) -> String {
+    let [p50, p95, max] = [0.5, 0.95, 1.0].map(|share| percentile(sorted, share));
+    format!("p50 {p50:.2}, p95 {p95:.2}, max {max:.2} s")
+}
+
 fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
@@ -173,6 +186,10 @@ mod tests {
         let mut findings = Findings::default();
         findings.at_most("people let in", 51, 50);
         assert!(!outcome(Ok(findings)).is_correct());
+        let mut findings = Findings::default();
+        findings.bounded("lost", &mut [2.1, 0.4], 2.0);
+        let lost = outcome(Ok(findings));
+        assert!(!lost.is_correct() && lost.rows().contains("max 2.10 s | ≤ 2.0 s | **WRONG**"), "{}", lost.rows());
         assert!(!outcome(Err(Missing::Failed("no Redis".into()))).is_correct());
         assert!(outcome(Err(Missing::Skipped("no namespaces".into()))).is_correct());
     }

@@ -236,10 +236,15 @@ impl Source {
         let is_key = std::mem::take(&mut self.key_wanted) || self.picture.is_multiple_of(KEYFRAME_EVERY);
         let packet = |(at, size): (usize, &usize)| {
             let mut out = self.header(at + 1 == sizes.len());
-            if self.kind == MediaKind::Video {
-                let [high, low] = self.picture.to_be_bytes();
-                // RFC 7741 4.2: extended, start of frame, a picture id of 15 bits; then the frame's own first byte.
-                out.extend_from_slice(&[if at == 0 { 0x90 } else { 0x80 }, 0x80, 0x80 | high, low, u8::from(!is_key)]);
+            match self.kind {
+                // RFC 6716 3.1: one frame of 20 ms, of which a decoder makes noise.
+                MediaKind::Audio => out.push(0xfc),
+                MediaKind::Video => {
+                    let [high, low] = self.picture.to_be_bytes();
+                    // RFC 7741 4.2: extended, start of frame, a picture id of 15 bits; then the frame's own first byte.
+                    let start = if at == 0 { 0x90 } else { 0x80 };
+                    out.extend_from_slice(&[start, 0x80, 0x80 | high, low, u8::from(!is_key)]);
+                }
             }
             out.resize(size - tail.len(), 0x5a);
             out.extend_from_slice(tail);
