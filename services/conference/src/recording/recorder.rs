@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,7 +12,10 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use plenary_cluster::StoreError;
 use plenary_media_core::Command;
 use plenary_model::{Egress, EgressId, EgressStatus, ParticipantSid, RoomName, TrackSid};
-use plenary_recording::session_file::{Epoch, Predecessor, Started, StopReason, VERSION};
+use plenary_recording::{
+    recording::DiskFailure,
+    session_file::{Epoch, Predecessor, Started, StopReason, VERSION},
+};
 use plenary_room_core::notice::Notice;
 
 use super::{
@@ -22,7 +26,7 @@ use super::{
 };
 use crate::{
     egress::Held,
-    events::{EncryptedTrackLeftOut, RecordingBegan},
+    events::{EncryptedTrackLeftOut, RecordingBegan, RecordingDiskFailed},
     ids,
     media_router::{Record, RouterLevels, StopRecord, Tell},
     neighbours::Host,
@@ -44,8 +48,10 @@ pub struct Recorder {
     levels: Option<WeakRecipient<RouterLevels>>,
     watch: Watch,
     tapped: BTreeMap<TrackSid, Tapped>,
-    /// Somebody looks at the files, and may have their locks.
-    is_delivering: bool,
+    /// Somebody looks at the files since then, and may have their locks.
+    delivering: Option<Instant>,
+    /// The node does, and nobody goes on.
+    ends: bool,
     /// Since when there is nothing left to record of what was.
     deserted: Option<Instant>,
     span: tracing::Span,
@@ -53,11 +59,13 @@ pub struct Recorder {
 }
 
 enum Phase {
-    /// Looking for its room and what was recorded before.
-    Opening,
+    /// Looking for what was recorded before.
+    Opening {
+        since: Instant,
+    },
     Writing(WriterHandle),
     /// The writer has been told, and finishes its files.
-    Closing,
+    Closing(WriterHandle),
     /// Its files become what was asked for.
     Finishing {
         reason: StopReason,
@@ -119,11 +127,12 @@ impl Recorder {
             watch: Watch::new(held.egress.source.clone(), held.egress.status == EgressStatus::Active),
             shared,
             held,
-            phase: Phase::Opening,
+            phase: Phase::Opening { since: Instant::now() },
             follows: false,
             levels: None,
             tapped: BTreeMap::new(),
-            is_delivering: false,
+            delivering: None,
+            ends: false,
             deserted: None,
             span,
         }
@@ -153,7 +162,7 @@ impl Recorder {
 
     fn begin(&mut self, predecessor: Option<Predecessor>, ctx: &mut Context<Self>) {
         let _span = self.span.clone().entered();
-        if !matches!(self.phase, Phase::Opening) {
+        if !matches!(self.phase, Phase::Opening { .. }) {
             return;
         }
         let started = Started {
@@ -206,12 +215,13 @@ impl Recorder {
 
     /// Nothing more is recorded here; its files become whole.
     fn stop(&mut self, reason: StopReason, ctx: &mut Context<Self>) {
-        match std::mem::replace(&mut self.phase, Phase::Closing) {
-            Phase::Opening => self.finish(reason, ctx),
+        match std::mem::replace(&mut self.phase, Phase::Done) {
+            Phase::Opening { .. } => self.finish(reason, ctx),
             Phase::Writing(writer) => {
                 self.unfollow(ctx);
                 // If it has ended already its last word is on the way.
                 let _ = writer.stop(Instant::now(), reason);
+                self.phase = Phase::Closing(writer);
             }
             other => self.phase = other,
         }
@@ -225,7 +235,7 @@ impl Recorder {
                 let _ = writer.stop(Instant::now(), StopReason::Moved);
             }
             // Its last word ends it.
-            Phase::Closing => {}
+            Phase::Closing(_) => {}
             _ => ctx.stop(),
         }
     }
@@ -270,20 +280,47 @@ impl Recorder {
 
     /// Asked again with each tick until it is done.
     fn deliver(&mut self, reason: StopReason, since: Instant, ctx: &mut Context<Self>) {
-        if std::mem::replace(&mut self.is_delivering, true) {
+        if self.delivering.is_some() {
             return;
         }
+        self.delivering = Some(Instant::now());
         let waits = since.elapsed() < FORMER_CLOSES_WITHIN;
         let delivered = results::deliver(self.shared.recording.clone(), self.held.egress.clone(), reason, waits);
         ctx.spawn(delivered.into_actor(self).map(|outcome, actor, ctx| {
-            actor.is_delivering = false;
-            let Some(Outcome { status, error, files }) = outcome else { return };
+            actor.delivering = None;
+            let stopped_early = || {
+                let (status, error) = (EgressStatus::Failed, STOPPED_EARLY.to_owned());
+                actor.ends.then_some(Outcome { status, error, files: Vec::new() })
+            };
+            let Some(outcome) = outcome.or_else(stopped_early) else { return };
             if matches!(actor.phase, Phase::Finishing { .. }) {
-                actor.phase = Phase::Done;
-                actor.held.over(status, error, files);
-                ctx.stop();
+                actor.end(outcome, ctx);
             }
         }));
+    }
+
+    fn end(&mut self, Outcome { status, error, files }: Outcome, ctx: &mut Context<Self>) {
+        self.phase = Phase::Done;
+        self.held.over(status, error, files);
+        ctx.stop();
+    }
+
+    /// Whoever is at the disk for this one waits there, perhaps for ever.
+    fn is_stuck(&self) -> bool {
+        match &self.phase {
+            Phase::Opening { since } => since.elapsed() > OPENED_WITHIN,
+            Phase::Writing(writer) | Phase::Closing(writer) => writer.is_stuck(Instant::now()),
+            Phase::Finishing { .. } => self.delivering.is_some_and(|since| since.elapsed() > LOOKED_WITHIN),
+            Phase::Done => false,
+        }
+    }
+
+    /// What is on the disk stays as it is, for the next repair.
+    fn give_up(&mut self, ctx: &mut Context<Self>) {
+        let failure = DiskFailure::Slow;
+        RecordingDiskFailed { recording: self.id().as_str(), failure, error: &io::ErrorKind::TimedOut.into() }.emit();
+        self.unfollow(ctx);
+        self.end(Outcome { status: EgressStatus::Failed, error: failure.to_string(), files: Vec::new() }, ctx);
     }
 
     fn carry_out(&mut self) {
@@ -358,6 +395,9 @@ impl Recorder {
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
+        if self.is_stuck() {
+            return self.give_up(ctx);
+        }
         self.tap_again();
         match self.phase {
             Phase::Finishing { reason, since } => self.deliver(reason, since, ctx),
@@ -462,13 +502,12 @@ impl Handler<Shutdown> for Recorder {
 
     /// Of a node that is alone: what others could go on with is left to them by whoever holds it.
     fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) {
+        if !self.shared.is_alone() {
+            return;
+        }
+        self.ends = true;
         match self.phase {
-            _ if !self.shared.is_alone() => {}
-            Phase::Finishing { .. } => {
-                self.phase = Phase::Done;
-                self.held.over(EgressStatus::Failed, STOPPED_EARLY.to_owned(), Vec::new());
-                ctx.stop();
-            }
+            Phase::Finishing { reason, since } => self.deliver(reason, since, ctx),
             _ => self.stop(StopReason::RoomEnded, ctx),
         }
     }
@@ -482,6 +521,12 @@ const TICK: Duration = Duration::from_secs(1);
 /// A node that gave the recording to this one has closed its files by then, unless it sleeps or its disk is slow: what it has is
 /// then left out of the results.
 const FORMER_CLOSES_WITHIN: Duration = Duration::from_secs(10);
+
+/// Reading what was recorded before takes a moment.
+const OPENED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Looking at all the files of a recording, and repairing what has to be, takes seconds for many hours of it.
+const LOOKED_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// Somebody whose connection broke is back by then.
 const DESERTED_FOR: Duration = Duration::from_secs(10);

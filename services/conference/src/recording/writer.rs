@@ -13,7 +13,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -43,6 +43,8 @@ const EVENT_BYTES_MAX: usize = 8 << 20;
 const OPERATION_MAX: Duration = Duration::from_secs(10);
 /// As often as a lease is renewed, so that whoever finds the files knows without a lock that they are written.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(1);
+/// One that has not come back from it by then is not waited for: a network file system may hang for days.
+const STUCK_AFTER: Duration = Duration::from_secs(20);
 /// What an entry of the queue takes besides its payload.
 const ENTRY_BYTES: usize = 128;
 
@@ -74,6 +76,7 @@ pub struct WriterHandle {
     queue_bytes_max: usize,
     /// How many packets were dropped of each track, to be told with the next that fit.
     missed: BTreeMap<TrackSid, u64>,
+    disk_time: Arc<DiskTime>,
 }
 
 impl fmt::Debug for WriterHandle {
@@ -128,6 +131,11 @@ impl WriterHandle {
     /// [`Report::Ended`] follows when all files are complete.
     pub fn stop(&self, now: Instant, reason: StopReason) -> Result<(), NotTaken> {
         self.tell(now, Input::Stop(reason))
+    }
+
+    /// The disk does not come back from an operation. The thread cannot say so: it waits there itself, perhaps for ever.
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        self.disk_time.taken(now) > STUCK_AFTER
     }
 
     #[cfg(test)]
@@ -196,7 +204,7 @@ pub(super) fn start_on<D: Disk>(
     report: impl FnMut(Report) + Send + 'static,
 ) -> io::Result<WriterHandle> {
     let (queue, from_queue) = mpsc::channel();
-    let queued_bytes = Arc::new(AtomicUsize::new(0));
+    let (queued_bytes, disk_time) = (Arc::new(AtomicUsize::new(0)), Arc::new(DiskTime::new(Instant::now())));
     let (now, unix) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
     let unix_us = u64::try_from(unix.as_micros()).unwrap_or_default();
     let writer = Writer {
@@ -211,6 +219,7 @@ pub(super) fn start_on<D: Disk>(
         files: BTreeMap::new(),
         has_new_names: false,
         now,
+        disk_time: Arc::clone(&disk_time),
         reporter: Reporter { report },
     };
     let settings = Settings {
@@ -221,7 +230,40 @@ pub(super) fn start_on<D: Disk>(
     };
     thread::Builder::new().name("recording".into()).spawn(move || writer.run(unix_us, settings))?;
     let queue_bytes_max = patience.queue_bytes_max;
-    Ok(WriterHandle { queue, queued_bytes, queue_bytes_max, missed: BTreeMap::new() })
+    Ok(WriterHandle { queue, queued_bytes, queue_bytes_max, missed: BTreeMap::new(), disk_time })
+}
+
+/// For how long the thread has been at the disk, for those who look at it from outside.
+#[derive(Debug)]
+struct DiskTime {
+    origin: Instant,
+    /// Since the origin; [`Self::IDLE`] while it waits for something to do.
+    operation_began_ms: AtomicU64,
+}
+
+impl DiskTime {
+    const IDLE: u64 = u64::MAX;
+
+    /// From the first moment on it is at the disk.
+    fn new(origin: Instant) -> Self {
+        Self { origin, operation_began_ms: AtomicU64::new(0) }
+    }
+
+    fn begin(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.origin).as_millis();
+        self.operation_began_ms.store(u64::try_from(since).unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    fn idle(&self) {
+        self.operation_began_ms.store(Self::IDLE, Ordering::Relaxed);
+    }
+
+    fn taken(&self, now: Instant) -> Duration {
+        match self.operation_began_ms.load(Ordering::Relaxed) {
+            Self::IDLE => Duration::ZERO,
+            began => now.saturating_duration_since(self.origin).saturating_sub(Duration::from_millis(began)),
+        }
+    }
 }
 
 struct Writer<D: Disk, R: FnMut(Report)> {
@@ -239,6 +281,7 @@ struct Writer<D: Disk, R: FnMut(Report)> {
     has_new_names: bool,
     /// What the queue has come to.
     now: Instant,
+    disk_time: Arc<DiskTime>,
     reporter: Reporter<R>,
 }
 
@@ -280,6 +323,7 @@ impl<D: Disk, R: FnMut(Report)> Writer<D, R> {
         while !self.perform(&mut core) {
             let next = next_sync.min(next_touch);
             let due = core.next_deadline().map_or(next, |deadline| deadline.min(next));
+            self.disk_time.idle();
             match self.queue.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(queued) => self.take(&mut core, queued),
                 Err(RecvTimeoutError::Timeout) => {
@@ -291,13 +335,13 @@ impl<D: Disk, R: FnMut(Report)> Writer<D, R> {
                 }
             }
             if Instant::now() >= next_sync {
-                let began = Instant::now();
+                let began = self.begin();
                 let synced = self.sync();
                 self.judge(&mut core, began, synced);
                 next_sync = after(Instant::now(), self.config.sync_interval);
             }
             if Instant::now() >= next_touch {
-                let began = Instant::now();
+                let began = self.begin();
                 if let Some(session) = &self.session {
                     // Where it cannot be, the lock alone says that somebody records.
                     let _ = self.disk.touch(&session.file);
@@ -357,7 +401,7 @@ impl<D: Disk, R: FnMut(Report)> Writer<D, R> {
     /// Does what there is to do. True at the end of the recording.
     fn perform(&mut self, core: &mut Recording) -> bool {
         while let Some(output) = core.poll_output() {
-            let began = Instant::now();
+            let began = self.begin();
             let done = match output {
                 Output::KeyframeNeeded(track) => {
                     (self.reporter.report)(Report::KeyframeNeeded(track));
@@ -463,6 +507,12 @@ impl<D: Disk, R: FnMut(Report)> Writer<D, R> {
             result = result.and(self.disk.sync_directory(&directory));
         }
         result.and(self.check_floor())
+    }
+
+    fn begin(&self) -> Instant {
+        let now = Instant::now();
+        self.disk_time.begin(now);
+        now
     }
 
     fn judge(&self, core: &mut Recording, began: Instant, done: io::Result<()>) {

@@ -73,9 +73,15 @@ def port() -> int:
 
 
 @pytest.fixture
-def server(request, port):
+def server(request, port, tmp_path):
     """Instead of the one of a whole file, since each test has a host app of its own. As large as the test says."""
-    told = {"PLENARY__WEBHOOK__URLS": f"http://127.0.0.1:{port}/hooks", "PLENARY__WEBHOOK__API_KEY": KEY}
+    told = {
+        "PLENARY__WEBHOOK__URLS": f"http://127.0.0.1:{port}/hooks",
+        "PLENARY__WEBHOOK__API_KEY": KEY,
+        "PLENARY__RECORDING__DIRECTORY": str(tmp_path),
+        "PLENARY__RECORDING__FREE_BYTES_MIN": "0",
+        "PLENARY__RECORDING__COMPOSE": "false",
+    }
     size = getattr(request, "param", 1)
     running = Cluster(size, **told) if size > 1 else Server(**told, PLENARY__METRICS__BIND=f"127.0.0.1:{free_port()}")
     yield running
@@ -141,11 +147,26 @@ async def test_what_is_not_taken_is_told_again_in_its_order(host_app, room, room
     assert server.metric("plenary_webhook_dropped_total") == 0
 
 
-async def test_a_node_that_ends_tells_that_its_rooms_do(host_app, join, room, server):
-    await join("ann")
-    await host_app.is_told(room, "participant_joined ann")
+async def test_a_node_that_ends_tells_that_its_rooms_and_recordings_do(host_app, join, room, room_api, server):
+    ann = await join("ann")
+    await ann.publish_tone(440)
+    await host_app.is_told(room, "track_published ann")
+    client = server.room_api()
+    asked = api.RoomCompositeEgressRequest(room_name=room, file_outputs=[api.EncodedFileOutput(filepath="x")])
+    started = await client.egress.start_room_composite_egress(asked)
+    await client.aclose()
+
+    def told(event: str) -> list[api.EgressInfo]:
+        return [one.egress_info for one in host_app.events if one.event == event]
+
+    active = api.EgressStatus.EGRESS_ACTIVE
+    await until("it is recorded", lambda: active in [one.status for one in told("egress_updated")])
     assert await asyncio.to_thread(server.stop) == 0
     assert host_app.told(room)[-2:] == ["participant_left ann", "room_finished"]
+    # Its files are there, and nobody is left to say what becomes of them.
+    (ended,) = told("egress_ended")
+    assert (ended.egress_id, ended.status) == (started.egress_id, api.EgressStatus.EGRESS_FAILED)
+    assert ended.error == "this server stopped before its files were made" and ended.error_code == 500
 
 
 @pytest.mark.parametrize("server", [3], indirect=True)

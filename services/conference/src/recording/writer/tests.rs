@@ -139,9 +139,15 @@ fn while_the_disk_hangs_packets_are_dropped_at_once_and_the_gap_is_told() {
     // What fits is 20,000 bytes.
     assert_eq!(meeting.steps(200), Err(NotTaken::QueueFull));
     assert!(meeting.recorder.missed[&TrackSid::from("TR_A")] > 100, "{:?}", meeting.recorder);
+    let much_later = Instant::now() + STUCK_AFTER + Duration::from_secs(1);
+    assert!(meeting.recorder.is_stuck(much_later) && !meeting.recorder.is_stuck(Instant::now()));
     fate.release();
     // Until there is room again.
     while meeting.steps(1).is_err() {
+        std::thread::yield_now();
+    }
+    // Nothing is under way for much longer than a moment.
+    while meeting.recorder.is_stuck(much_later) {
         std::thread::yield_now();
     }
     let ended = meeting.stop();
