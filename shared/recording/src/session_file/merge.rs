@@ -45,7 +45,10 @@ impl Session {
                 _ => {}
             }
         }
-        if let Some(Line { event: Event::Stopped { reason: StopReason::Moved }, .. }) = self.lines.last() {
+        // An epoch in which nothing happened has no line of its own.
+        if let Some(Line { at_us, event: Event::Stopped { reason: StopReason::Moved } }) = self.lines.last()
+            && self.stretches.last().is_some_and(|stretch| stretch.from_us <= *at_us)
+        {
             nodes.push(None);
         }
         nodes
