@@ -73,8 +73,16 @@ const SHAPES: &[Shape] = &[
         publishers: 1,
         subscribers: 51,
         media: Media::Simulcast([&[600], &[1_100; 2], &[1_100; 5]]),
+        is_recorded: false,
     },
-    Shape { name: "audio 10 × 10", rooms: 1, publishers: 10, subscribers: 0, media: Media::Audio(&[100]) },
+    Shape {
+        name: "audio 10 × 10",
+        rooms: 1,
+        publishers: 10,
+        subscribers: 0,
+        media: Media::Audio(&[100]),
+        is_recorded: false,
+    },
 ];
 
 /// Counts and drops.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use plenary_media_core::{DropReason, Input, Path, Sink, Transmit};
+use plenary_media_core::{Command, DropReason, Input, Path, Sink, Transmit};
 use plenary_model::{MediaKind, Quality, Target};
 
 use super::{
@@ -20,6 +20,8 @@ pub struct Shape {
     /// Besides the publishers, who receive each other if there is nobody else.
     pub subscribers: usize,
     pub media: Media,
+    /// Every track has a tap.
+    pub is_recorded: bool,
 }
 
 /// What each publisher sends, by the sizes of the packets of one frame, header included.
@@ -75,7 +77,7 @@ pub fn is_rtp(datagram: &[u8]) -> bool {
 
 impl Shape {
     pub const fn video(name: &'static str, rooms: usize, subscribers: usize, sizes: &'static [usize]) -> Self {
-        Self { name, rooms, publishers: 1, subscribers, media: Media::Video(sizes) }
+        Self { name, rooms, publishers: 1, subscribers, media: Media::Video(sizes), is_recorded: false }
     }
 
     fn frame_interval(&self) -> Duration {
@@ -164,6 +166,9 @@ impl Call {
         for _ in 0..shape.rooms {
             let publishers: Vec<_> = (0..shape.publishers).map(|_| stage.open(Target::Publisher, false)).collect();
             let tracks: Vec<_> = publishers.iter().map(|at| stage.publish(*at, shape.section())).collect();
+            for track in tracks.iter().filter(|_| shape.is_recorded) {
+                stage.command(Command::Tap { track: track.clone(), from: None });
+            }
             for me in 0..shape.receivers() {
                 let others = tracks.iter().enumerate().filter(|(at, _)| shape.subscribers > 0 || *at != me);
                 let wanted: Vec<_> = others.map(|(_, track)| track.clone()).collect();
@@ -214,6 +219,9 @@ impl Call {
                     router.handle(now, Input::Datagram { path: *path, received: now, bytes });
                 }
                 router.transmit(&mut noted);
+                while let Some(tapped) = router.poll_tapped() {
+                    drop(tapped);
+                }
             });
             self.wait(now + step, sink, meter);
         }
