@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use plenary_cluster::{Lease, RENEW_INTERVAL};
+use plenary_cluster::{Lease, RENEW_INTERVAL, Reaped};
 use plenary_model::NodeInfo;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     events::{LeaseNotRenewed, NodesReaped, StoreFailed},
     node::Shared,
-    rooms::{Lapsed, Parted},
+    rooms::{HostRoom, Lapsed, Parted},
 };
 
 /// For as long as the node runs.
@@ -64,10 +64,14 @@ pub async fn hold(shared: Arc<Shared>) {
             shared.store_doubted.notify_one();
         }
         // The next second brings another chance.
-        if let Ok(nodes) = shared.store.reap().await
+        if let Ok(Reaped { nodes, deserted }) = shared.store.reap().await
             && !nodes.is_empty()
         {
             NodesReaped { nodes }.emit();
+            // Whoever comes back does so in a moment. If nobody does, the room ends here, and host apps hear of it.
+            for room in deserted {
+                shared.rooms_for(&room).do_send(HostRoom(room));
+            }
         }
     }
 }

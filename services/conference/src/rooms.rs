@@ -40,7 +40,7 @@ pub struct JoinRoom {
     pub join: Join,
 }
 
-/// Host a room that was made before anybody joined it.
+/// Host a room that nobody has joined yet, or that lost everybody with their node.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct HostRoom(pub RoomName);

@@ -56,7 +56,7 @@ pub trait Store: Send + Sync {
     fn strays(&self, node: NodeId, open: Vec<RoomName>) -> BoxFuture<'_, Result<Vec<RoomName>, StoreError>>;
     /// Removes everybody who was hosted by a node whose lease ran out, or was lost and not renewed for [`UNLEASED_PATIENCE`].
     /// Gives back those nodes, if nobody else was at it.
-    fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>>;
+    fn reap(&self) -> BoxFuture<'_, Result<Reaped, StoreError>>;
     /// Keeps somebody out, from the next join on; publishes it, so that every node ends what already runs. Bans are no
     /// part of a room: it need not exist, and they outlive it. Of two revocations the later moment stands.
     fn ban(&self, ban: Ban, now_unix_s: u64) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -212,6 +212,13 @@ pub struct Lost {
     pub info: RoomInfo,
     /// Of the host's own people.
     pub records: Vec<Arc<Record>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reaped {
+    pub nodes: Vec<NodeId>,
+    /// Rooms that this removed the last people from. No node hosts them, so whoever reaped has to see to their end.
+    pub deserted: Vec<RoomName>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

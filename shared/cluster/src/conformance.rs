@@ -625,7 +625,7 @@ pub async fn a_lease_is_held_until_it_is_released(cluster: Arc<impl Cluster>) {
     assert_eq!(both, [first, second.clone()]);
     let draining = info("ND_1", NodeState::Draining);
     assert!(cluster.renew(draining.clone()).await.unwrap().was_held);
-    assert_eq!(cluster.reap().await, Ok(Vec::new()), "everybody lives");
+    assert_eq!(cluster.reap().await, Ok(Reaped::default()), "everybody lives");
     let joined = cluster.join(name("r"), Seat { node: node("ND_2"), ..seat("ann", "PA_1") }).await.unwrap();
     cluster.join(name("r"), seat("bob", "PA_2")).await.unwrap();
     let mut heard = cluster.subscribe(name("r")).await.unwrap();

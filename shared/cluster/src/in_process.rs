@@ -9,7 +9,7 @@ mod rooms;
 mod simulation;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -26,8 +26,8 @@ use tokio::{
 
 use crate::{
     AdminReply, Ask, Bans, Barred, Bus, BusError, EgressFilter, EgressLease, Inbox, Joined, LEASE_LIFE, Leased, Lost,
-    NewRoom, OutboxLease, REAP_PATIENCE, Reached, Recorder, Renewed, Request, Seat, Store, StoreError, StoredEgress,
-    Subscription, UNLEASED_PATIENCE, Waiting,
+    NewRoom, OutboxLease, REAP_PATIENCE, Reached, Reaped, Recorder, Renewed, Request, Seat, Store, StoreError,
+    StoredEgress, Subscription, UNLEASED_PATIENCE, Waiting,
     receive::{Subscriber, Untold},
 };
 use egresses::Egresses;
@@ -131,11 +131,16 @@ impl State {
         self.leases.now_ms.unwrap_or_else(|| u64::try_from(unix_ms()).unwrap_or(u64::MAX))
     }
 
-    fn remove_people_of(&mut self, node: &NodeId, reason: LeaveReason) {
+    /// The rooms that nobody is left in.
+    fn remove_people_of(&mut self, node: &NodeId, reason: LeaveReason) -> BTreeSet<RoomName> {
+        let mut touched = BTreeSet::new();
         for (room, delta) in self.rooms.remove_people_of(node, reason) {
             self.audience.tell(&room, &Arc::new(delta));
+            touched.insert(room);
         }
         self.fill_outboxes();
+        touched.retain(|room| self.rooms.snapshot(room).is_ok_and(|room| room.records.is_empty()));
+        touched
     }
 
     /// A recording changed: host apps are told, and those in the room if it shows there.
@@ -252,16 +257,17 @@ impl Store for InProcess {
         })
     }
 
-    fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>> {
+    fn reap(&self) -> BoxFuture<'_, Result<Reaped, StoreError>> {
         Box::pin(async move {
             let state = &mut *self.state();
             let dead = state.leases.expired();
+            let mut deserted = Vec::new();
             for node in &dead {
-                state.remove_people_of(node, LeaveReason::ConnectionTimeout);
+                deserted.extend(state.remove_people_of(node, LeaveReason::ConnectionTimeout));
                 state.leases.dying.remove(node);
                 state.leases.seated.remove(node);
             }
-            Ok(dead)
+            Ok(Reaped { nodes: dead, deserted })
         })
     }
 

@@ -45,7 +45,7 @@ use self::{
 };
 use crate::{
     AdminReply, Bus, BusError, EgressFilter, EgressLease, EgressRefusal, Inbox, Joined, Leased, Lost, MissReason,
-    NewRoom, Observation, Observer, OutboxLease, ROOM_LIFE, Reached, Recorder, Renewed, Request, Seat, Store,
+    NewRoom, Observation, Observer, OutboxLease, ROOM_LIFE, Reached, Reaped, Recorder, Renewed, Request, Seat, Store,
     StoreError, StoredEgress, Subscription, Waiting,
     receive::{Subscriber, Untold},
 };
@@ -427,7 +427,7 @@ impl Store for Redis {
         Box::pin(self.strays_of(node, open))
     }
 
-    fn reap(&self) -> BoxFuture<'_, Result<Vec<NodeId>, StoreError>> {
+    fn reap(&self) -> BoxFuture<'_, Result<Reaped, StoreError>> {
         Box::pin(self.reap_dead())
     }
 

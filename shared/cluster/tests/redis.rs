@@ -8,7 +8,7 @@ use std::{
 };
 
 use plenary_cluster::{
-    Bans, Bus, BusError, Changed, Event, LEASE_LIFE, Lost, Redis, RedisConfig, Request, RoomEvent, Seat, Store,
+    Bans, Bus, BusError, Changed, Event, LEASE_LIFE, Lost, Reaped, Redis, RedisConfig, Request, RoomEvent, Seat, Store,
     StoreError,
     conformance::{self, DESTINATIONS, identity, name, new_room, node},
     conformance_suite,
@@ -31,12 +31,14 @@ async fn people_of_a_node_whose_lease_ran_out_are_removed_by_one_other_node() {
     let ann = alive.join(name("r"), seat("ann", "ND_dead")).await.unwrap().record;
     alive.join(name("r"), seat("bob", "ND_1")).await.unwrap();
     let mut heard = other.subscribe(name("r")).await.unwrap();
-    assert_eq!(alive.reap().await, Ok(Vec::new()), "its lease still runs");
+    alive.join(name("s"), Seat { create: Some(new_room("s", 1)), ..seat("cat", "ND_dead") }).await.unwrap();
+    assert_eq!(alive.reap().await, Ok(Reaped::default()), "its lease still runs");
     lives_on(&alive).await;
     let (first, second) = tokio::join!(alive.reap(), other.reap());
-    let mut reaped = [first.unwrap(), second.unwrap()].concat();
-    assert_eq!(reaped.pop(), Some(NodeId::from("ND_dead")));
-    assert_eq!(reaped, []);
+    let mut reaped = [first.unwrap(), second.unwrap()];
+    reaped.sort_by_key(|reaped| reaped.nodes.len());
+    let all = Reaped { nodes: vec!["ND_dead".into()], deserted: vec![name("s")] };
+    assert_eq!(reaped, [Reaped::default(), all], "somebody is left in the other room");
     let Some(RoomEvent::Delta(delta)) = heard.next().await else { panic!("it was told") };
     let reason = LeaveReason::ConnectionTimeout;
     let (identity, sid, generation) = (identity("ann"), ann.participant.sid.clone(), ann.generation);
@@ -70,14 +72,14 @@ async fn people_of_a_node_that_died_without_a_lease_are_removed_at_every_server(
     let (mut reaped, mut rounds) = (Vec::new(), 0);
     while reaped.is_empty() && rounds < 20 {
         cluster.renew(info("ND_1")).await.unwrap();
-        reaped = cluster.reap().await.unwrap();
+        reaped = cluster.reap().await.unwrap().nodes;
         rounds += 1;
         tokio::time::sleep(LEASE_LIFE / 3).await;
     }
     assert_eq!(reaped, [NodeId::from("ND_dead")]);
     assert!(rounds > 3, "a node that has just come has a moment to take a lease");
     cluster.renew(info("ND_1")).await.unwrap();
-    assert_eq!(cluster.reap().await, Ok(Vec::new()));
+    assert_eq!(cluster.reap().await, Ok(Reaped::default()));
     for room in &rooms {
         let records = cluster.snapshot(name(room)).await.unwrap().records;
         assert!(matches!(&records[..], [bob] if bob.node == node("ND_1")), "{room}: {records:?}");
@@ -96,10 +98,10 @@ async fn nobody_is_taken_for_dead_because_the_server_was_away() {
     tokio::time::sleep(LEASE_LIFE + Duration::from_millis(100)).await;
     let nodes = cluster.renew(info("ND_1")).await.unwrap().nodes;
     assert_eq!(nodes.len(), 2, "{nodes:?}");
-    assert_eq!(cluster.reap().await, Ok(Vec::new()));
+    assert_eq!(cluster.reap().await, Ok(Reaped::default()));
     assert_eq!(cluster.snapshot(name("r")).await.unwrap().records.len(), 1);
     lives_on(&cluster).await;
-    assert_eq!(cluster.reap().await, Ok(vec![NodeId::from("ND_2")]), "it was away itself");
+    assert_eq!(cluster.reap().await.unwrap().nodes, [NodeId::from("ND_2")], "it was away itself");
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ async def test_what_is_not_taken_is_told_again_in_its_order(host_app, room, room
     assert server.metric("plenary_webhook_dropped_total") == 0
 
 
-async def test_a_node_that_ends_tells_that_its_rooms_and_recordings_do(host_app, join, room, room_api, server):
+async def test_a_node_that_ends_tells_that_its_rooms_and_recordings_do(host_app, join, room, server):
     ann = await join("ann")
     await ann.publish_tone(440)
     await host_app.is_told(room, "track_published ann")
@@ -197,6 +197,18 @@ async def test_another_node_tells_what_a_dead_one_was_about_to(host_app, room, s
     once = list(dict(zip((event.id for event in host_app.events), told)).values())
     assert once[0] == "room_started" and once[-1] == "room_finished"
     assert sorted(once[1:-1]) == ["participant_connection_aborted ann", "participant_connection_aborted bob"]
+
+
+@pytest.mark.parametrize("server", [2], indirect=True)
+async def test_a_room_ends_whose_node_died_and_to_which_nobody_came_back(host_app, room, server):
+    dying, _ = server.nodes
+    client = dying.room_api()
+    await client.room.create_room(api.CreateRoomRequest(name=room, empty_timeout=3))
+    await client.aclose()
+    await open_socket(dying, room, "ann")
+    dying.kill()
+    told = await host_app.is_told(room, "room_finished", within=30)
+    assert told == ["room_started", "participant_connection_aborted ann", "room_finished"]
 
 
 def ports_of(pid: int) -> set[int]:

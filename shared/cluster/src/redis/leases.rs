@@ -12,7 +12,7 @@ use super::{
     values::{Answer, reason_number},
     wire,
 };
-use crate::{LEASE_LIFE, REAP_PATIENCE, Renewed, StoreError, UNLEASED_PATIENCE};
+use crate::{LEASE_LIFE, REAP_PATIENCE, Reaped, Renewed, StoreError, UNLEASED_PATIENCE};
 
 impl Redis {
     pub(super) async fn renew_lease(&self, node: NodeInfo) -> Result<Renewed, StoreError> {
@@ -49,20 +49,21 @@ impl Redis {
         Ok(strays)
     }
 
-    pub(super) async fn reap_dead(&self) -> Result<Vec<NodeId>, StoreError> {
+    pub(super) async fn reap_dead(&self) -> Result<Reaped, StoreError> {
         let patience_ms = [REAP_PATIENCE, UNLEASED_PATIENCE].map(|patience| patience.as_millis().to_string());
         let mut answer = self.run_on_first(&EXPIRED, &patience_ms.each_ref().map(|ms| ms.as_bytes())).await?;
         let (mut dead, alive) = (answer.texts()?, answer.texts()?);
         dead.extend(self.unleased(&alive).await?);
         dead.sort_unstable();
         dead.dedup();
+        let mut deserted = Vec::new();
         for node in &dead {
-            self.remove_people_of(node, LeaveReason::ConnectionTimeout).await?;
+            deserted.extend(self.remove_people_of(node, LeaveReason::ConnectionTimeout).await?);
             let mut done = redis::cmd("ZREM");
             done.arg(&self.lease_keys()[2]).arg(node);
             let _: i64 = self.first().query("reaped", &done).await?;
         }
-        Ok(dead.into_iter().map(NodeId::from).collect())
+        Ok(Reaped { nodes: dead.into_iter().map(NodeId::from).collect(), deserted })
     }
 
     fn lease_keys(&self) -> [String; 4] {
@@ -82,17 +83,21 @@ impl Redis {
         Ok(rooms.iter().filter_map(|room| RoomName::try_from(std::str::from_utf8(room).ok()?).ok()).collect())
     }
 
-    async fn remove_people_of(&self, node: &str, reason: LeaveReason) -> Result<(), StoreError> {
+    /// The rooms that nobody is left in.
+    async fn remove_people_of(&self, node: &str, reason: LeaveReason) -> Result<Vec<RoomName>, StoreError> {
         let reason = reason_number(reason);
+        let mut deserted = Vec::new();
         for shard in &self.shards {
             for room in self.hosted_by(node, shard).await? {
-                self.place(&room).run(&REAP, &[node.as_bytes(), reason.as_bytes()]).await?;
+                if self.place(&room).run(&REAP, &[node.as_bytes(), reason.as_bytes()]).await?.is_one() {
+                    deserted.push(room);
+                }
             }
             let mut done = redis::cmd("ZREM");
             done.arg(self.seated_key()).arg(node);
             let _: i64 = shard.query("unseated", &done).await?;
         }
-        Ok(())
+        Ok(deserted)
     }
 
     /// Who hosts people at the servers that keep no leases, and was long seen without one. `alive` have one.

@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::FutureExt;
 use plenary_cluster::{
-    Bus, Event as Told, InProcess, Joined, Lost, Renewed, Seat, Store, StoreError, Stored, Subscription,
+    Bus, Event as Told, InProcess, Joined, Lost, Reaped, Renewed, Seat, Store, StoreError, Stored, Subscription,
 };
 use plenary_model::{Ban, BanEntry, Identity, NodeInfo, NodeState, ParticipantSid, RoomDelta, RoomName, RoomSnapshot};
 use plenary_room_core::room::RecordChange;
@@ -213,12 +213,12 @@ impl World {
                 Answer::Renewed(renewed)
             }
             Ask::Reap => {
-                let dead = done(store.reap());
-                if let Ok(dead) = &dead
-                    && !dead.is_empty()
+                let reaped = done(store.reap());
+                if let Ok(Reaped { nodes, .. }) = &reaped
+                    && !nodes.is_empty()
                 {
-                    self.totals.reaped += dead.len();
-                    self.tell(|| format!("node {} removes the people of {dead:?}", life.at));
+                    self.totals.reaped += nodes.len();
+                    self.tell(|| format!("node {} removes the people of {nodes:?}", life.at));
                 }
                 Answer::Reaped
             }
